@@ -1,0 +1,2 @@
+//! Empty: aya-build needs a library target.
+#![no_std]
