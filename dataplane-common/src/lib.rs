@@ -1,1 +1,13 @@
-//! To be written.
+//! What the eBPF programs of bulkhead and the controller share, without the standard library.
+//!
+//! * [`abi`]: types of map keys and values.
+//! * [`reason`]: the outcomes of a frame.
+//! * [`wire`]: headers of the protocols that are judged.
+//! * [`policy`]: the verdict on a frame, pure and generic over the frame and the tables, so that unit
+//!   tests, fuzzers and benchmarks run the very code that the kernel runs.
+
+#![no_std]
+#![deny(clippy::indexing_slicing)]
+
+pub mod abi;
+pub mod reason;
