@@ -1,1 +1,18 @@
-//! To be written.
+//! Frames, network namespaces and whole sites for the tests of bulkhead.
+//!
+//! * [`frame`]: one fluent builder for every frame that a test needs, honest or forged, and a parser
+//!   to assert on what comes back.
+//! * [`netns`]: a network namespace per test, closures that run inside of it, veth pairs, addresses,
+//!   routes, sysctls.
+//! * [`raw`]: an `AF_PACKET` socket that shows a received tag in the bytes, wherever the kernel had
+//!   put it.
+//! * [`switch`]: an 802.1Q switch in userspace, for kernels without VLAN-filtering bridges;
+//!   [`kernel_vlan`] is its twin for kernels that have them.
+//! * [`site`]: a router, its trunk, and hosts on segments, built out of a description.
+//! * [`fixtures`]: where the project's sample inventory is.
+//!
+//! Everything but [`frame`] and [`fixtures`] needs root. Nothing ever leaves the namespaces that the
+//! test made: they have no way out.
+
+pub mod fixtures;
+pub mod frame;
