@@ -14,5 +14,8 @@
 //! Everything but [`frame`] and [`fixtures`] needs root. Nothing ever leaves the namespaces that the
 //! test made: they have no way out.
 
+pub mod ethtool;
 pub mod fixtures;
 pub mod frame;
+pub mod link;
+pub mod netns;
