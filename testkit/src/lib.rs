@@ -19,3 +19,4 @@ pub mod fixtures;
 pub mod frame;
 pub mod link;
 pub mod netns;
+pub mod raw;

@@ -1,7 +1,7 @@
 //! Links, addresses, routes and neighbours of a [`NetNs`], over netlink.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsFd, AsRawFd};
 
 use anyhow::{Context, Result, anyhow};
 use futures_util::TryStreamExt;
@@ -19,7 +19,7 @@ impl NetNs {
     ///
     /// If a name is taken, or no interface name.
     pub fn add_veth(&self, name: &str, peer: &NetNs, peer_name: &str) -> Result<()> {
-        let namespace = std::os::fd::AsFd::as_fd(peer).as_raw_fd();
+        let namespace = peer.as_fd().as_raw_fd();
         let far_end = LinkUnspec::new_with_name(peer_name)
             .setns_by_fd(namespace)
             .build();

@@ -10,15 +10,18 @@ const RIGHT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
 const RIGHT_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2));
 
 fn pair() -> (NetNs, NetNs) {
-    let (left, right) = (NetNs::new("left").unwrap(), NetNs::new("right").unwrap());
-    left.add_veth("a0", &right, "b0").unwrap();
-    left.set_up("a0").unwrap();
-    right.set_up("b0").unwrap();
-    (left, right)
+    let make = || {
+        let (left, right) = (NetNs::new("left")?, NetNs::new("right")?);
+        left.add_veth("a0", &right, "b0")?;
+        left.set_up("a0")?;
+        right.set_up("b0")?;
+        anyhow::Ok((left, right))
+    };
+    make().expect("root can make two namespaces and a veth pair")
 }
 
 fn links() -> String {
-    std::fs::read_to_string("/proc/thread-self/net/dev").unwrap()
+    std::fs::read_to_string("/proc/thread-self/net/dev").expect("every thread has a namespace")
 }
 
 #[test]
