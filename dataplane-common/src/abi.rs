@@ -24,9 +24,11 @@ use core::mem::{offset_of, size_of};
 /// Version of every layout in this module.
 pub const ABI_VERSION: u32 = 1;
 
-/// Number of generations whose tables can be in the kernel at once. A slot is reused only three flips
-/// later, so no packet that read an old [`Generation`] can meet a newer one's tables.
-pub const SLOTS: u32 = 4;
+/// Number of generations whose tables can be in the kernel at once: the one that packets are judged by,
+/// and the next one while it is filled. The flip (an update of the map-in-map `GENERATION`) waits until
+/// every program that could have read the old [`Generation`] has ended, so the old slot is free after it.
+/// <https://github.com/torvalds/linux/blob/v6.1/kernel/bpf/syscall.c#L140-L151>
+pub const SLOTS: u32 = 2;
 
 /// Entries of `SEGMENTS`, indexed by VLAN id.
 pub const VLAN_IDS: u32 = 4096;
@@ -410,6 +412,8 @@ const _: () = assert!(size_of::<FlowKey>() == 44);
 pub mod side_flags {
     /// The side is an endpoint with a known MAC: packets towards it are forwarded by the program.
     pub const FORWARD: u16 = 1;
+    /// The side is the router itself or the internet: its packets do not come in over the trunk.
+    pub const SILENT: u16 = 1 << 1;
 }
 
 /// One side of a connection: where its packets must come from and where packets to it go.
@@ -434,7 +438,7 @@ const _: () = assert!(size_of::<FlowSide>() == 16);
 pub mod flow_state {
     /// TCP: opener's SYN seen.
     pub const OPENING: u8 = 1;
-    /// TCP: both directions seen. UDP: a reply seen.
+    /// TCP: both directions seen.
     pub const ESTABLISHED: u8 = 2;
     /// TCP: a FIN seen.
     pub const CLOSING: u8 = 3;
@@ -446,6 +450,8 @@ pub mod flow_state {
     pub const ECHO: u8 = 6;
     /// Any other protocol.
     pub const OTHER: u8 = 7;
+    /// UDP: the other side has sent.
+    pub const REPLIED: u8 = 8;
 }
 
 /// One connection. Value of `FLOWS`.
@@ -567,8 +573,22 @@ mod pod {
         };
     }
     pod!(
-        Address, BoundMacKey, EndpointEntry, EndpointKey, FlowEntry, FlowKey, FragmentEntry,
-        FragmentKey, Generation, Mac, PairEntry, PairKey, PrefixEntry, PrefixKey, RuleKey,
-        SegmentCounters, SegmentEntry
+        Address,
+        BoundMacKey,
+        EndpointEntry,
+        EndpointKey,
+        FlowEntry,
+        FlowKey,
+        FragmentEntry,
+        FragmentKey,
+        Generation,
+        Mac,
+        PairEntry,
+        PairKey,
+        PrefixEntry,
+        PrefixKey,
+        RuleKey,
+        SegmentCounters,
+        SegmentEntry
     );
 }

@@ -9,5 +9,12 @@
 #![no_std]
 #![deny(clippy::indexing_slicing)]
 
+#[cfg(feature = "user")]
+extern crate std;
+
 pub mod abi;
+#[cfg(feature = "user")]
+pub mod host;
+pub mod policy;
 pub mod reason;
+pub mod wire;

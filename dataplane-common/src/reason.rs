@@ -158,6 +158,7 @@ pub const fn outcome_name(outcome: u32) -> Option<&'static str> {
     }
 }
 
+#[expect(clippy::indexing_slicing, reason = "checked at compile time")]
 const _: () = {
     let mut i = 0;
     while i < DropReason::ALL.len() {

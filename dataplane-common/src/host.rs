@@ -1,0 +1,155 @@
+//! The policy core outside of the kernel: frames in slices, tables in hash maps.
+//!
+//! Unit tests, fuzzers and benchmarks judge frames with it, by the same code as the eBPF programs.
+
+use core::cell::{Cell, RefCell, RefMut};
+use core::mem::size_of;
+use core::ptr;
+use std::collections::HashMap;
+use std::vec::Vec;
+
+use crate::abi::{
+    BoundMacKey, EndpointEntry, EndpointKey, FlowEntry, FlowKey, FragmentEntry, FragmentKey,
+    Generation, PairEntry, PairKey, PrefixEntry, PrefixKey, RuleKey, SERVICE_INDEXES, SegmentEntry,
+    VLAN_IDS,
+};
+use crate::policy::{Frame, Tables};
+use crate::wire::Wire;
+
+/// A frame in a slice.
+#[derive(Clone, Copy, Debug)]
+pub struct Slice<'a> {
+    /// From the Ethernet header on.
+    pub bytes: &'a [u8],
+    /// Outer tag (TPID, TCI) if it is not in the bytes.
+    pub tag: Option<(u16, u16)>,
+}
+
+impl Frame for Slice<'_> {
+    fn read<W: Wire>(&self, offset: usize) -> Option<W> {
+        let bytes = self
+            .bytes
+            .get(offset..offset.checked_add(size_of::<W>())?)?;
+        // SAFETY: the slice is as long as `W`, of which every bit pattern is valid.
+        Some(unsafe { ptr::read_unaligned(bytes.as_ptr().cast()) })
+    }
+
+    fn length(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn offloaded_tag(&self) -> Option<(u16, u16)> {
+        self.tag
+    }
+
+    fn wire_length(&self, length: u16, _headers: u16) -> u16 {
+        length
+    }
+}
+
+/// The tables of one generation and the state, in hash maps.
+#[derive(Debug)]
+pub struct HostTables {
+    /// The current generation; `None` until one is published.
+    pub generation: Option<Generation>,
+    /// By VLAN id.
+    pub segments: Vec<SegmentEntry>,
+    /// See [`Tables::endpoint`].
+    pub endpoints: HashMap<EndpointKey, EndpointEntry>,
+    /// See [`Tables::bound_mac`].
+    pub bound_macs: HashMap<BoundMacKey, u32>,
+    /// See [`Tables::prefix`].
+    pub prefixes: HashMap<PrefixKey, PrefixEntry>,
+    /// See [`Tables::pair`].
+    pub pairs: HashMap<PairKey, PairEntry>,
+    /// See [`Tables::rule`].
+    pub rules: HashMap<RuleKey, u32>,
+    /// By service index.
+    pub services: Vec<u32>,
+    /// Connections.
+    pub flows: RefCell<HashMap<FlowKey, FlowEntry>>,
+    /// First fragments.
+    pub fragments: RefCell<HashMap<FragmentKey, FragmentEntry>>,
+    /// The time, in ticks.
+    pub now: Cell<u64>,
+}
+
+impl Default for HostTables {
+    fn default() -> Self {
+        Self {
+            generation: None,
+            segments: std::vec![SegmentEntry::default(); VLAN_IDS as usize],
+            endpoints: HashMap::new(),
+            bound_macs: HashMap::new(),
+            prefixes: HashMap::new(),
+            pairs: HashMap::new(),
+            rules: HashMap::new(),
+            services: std::vec![0; SERVICE_INDEXES as usize],
+            flows: RefCell::default(),
+            fragments: RefCell::default(),
+            now: Cell::new(1),
+        }
+    }
+}
+
+impl Tables for HostTables {
+    type Flow<'a> = RefMut<'a, FlowEntry>;
+
+    fn generation(&self) -> Option<&Generation> {
+        self.generation.as_ref()
+    }
+
+    fn segment(&self, _slot: u32, vlan_id: u16) -> Option<&SegmentEntry> {
+        self.segments.get(usize::from(vlan_id))
+    }
+
+    fn endpoint(&self, _slot: u32, key: &EndpointKey) -> Option<&EndpointEntry> {
+        self.endpoints.get(key)
+    }
+
+    fn bound_mac(&self, _slot: u32, key: &BoundMacKey) -> Option<u32> {
+        self.bound_macs.get(key).copied()
+    }
+
+    fn prefix(&self, _slot: u32, key: &PrefixKey) -> Option<&PrefixEntry> {
+        self.prefixes.get(key)
+    }
+
+    fn pair(&self, _slot: u32, key: &PairKey) -> Option<&PairEntry> {
+        self.pairs.get(key)
+    }
+
+    fn rule(&self, _slot: u32, key: &RuleKey) -> Option<u32> {
+        self.rules.get(key).copied()
+    }
+
+    fn service(&self, _slot: u32, index: u32) -> Option<u32> {
+        self.services.get(index as usize).copied()
+    }
+
+    fn flow(&self, key: &FlowKey) -> Option<Self::Flow<'_>> {
+        RefMut::filter_map(self.flows.borrow_mut(), |flows| flows.get_mut(key)).ok()
+    }
+
+    fn insert_flow(&self, key: &FlowKey, entry: &FlowEntry) -> bool {
+        self.flows.borrow_mut().insert(*key, *entry);
+        true
+    }
+
+    fn remove_flow(&self, key: &FlowKey) {
+        self.flows.borrow_mut().remove(key);
+    }
+
+    fn fragment(&self, key: &FragmentKey) -> Option<FragmentEntry> {
+        self.fragments.borrow().get(key).copied()
+    }
+
+    fn insert_fragment(&self, key: &FragmentKey, entry: &FragmentEntry) -> bool {
+        self.fragments.borrow_mut().insert(*key, *entry);
+        true
+    }
+
+    fn now(&self) -> u64 {
+        self.now.get()
+    }
+}

@@ -1,0 +1,268 @@
+//! Section 9 of `docs/isolation.md`: who may open a connection to whom.
+
+use crate::abi::{
+    ALLOW_ANY, Address, EndpointEntry, EndpointKey, FlowSide, PairKey, RuleKey, SegmentEntry,
+    endpoint_flags, prefix_flags, segment_flags, service_index, side_flags,
+};
+use crate::policy::{Context, Tables, source};
+use crate::reason::DropReason;
+use crate::wire::protocol;
+
+/// A connection that somebody wants to open.
+#[derive(Clone, Copy)]
+pub(super) struct Request {
+    /// Class of the source address.
+    pub(super) src_class: u32,
+    /// Destination address.
+    pub(super) destination: Address,
+    /// IP protocol.
+    pub(super) protocol: u8,
+    /// Destination port; 0 without ports.
+    pub(super) port: u16,
+    /// IPv4?
+    pub(super) ipv4: bool,
+}
+
+/// An allowed destination.
+#[derive(Clone, Copy)]
+pub(super) struct Allowed {
+    /// Where packets to it go; `generation` is 0.
+    pub(super) side: FlowSide,
+    /// The deciding rule; 0 for the built-in ones.
+    pub(super) rule_id: u32,
+}
+
+/// Is it the segment's own gateway address, or the router's link-local one?
+#[inline(always)]
+pub(super) fn is_own_gateway<T: Tables>(
+    context: &Context<'_, T>,
+    address: Address,
+    ipv4: bool,
+) -> bool {
+    source::is_gateway(context.segment, address, ipv4)
+        || (!ipv4 && address == context.generation.router_link_local)
+}
+
+/// Decides whether `segment` may open the connection.
+#[inline(never)]
+pub(super) fn check<T: Tables>(
+    context: &Context<'_, T>,
+    segment: &SegmentEntry,
+    vlan_id: u16,
+    request: &Request,
+) -> Result<Allowed, DropReason> {
+    // guard: martian-destination
+    if source::is_martian(request.destination, request.ipv4) {
+        return Err(DropReason::MartianDestination);
+    }
+    let key = EndpointKey {
+        vpc_id: segment.vpc_id,
+        address: request.destination,
+    };
+    let endpoint = context.tables.endpoint(context.generation.slot, &key);
+    let router_flags = match endpoint {
+        Some(endpoint) if endpoint.flags & endpoint_flags::ROUTER != 0 => endpoint.flags,
+        _ => 0,
+    };
+    let link_local = !request.ipv4 && source::is_link_local(request.destination);
+    if source::is_gateway(segment, request.destination, request.ipv4)
+        || (link_local && request.destination == context.generation.router_link_local)
+    {
+        return check_gateway(segment, vlan_id, request, router_flags);
+    }
+    // guard: link-local-destination
+    if link_local {
+        return Err(DropReason::LinkLocalScope);
+    }
+    if router_flags != 0 {
+        // guard: router-address
+        if router_flags & endpoint_flags::DECLARED == 0 {
+            return Err(DropReason::RouterAddress);
+        }
+        if endpoint.is_some_and(|endpoint| endpoint.vlan_id == vlan_id) {
+            return Ok(Allowed {
+                side: silent(vlan_id, segment.mtu),
+                rule_id: 0,
+            });
+        }
+    }
+    // guard: same-segment
+    if source::is_in(segment, request.destination, request.ipv4) {
+        return Err(DropReason::SameSegment);
+    }
+    match endpoint {
+        Some(endpoint) => check_endpoint(context, segment, request, endpoint),
+        None => check_prefix(context, segment, request),
+    }
+}
+
+/// The own gateway: its services, or everything if the router is a declared host there.
+#[inline(always)]
+fn check_gateway(
+    segment: &SegmentEntry,
+    vlan_id: u16,
+    request: &Request,
+    router_flags: u32,
+) -> Result<Allowed, DropReason> {
+    let wanted = match (request.protocol, request.port) {
+        (protocol::UDP, 67) if request.ipv4 => segment_flags::DHCP,
+        (protocol::UDP, 547) if !request.ipv4 => segment_flags::DHCP,
+        (protocol::UDP | protocol::TCP, 53) => segment_flags::DNS,
+        (protocol::UDP, 123) => segment_flags::NTP,
+        (protocol::ICMP | protocol::ICMPV6, _) => segment_flags::ECHO,
+        _ => 0,
+    };
+    // guard: gateway-service
+    if segment.flags & wanted == 0 && router_flags & endpoint_flags::DECLARED == 0 {
+        return Err(DropReason::GatewayService);
+    }
+    Ok(Allowed {
+        side: silent(vlan_id, segment.mtu),
+        rule_id: 0,
+    })
+}
+
+#[inline(always)]
+fn check_endpoint<T: Tables>(
+    context: &Context<'_, T>,
+    segment: &SegmentEntry,
+    request: &Request,
+    endpoint: &EndpointEntry,
+) -> Result<Allowed, DropReason> {
+    let to = context
+        .tables
+        .segment(context.generation.slot, endpoint.vlan_id)
+        .ok_or(DropReason::NoPolicy)?;
+    let rule_id = check_pair(context, segment, request, to.tenant, endpoint.dst_class)?;
+    let side = if endpoint.flags & endpoint_flags::ROUTER != 0 {
+        silent(endpoint.vlan_id, to.mtu)
+    } else {
+        let known = endpoint.flags & endpoint_flags::MAC_KNOWN != 0;
+        FlowSide {
+            mac: endpoint.mac,
+            vlan_id: endpoint.vlan_id,
+            generation: 0,
+            mtu: to.mtu,
+            flags: if known { side_flags::FORWARD } else { 0 },
+        }
+    };
+    Ok(Allowed { side, rule_id })
+}
+
+/// A destination that is no endpoint: somewhere in a segment, or not of the site.
+#[inline(always)]
+fn check_prefix<T: Tables>(
+    context: &Context<'_, T>,
+    segment: &SegmentEntry,
+    request: &Request,
+) -> Result<Allowed, DropReason> {
+    let address = request.destination;
+    let prefix = match source::longest_prefix(context, segment.vpc_id, address, request.ipv4) {
+        Some(prefix) if prefix.flags & prefix_flags::SEGMENT != 0 => prefix,
+        // guard: internet-excludes
+        Some(_) => return Err(DropReason::NotInternet),
+        None => return check_internet(segment, request),
+    };
+    let to = context
+        .tables
+        .segment(context.generation.slot, prefix.vlan_id)
+        .ok_or(DropReason::NoPolicy)?;
+    // guard: broadcast-destination
+    if source::is_network_or_broadcast(to, address, request.ipv4) {
+        return Err(DropReason::MartianDestination);
+    }
+    let rule_id = check_pair(context, segment, request, to.tenant, prefix.dst_class)?;
+    let side = FlowSide {
+        vlan_id: prefix.vlan_id,
+        mtu: to.mtu,
+        ..FlowSide::default()
+    };
+    Ok(Allowed { side, rule_id })
+}
+
+#[inline(always)]
+fn check_internet(segment: &SegmentEntry, request: &Request) -> Result<Allowed, DropReason> {
+    // guard: not-internet
+    if !is_public(request.destination, request.ipv4) {
+        return Err(DropReason::NotInternet);
+    }
+    // guard: internet-denied
+    if segment.flags & segment_flags::INTERNET == 0 {
+        return Err(DropReason::InternetDenied);
+    }
+    Ok(Allowed {
+        side: silent(0, u16::MAX),
+        rule_id: 0,
+    })
+}
+
+/// Looks the connection up in the compiled policy; returns the deciding rule.
+#[inline(always)]
+fn check_pair<T: Tables>(
+    context: &Context<'_, T>,
+    segment: &SegmentEntry,
+    request: &Request,
+    to_tenant: u32,
+    dst_class: u32,
+) -> Result<u32, DropReason> {
+    let slot = context.generation.slot;
+    let denied = denial(segment.tenant, to_tenant);
+    let key = PairKey {
+        src_class: request.src_class,
+        dst_class,
+    };
+    // guard: pair
+    let pair = context.tables.pair(slot, &key).ok_or(denied)?;
+    if pair.ruleset == ALLOW_ANY {
+        return Ok(pair.rule_id);
+    }
+    let index = service_index(request.protocol, request.port);
+    let service_class = context.tables.service(slot, index).ok_or(denied)?;
+    let key = RuleKey {
+        ruleset: pair.ruleset,
+        service_class,
+    };
+    context.tables.rule(slot, &key).ok_or(denied)
+}
+
+#[inline(always)]
+fn denial(from_tenant: u32, to_tenant: u32) -> DropReason {
+    if from_tenant == 0 {
+        DropReason::NoPolicy
+    } else if to_tenant == 0 {
+        DropReason::PlatformAddress
+    } else if to_tenant == from_tenant {
+        DropReason::TenantRule
+    } else {
+        DropReason::OtherTenant
+    }
+}
+
+/// A side whose packets do not come over the trunk: the router, the internet.
+#[inline(always)]
+fn silent(vlan_id: u16, mtu: u16) -> FlowSide {
+    FlowSide {
+        vlan_id,
+        mtu,
+        flags: side_flags::SILENT,
+        ..FlowSide::default()
+    }
+}
+
+/// Can the address be part of the internet, whatever the inventory excludes?
+///
+/// IPv4: not 10/8, 100.64/10, 169.254/16, 172.16/12, 192.168/16, 224/4 (martians are gone before). IPv6:
+/// 2000::/3, the only global unicast space that is in use (RFC 4291 §2.4, IANA).
+#[inline(always)]
+fn is_public(address: Address, ipv4: bool) -> bool {
+    if !ipv4 {
+        return source::first_octet(address.0[0]) >> 5 == 1;
+    }
+    let a = u32::from_be(address.0[3]);
+    !(a >> 24 == 10
+        || a >> 22 == 0x6440_0000 >> 22
+        || a >> 16 == 0xa9fe
+        || a >> 20 == 0xac10_0000 >> 20
+        || a >> 16 == 0xc0a8
+        || a >> 28 == 14)
+}

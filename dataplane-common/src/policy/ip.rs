@@ -1,0 +1,593 @@
+//! Sections 3, 5 and 7 of `docs/isolation.md`: the shape of an IP packet, group destinations, and what
+//! only servers send.
+
+use crate::abi::{Address, FlowSide, segment_flags, side_flags};
+use crate::policy::{
+    Answer, Context, Frame, Hop, Report, Tables, Verdict, connection, destination, fragment, nd,
+    source,
+};
+use crate::reason::DropReason;
+use crate::wire::{
+    ExtensionHeader, FragmentHeader, Ipv4, Ipv6, Transport, dhcp_port, icmp_type, icmpv6_type,
+    protocol, tcp_flags,
+};
+
+/// Most IPv6 extension headers that are walked.
+const MAX_EXTENSION_HEADERS: u32 = 6;
+/// Most IPv4 options that are walked.
+const MAX_OPTIONS: u32 = 8;
+/// No header that is judged lies farther from the start of the frame. It bounds the offset for the
+/// verifier; the longest legal chain of extension headers that fits an Ethernet frame is shorter.
+const MAX_OFFSET: usize = 0x7ff;
+
+/// Bits of [`Packet::shape`].
+mod shape {
+    /// First of several fragments.
+    pub(super) const FIRST_FRAGMENT: u8 = 1;
+    /// Not the first fragment.
+    pub(super) const LATER_FRAGMENT: u8 = 1 << 1;
+    /// Has IPv4 options or IPv6 extension headers.
+    pub(super) const OPTIONS: u8 = 1 << 2;
+    /// Destination is multicast or broadcast.
+    pub(super) const TO_GROUP: u8 = 1 << 3;
+}
+
+/// An IP packet whose headers have been read: one type for both families.
+#[derive(Clone, Copy)]
+pub struct Packet {
+    /// Source address.
+    pub source: Address,
+    /// Destination address.
+    pub destination: Address,
+    /// Source port; ICMP echo: the identifier in a request, 0 in a reply; otherwise 0.
+    pub source_port: u16,
+    /// Destination port; ICMP echo: 0 in a request, the identifier in a reply; otherwise 0.
+    pub destination_port: u16,
+    /// Protocol behind all headers of IP.
+    pub protocol: u8,
+    /// TTL or hop limit.
+    pub ttl: u8,
+    /// IPv4?
+    pub ipv4: bool,
+    /// TCP flags.
+    pub tcp_flags: u8,
+    /// Type of ICMP or ICMPv6.
+    pub icmp_type: u8,
+    /// Its code.
+    pub icmp_code: u8,
+    /// [`shape`].
+    shape: u8,
+    /// Octets of IP header and payload.
+    pub length: u16,
+    /// Offset of the IP header from the Ethernet header.
+    pub l3: u16,
+    /// Offset of the transport header.
+    pub l4: u16,
+    /// Fragments: offset of the payload in the packet, octets.
+    pub fragment_offset: u16,
+    /// Fragments: length of the fragment's payload, octets.
+    pub fragment_length: u16,
+    /// Fragments: identification.
+    pub fragment_id: u32,
+}
+
+impl Packet {
+    /// Is it one of several fragments?
+    #[inline(always)]
+    #[must_use]
+    pub fn is_fragment(&self) -> bool {
+        self.shape & (shape::FIRST_FRAGMENT | shape::LATER_FRAGMENT) != 0
+    }
+
+    #[inline(always)]
+    pub(super) fn is_first_fragment(&self) -> bool {
+        self.shape & shape::FIRST_FRAGMENT != 0
+    }
+
+    #[inline(always)]
+    pub(super) fn has_options(&self) -> bool {
+        self.shape & shape::OPTIONS != 0
+    }
+
+    /// May the packet belong to a connection that needs no second look (sections 5–7 have nothing to
+    /// say about it)?
+    #[inline(always)]
+    pub(super) fn is_plain(&self) -> bool {
+        let transport = match self.protocol {
+            protocol::TCP => self.tcp_flags & tcp_flags::SYN == 0,
+            protocol::UDP => !is_dhcp_server(self),
+            protocol::ICMP => self.ipv4 && is_echo(self),
+            protocol::ICMPV6 => !self.ipv4 && is_echo(self),
+            _ => false,
+        };
+        // An IPv6 packet between IPv4-mapped addresses must not meet an IPv4 connection.
+        transport && self.shape & !shape::OPTIONS == 0 && (self.ipv4 || self.source.0[0] != 0)
+    }
+
+    /// Is it ICMPv6 of section 6 (neighbour discovery, MLD)?
+    #[inline(always)]
+    pub(super) fn is_neighbour_discovery(&self) -> bool {
+        !self.ipv4
+            && self.protocol == protocol::ICMPV6
+            && self.shape & shape::LATER_FRAGMENT == 0
+            && matches!(
+                self.icmp_type,
+                icmpv6_type::MLD_QUERY..=icmpv6_type::REDIRECT | icmpv6_type::MLD_REPORT_V2
+            )
+    }
+
+    /// Is it ICMP of its own family?
+    #[inline(always)]
+    pub(super) fn is_icmp(&self) -> bool {
+        self.protocol
+            == if self.ipv4 {
+                protocol::ICMP
+            } else {
+                protocol::ICMPV6
+            }
+    }
+
+    /// Is it an echo request?
+    #[inline(always)]
+    pub(super) fn is_echo_request(&self) -> bool {
+        self.is_icmp()
+            && self.icmp_type
+                == if self.ipv4 {
+                    icmp_type::ECHO_REQUEST
+                } else {
+                    icmpv6_type::ECHO_REQUEST
+                }
+    }
+}
+
+#[inline(always)]
+pub(super) fn parse_ipv4<F: Frame, T: Tables>(
+    frame: &F,
+    context: &Context<'_, T>,
+    l3: usize,
+) -> Result<Packet, DropReason> {
+    let ip = frame.read::<Ipv4>(l3).ok_or(DropReason::Truncated)?;
+    let header = usize::from(ip.version_ihl & 0xf) * 4;
+    let length = usize::from(ip.total_length.get());
+    // guard: ipv4-malformed
+    if ip.version_ihl >> 4 != 4 || header < 20 || length < header || l3 + length > frame.length() {
+        return Err(DropReason::IpMalformed);
+    }
+    let fragment = ip.fragment.get();
+    let mut packet = Packet {
+        source: Address::from_ipv4_word(ip.source),
+        destination: Address::from_ipv4_word(ip.destination),
+        protocol: ip.protocol,
+        ttl: ip.ttl,
+        ipv4: true,
+        length: ip.total_length.get(),
+        fragment_offset: (fragment & 0x1fff) << 3,
+        fragment_length: ip.total_length.get() - u16::from(ip.version_ihl & 0xf) * 4,
+        ..blank(l3, l3 + header)
+    };
+    if header > 20 {
+        check_options(frame, l3 + 20, l3 + header)?;
+        packet.shape |= shape::OPTIONS;
+    }
+    check_group(context, &mut packet)?;
+    if fragment & 0x3fff != 0 {
+        packet.fragment_id = u32::from(ip.id.get());
+        packet.shape |= fragment_shape(packet.fragment_offset);
+    }
+    read_transport(frame, &mut packet, length - header)?;
+    Ok(packet)
+}
+
+#[inline(always)]
+pub(super) fn parse_ipv6<F: Frame, T: Tables>(
+    frame: &F,
+    context: &Context<'_, T>,
+    l3: usize,
+) -> Result<Packet, DropReason> {
+    let ip = frame.read::<Ipv6>(l3).ok_or(DropReason::Truncated)?;
+    let length = usize::from(ip.payload_length.get()) + 40;
+    // guard: ipv6-malformed
+    if ip.version.get() >> 28 != 6 || l3 + length > frame.length() || length > 0xffff {
+        return Err(DropReason::IpMalformed);
+    }
+    let mut packet = Packet {
+        source: ip.source,
+        destination: ip.destination,
+        protocol: ip.next_header,
+        ttl: ip.hop_limit,
+        ipv4: false,
+        length: ip.payload_length.get().saturating_add(40),
+        ..blank(l3, l3 + 40)
+    };
+    if is_extension(ip.next_header) {
+        walk_extensions(frame, &mut packet)?;
+    }
+    check_group(context, &mut packet)?;
+    let payload = (l3 + length).saturating_sub(usize::from(packet.l4));
+    read_transport(frame, &mut packet, payload)?;
+    Ok(packet)
+}
+
+#[inline(always)]
+fn blank(l3: usize, l4: usize) -> Packet {
+    Packet {
+        source: Address([0; 4]),
+        destination: Address([0; 4]),
+        source_port: 0,
+        destination_port: 0,
+        protocol: 0,
+        ttl: 0,
+        ipv4: false,
+        tcp_flags: 0,
+        icmp_type: 0,
+        icmp_code: 0,
+        shape: 0,
+        length: 0,
+        l3: offset16(l3),
+        l4: offset16(l4),
+        fragment_offset: 0,
+        fragment_length: 0,
+        fragment_id: 0,
+    }
+}
+
+/// Narrows an offset or length inside of a frame; IP's own length fields keep it below 2^16.
+#[inline(always)]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "masked; a checked conversion costs a branch"
+)]
+fn offset16(offset: usize) -> u16 {
+    (offset & 0xffff) as u16
+}
+
+#[inline(always)]
+fn fragment_shape(offset: u16) -> u8 {
+    if offset == 0 {
+        shape::FIRST_FRAGMENT
+    } else {
+        shape::LATER_FRAGMENT
+    }
+}
+
+/// Section 3, fifth row: group MAC and group address go together.
+#[inline(always)]
+fn check_group<T: Tables>(context: &Context<'_, T>, packet: &mut Packet) -> Result<(), DropReason> {
+    let to_group = source::is_multicast(packet.destination, packet.ipv4);
+    // guard: mac-ip-mismatch
+    if to_group != context.to_group_mac {
+        return Err(DropReason::MacIpMismatch);
+    }
+    if to_group {
+        packet.shape |= shape::TO_GROUP;
+    }
+    Ok(())
+}
+
+/// Walks IPv4 options, RFC 791 §3.1, for a source route.
+#[inline(never)]
+fn check_options<F: Frame>(frame: &F, start: usize, end: usize) -> Result<(), DropReason> {
+    const END: u8 = 0;
+    const NO_OPERATION: u8 = 1;
+    const LOOSE_SOURCE_ROUTE: u8 = 131;
+    const STRICT_SOURCE_ROUTE: u8 = 137;
+    let mut at = start;
+    let mut count = 0;
+    while count < MAX_OPTIONS && at < end && at < MAX_OFFSET {
+        let kind = frame.read::<u8>(at).ok_or(DropReason::Truncated)?;
+        match kind {
+            END => return Ok(()),
+            NO_OPERATION => at += 1,
+            // guard: source-route
+            LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE => return Err(DropReason::IpOptions),
+            _ => {
+                if at + 1 >= end {
+                    return Err(DropReason::IpOptions);
+                }
+                let length = frame.read::<u8>(at + 1).ok_or(DropReason::Truncated)?;
+                // guard: option-length
+                if length < 2 || at + usize::from(length) > end {
+                    return Err(DropReason::IpOptions);
+                }
+                at += usize::from(length);
+            }
+        }
+        count += 1;
+    }
+    // guard: option-count
+    if at < end {
+        return Err(DropReason::IpOptions);
+    }
+    Ok(())
+}
+
+/// Is it a header that stands between IPv6 and the transport?
+#[inline(always)]
+fn is_extension(next_header: u8) -> bool {
+    matches!(
+        next_header,
+        protocol::HOP_BY_HOP
+            | protocol::ROUTING
+            | protocol::FRAGMENT
+            | protocol::AH
+            | protocol::DESTINATION_OPTIONS
+            | protocol::MOBILITY
+            | protocol::HIP
+            | protocol::SHIM6
+    )
+}
+
+/// Walks IPv6 extension headers, RFC 8200 §4, until the transport or a later fragment's payload.
+#[inline(never)]
+fn walk_extensions<F: Frame>(frame: &F, packet: &mut Packet) -> Result<(), DropReason> {
+    let end = usize::from(packet.l3) + usize::from(packet.length);
+    let mut at = usize::from(packet.l4);
+    let mut count = 0;
+    packet.shape |= shape::OPTIONS;
+    while count < MAX_EXTENSION_HEADERS {
+        let short = if packet.is_fragment() {
+            DropReason::TinyFragment
+        } else {
+            DropReason::Truncated
+        };
+        match packet.protocol {
+            protocol::FRAGMENT => {
+                // guard: second-fragment-header
+                if packet.is_fragment() {
+                    return Err(DropReason::IpOptions);
+                }
+                if at + 8 > end || at > MAX_OFFSET {
+                    return Err(short);
+                }
+                read_fragment_header(frame, packet, at, end)?;
+                at += 8;
+                if packet.shape & shape::LATER_FRAGMENT != 0 {
+                    packet.l4 = offset16(at);
+                    return Ok(());
+                }
+            }
+            protocol::HOP_BY_HOP | protocol::DESTINATION_OPTIONS => {
+                // guard: hop-by-hop-not-first
+                if packet.protocol == protocol::HOP_BY_HOP && count != 0 {
+                    return Err(DropReason::IpOptions);
+                }
+                if at + 8 > end || at > MAX_OFFSET {
+                    return Err(short);
+                }
+                let header = frame
+                    .read::<ExtensionHeader>(at)
+                    .ok_or(DropReason::Truncated)?;
+                at += (usize::from(header.length) + 1) * 8;
+                if at > end {
+                    return Err(short);
+                }
+                packet.protocol = header.next_header;
+            }
+            // guard: extension-header
+            next if is_extension(next) => return Err(DropReason::IpOptions),
+            _ => break,
+        }
+        count += 1;
+    }
+    // guard: extension-count
+    if is_extension(packet.protocol) {
+        return Err(DropReason::IpOptions);
+    }
+    packet.l4 = offset16(at);
+    Ok(())
+}
+
+#[inline(always)]
+fn read_fragment_header<F: Frame>(
+    frame: &F,
+    packet: &mut Packet,
+    at: usize,
+    end: usize,
+) -> Result<(), DropReason> {
+    let header = frame
+        .read::<FragmentHeader>(at)
+        .ok_or(DropReason::Truncated)?;
+    let offset_more = header.offset_more.get();
+    packet.protocol = header.next_header;
+    if offset_more & !6 != 0 {
+        packet.fragment_id = header.id.get();
+        packet.fragment_offset = offset_more & 0xfff8;
+        packet.fragment_length = offset16(end.saturating_sub(at + 8));
+        packet.shape |= fragment_shape(packet.fragment_offset);
+    }
+    Ok(())
+}
+
+/// Reads ports, flags and types. `payload`: octets behind the headers of IP.
+#[inline(always)]
+fn read_transport<F: Frame>(
+    frame: &F,
+    packet: &mut Packet,
+    payload: usize,
+) -> Result<(), DropReason> {
+    if packet.shape & shape::LATER_FRAGMENT != 0 {
+        return Ok(());
+    }
+    let needed = match packet.protocol {
+        protocol::TCP => 20,
+        protocol::UDP | protocol::ICMP | protocol::ICMPV6 => 8,
+        _ => return Ok(()),
+    };
+    // guard: transport-header
+    if payload < needed {
+        return Err(if packet.is_first_fragment() {
+            DropReason::TinyFragment
+        } else {
+            DropReason::Truncated
+        });
+    }
+    let l4 = usize::from(packet.l4);
+    if l4 > MAX_OFFSET {
+        return Err(DropReason::Truncated);
+    }
+    let transport = frame.read::<Transport>(l4).ok_or(DropReason::Truncated)?;
+    match packet.protocol {
+        protocol::TCP => {
+            packet.source_port = transport.first.get();
+            packet.destination_port = transport.second.get();
+            packet.tcp_flags = frame.read::<u8>(l4 + 13).ok_or(DropReason::Truncated)?;
+        }
+        protocol::UDP => {
+            packet.source_port = transport.first.get();
+            packet.destination_port = transport.second.get();
+        }
+        _ => read_icmp(packet, &transport),
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn read_icmp(packet: &mut Packet, transport: &Transport) {
+    let [kind, code] = transport.first.get().to_be_bytes();
+    packet.icmp_type = kind;
+    packet.icmp_code = code;
+    if packet.is_echo_request() {
+        packet.source_port = transport.third.get();
+    } else if is_echo(packet) {
+        packet.destination_port = transport.third.get();
+    }
+}
+
+/// Is it an ICMP echo message of the packet's own family?
+#[inline(always)]
+fn is_echo(packet: &Packet) -> bool {
+    if packet.ipv4 {
+        packet.protocol == protocol::ICMP
+            && matches!(
+                packet.icmp_type,
+                icmp_type::ECHO_REQUEST | icmp_type::ECHO_REPLY
+            )
+    } else {
+        packet.protocol == protocol::ICMPV6
+            && matches!(
+                packet.icmp_type,
+                icmpv6_type::ECHO_REQUEST | icmpv6_type::ECHO_REPLY
+            )
+    }
+}
+
+/// Judges a packet of no connection that was judged before: sections 3 (later fragments) to 9.
+#[inline(never)]
+pub(super) fn judge<F: Frame, T: Tables>(
+    frame: &F,
+    context: &Context<'_, T>,
+    packet: &Packet,
+    report: &mut Report,
+) -> Result<Verdict, DropReason> {
+    if packet.shape & shape::LATER_FRAGMENT != 0 {
+        let to = fragment::follow(context, packet, report)?;
+        return Ok(next_hop(frame, context, packet, &to));
+    }
+    let source = source::check(context, packet)?;
+    if packet.is_neighbour_discovery() {
+        return nd::check(frame, context, packet);
+    }
+    if packet.shape & shape::TO_GROUP != 0 {
+        return check_group_destination(context, packet);
+    }
+    check_servers(packet)?;
+    let to = connection::check(frame, context, packet, &source, report)?;
+    if packet.is_first_fragment() {
+        fragment::remember(context, packet, &to);
+    }
+    Ok(next_hop(frame, context, packet, &to))
+}
+
+/// Section 5: of all group destinations, DHCP alone is left here.
+#[inline(always)]
+fn check_group_destination<T: Tables>(
+    context: &Context<'_, T>,
+    packet: &Packet,
+) -> Result<Verdict, DropReason> {
+    let offered = context.segment.flags & segment_flags::DHCP != 0;
+    let plain_udp = packet.protocol == protocol::UDP && !packet.is_fragment();
+    let dhcp = if packet.ipv4 {
+        packet.destination == Address::from_ipv4([255; 4])
+            && packet.source_port == dhcp_port::CLIENT4
+            && packet.destination_port == dhcp_port::SERVER4
+    } else {
+        // ff02::1:2, "All_DHCP_Relay_Agents_and_Servers" (RFC 8415 §7.1).
+        packet.destination == Address([0xff02_0000_u32.to_be(), 0, 0, 0x0001_0002_u32.to_be()])
+            && packet.source_port == dhcp_port::CLIENT6
+            && packet.destination_port == dhcp_port::SERVER6
+            && source::is_link_local(packet.source)
+    };
+    // guard: multicast-not-allowed
+    if !(offered && plain_udp && dhcp) {
+        return Err(DropReason::MulticastNotAllowed);
+    }
+    Ok(Verdict::ToKernel)
+}
+
+/// Section 7: what only the router may send.
+#[inline(always)]
+fn check_servers(packet: &Packet) -> Result<(), DropReason> {
+    // guard: dhcp-server
+    if packet.protocol == protocol::UDP && is_dhcp_server(packet) {
+        return Err(DropReason::DhcpServer);
+    }
+    if packet.protocol != protocol::ICMP && packet.protocol != protocol::ICMPV6 {
+        return Ok(());
+    }
+    // guard: icmp-redirect
+    if packet.ipv4 && packet.is_icmp() && packet.icmp_type == icmp_type::REDIRECT {
+        return Err(DropReason::IcmpRedirect);
+    }
+    // guard: icmp-type
+    if !is_echo(packet) && !connection::is_icmp_error(packet) {
+        return Err(DropReason::IcmpType);
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn is_dhcp_server(packet: &Packet) -> bool {
+    if packet.ipv4 {
+        packet.destination_port == dhcp_port::CLIENT4 || packet.source_port == dhcp_port::SERVER4
+    } else {
+        packet.destination_port == dhcp_port::CLIENT6 || packet.source_port == dhcp_port::SERVER6
+    }
+}
+
+/// Chooses what happens to an allowed packet.
+#[inline(always)]
+pub(super) fn next_hop<F: Frame, T: Tables>(
+    frame: &F,
+    context: &Context<'_, T>,
+    packet: &Packet,
+    to: &FlowSide,
+) -> Verdict {
+    if to.flags & side_flags::FORWARD != 0 && to.vlan_id != context.vlan_id {
+        let headers = packet.l4 - packet.l3
+            + if packet.protocol == protocol::TCP {
+                20
+            } else {
+                8
+            };
+        if packet.ttl > 1 && frame.wire_length(packet.length, headers) <= to.mtu {
+            return Verdict::Forward(Hop {
+                mac: to.mac,
+                vlan_id: to.vlan_id,
+                ipv4: packet.ipv4,
+            });
+        }
+    }
+    if to.flags & side_flags::SILENT != 0
+        && packet.is_echo_request()
+        && !packet.is_fragment()
+        && !packet.has_options()
+        && destination::is_own_gateway(context, packet.destination, packet.ipv4)
+    {
+        return Verdict::Answer(if packet.ipv4 {
+            Answer::Echo4
+        } else {
+            Answer::Echo6
+        });
+    }
+    Verdict::ToKernel
+}

@@ -1,0 +1,121 @@
+//! Section 1 of `docs/isolation.md`: Ethernet, the 802.1Q tag, the segment, the MAC addresses.
+
+use crate::abi::{Generation, Mac, SegmentEntry, segment_flags};
+use crate::policy::{Frame, Report, Tables};
+use crate::reason::DropReason;
+use crate::wire::{Ether, Tag, ether_type};
+
+/// What the link layer says about a frame that passed it.
+pub(super) struct Link<'a> {
+    pub(super) segment: &'a SegmentEntry,
+    pub(super) source_mac: Mac,
+    pub(super) to_group_mac: bool,
+    /// EtherType behind the tag.
+    pub(super) ether_type: u16,
+    /// Offset of what is behind the tag.
+    pub(super) l3: usize,
+}
+
+/// The outer tag, and what is behind it.
+struct Outer {
+    vlan_id: u16,
+    ether_type: u16,
+    l3: usize,
+}
+
+#[inline(always)]
+pub(super) fn check<'a, F: Frame, T: Tables>(
+    frame: &F,
+    tables: &'a T,
+    generation: &Generation,
+    report: &mut Report,
+) -> Result<Link<'a>, DropReason> {
+    let ether = frame.read::<Ether>(0).ok_or(DropReason::Truncated)?;
+    let outer = outer_tag(frame, &ether)?;
+    // guard: priority-tag
+    if outer.vlan_id == 0 {
+        return Err(DropReason::PriorityTag);
+    }
+    report.vlan_id = outer.vlan_id;
+    report.l3 = u16::try_from(outer.l3).unwrap_or(0);
+    let segment = tables
+        .segment(generation.slot, outer.vlan_id)
+        .ok_or(DropReason::UnknownVlan)?;
+    // guard: unknown-vlan
+    if segment.flags & segment_flags::PRESENT == 0 {
+        return Err(DropReason::UnknownVlan);
+    }
+    // guard: double-tag
+    if is_tag(outer.ether_type) {
+        return Err(DropReason::DoubleTag);
+    }
+    // guard: blackhole-segment
+    if segment.flags & segment_flags::BLACKHOLE != 0 {
+        return Err(DropReason::BlackholeSegment);
+    }
+    check_source_mac(&ether, generation)?;
+    let to_group_mac = ether.destination.is_multicast();
+    // guard: not-for-router
+    if !to_group_mac && ether.destination != generation.router_mac {
+        return Err(DropReason::NotForRouter);
+    }
+    Ok(Link {
+        segment,
+        source_mac: ether.source,
+        to_group_mac,
+        ether_type: outer.ether_type,
+        l3: outer.l3,
+    })
+}
+
+#[inline(always)]
+fn check_source_mac(ether: &Ether, generation: &Generation) -> Result<(), DropReason> {
+    // guard: bad-source-mac
+    if ether.source.is_multicast() || ether.source.is_zero() {
+        return Err(DropReason::BadSourceMac);
+    }
+    // guard: router-mac-spoof
+    if ether.source == generation.router_mac {
+        return Err(DropReason::RouterMacSpoof);
+    }
+    Ok(())
+}
+
+/// Finds the outer tag: in the metadata, where TC sees it (and a NIC with `rxvlan` puts it), or in the
+/// bytes, where XDP sees it.
+#[inline(always)]
+fn outer_tag<F: Frame>(frame: &F, ether: &Ether) -> Result<Outer, DropReason> {
+    let next = ether.ether_type.get();
+    if let Some((tpid, tci)) = frame.offloaded_tag() {
+        // guard: offloaded-service-tag
+        if tpid != ether_type::VLAN {
+            return Err(DropReason::DoubleTag);
+        }
+        return Ok(Outer {
+            vlan_id: tci & 0xfff,
+            ether_type: next,
+            l3: 14,
+        });
+    }
+    if next == ether_type::VLAN {
+        let tag = frame.read::<Tag>(14).ok_or(DropReason::Truncated)?;
+        let vlan_id = tag.tci.get() & 0xfff;
+        return Ok(Outer {
+            vlan_id,
+            ether_type: tag.ether_type.get(),
+            l3: 18,
+        });
+    }
+    Err(match next {
+        ether_type::QINQ | ether_type::QINQ_OLD => DropReason::DoubleTag,
+        _ => DropReason::Untagged,
+    })
+}
+
+#[inline(always)]
+fn is_tag(ether_type: u16) -> bool {
+    matches!(
+        ether_type,
+        ether_type::VLAN | ether_type::QINQ | ether_type::QINQ_OLD
+    )
+}

@@ -1,0 +1,192 @@
+//! Section 6 of `docs/isolation.md`: neighbour discovery (RFC 4861) and multicast listener discovery
+//! (RFC 2710, RFC 3810).
+
+use crate::abi::{Address, segment_flags};
+use crate::policy::source::{self, Binding};
+use crate::policy::{Answer, Context, Frame, Packet, Tables, Verdict, destination};
+use crate::reason::DropReason;
+use crate::wire::{NdLinkLayer, icmpv6_type};
+
+/// Most options that are walked.
+const MAX_OPTIONS: u32 = 4;
+/// Option types, RFC 4861 §4.6.1.
+const SOURCE_LINK_LAYER: u8 = 1;
+const TARGET_LINK_LAYER: u8 = 2;
+
+#[inline(never)]
+pub(super) fn check<F: Frame, T: Tables>(
+    frame: &F,
+    context: &Context<'_, T>,
+    packet: &Packet,
+) -> Result<Verdict, DropReason> {
+    match packet.icmp_type {
+        // guard: router-advertisement
+        icmpv6_type::ROUTER_ADVERTISEMENT | icmpv6_type::MLD_QUERY => {
+            return Err(DropReason::RouterAdvertisement);
+        }
+        // guard: icmpv6-redirect
+        icmpv6_type::REDIRECT => return Err(DropReason::IcmpRedirect),
+        _ => {}
+    }
+    check_shape(context, packet)?;
+    match packet.icmp_type {
+        icmpv6_type::NEIGHBOUR_SOLICITATION => check_solicitation(frame, context, packet),
+        icmpv6_type::NEIGHBOUR_ADVERTISEMENT => check_advertisement(frame, context, packet),
+        icmpv6_type::ROUTER_SOLICITATION => {
+            walk_options(frame, context, packet, 8)?;
+            Ok(Verdict::ToKernel)
+        }
+        _ => check_report(packet),
+    }
+}
+
+#[inline(always)]
+fn check_shape<T: Tables>(context: &Context<'_, T>, packet: &Packet) -> Result<(), DropReason> {
+    let is_nd = matches!(
+        packet.icmp_type,
+        icmpv6_type::ROUTER_SOLICITATION..=icmpv6_type::REDIRECT
+    );
+    // guard: nd-hop-limit
+    if is_nd && packet.ttl != 255 {
+        return Err(DropReason::NdMalformed);
+    }
+    // guard: nd-shape
+    if packet.is_fragment() || packet.icmp_code != 0 {
+        return Err(DropReason::NdMalformed);
+    }
+    let link_multicast = u32::from_be(packet.destination.0[0]) >> 16 == 0xff02;
+    // guard: nd-destination
+    if !link_multicast
+        && !source::is_link_local(packet.destination)
+        && !source::is_gateway(context.segment, packet.destination, false)
+    {
+        return Err(DropReason::NdMalformed);
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn check_solicitation<F: Frame, T: Tables>(
+    frame: &F,
+    context: &Context<'_, T>,
+    packet: &Packet,
+) -> Result<Verdict, DropReason> {
+    let target = read_target(frame, packet)?;
+    let link_layer = walk_options(frame, context, packet, 24)?;
+    if packet.source == Address([0; 4]) {
+        // RFC 4861 §7.1.1: "If the IP source address is the unspecified address, there is no source
+        // link-layer address option in the message."
+        // guard: dad-option
+        if link_layer {
+            return Err(DropReason::NdMalformed);
+        }
+        check_claim(context, target)?;
+        return Ok(Verdict::ToKernel);
+    }
+    let length = packet.length - (packet.l4 - packet.l3);
+    let turns_around = !packet.has_options() && (length == 24 || (length == 32 && link_layer));
+    if turns_around && destination::is_own_gateway(context, target, false) {
+        return Ok(Verdict::Answer(Answer::Neighbour {
+            option: length == 32,
+        }));
+    }
+    Ok(Verdict::ToKernel)
+}
+
+#[inline(always)]
+fn check_advertisement<F: Frame, T: Tables>(
+    frame: &F,
+    context: &Context<'_, T>,
+    packet: &Packet,
+) -> Result<Verdict, DropReason> {
+    let target = read_target(frame, packet)?;
+    walk_options(frame, context, packet, 24)?;
+    check_claim(context, target)?;
+    Ok(Verdict::ToKernel)
+}
+
+/// May the frame's source MAC claim this address?
+#[inline(always)]
+fn check_claim<T: Tables>(context: &Context<'_, T>, target: Address) -> Result<(), DropReason> {
+    // guard: nd-gateway-claim
+    if destination::is_own_gateway(context, target, false) {
+        return Err(DropReason::GatewayClaim);
+    }
+    if source::is_link_local(target) {
+        return Ok(());
+    }
+    // guard: nd-claim-subnet
+    if context.segment.flags & segment_flags::IPV6 == 0
+        || !source::is_host_of(context.segment, target, false)
+    {
+        return Err(DropReason::NdMismatch);
+    }
+    // guard: nd-claim-binding
+    if let Binding::Contradicts = source::binding(context, target, false) {
+        return Err(DropReason::NdMismatch);
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn check_report(packet: &Packet) -> Result<Verdict, DropReason> {
+    let from_link = source::is_link_local(packet.source) || packet.source == Address([0; 4]);
+    // guard: mld-report
+    if !from_link || !source::is_multicast(packet.destination, false) {
+        return Err(DropReason::NdMalformed);
+    }
+    Ok(Verdict::ToKernel)
+}
+
+#[inline(always)]
+fn read_target<F: Frame>(frame: &F, packet: &Packet) -> Result<Address, DropReason> {
+    // guard: nd-target
+    if packet.length - (packet.l4 - packet.l3) < 24 {
+        return Err(DropReason::NdMalformed);
+    }
+    frame
+        .read::<Address>(usize::from(packet.l4) + 8)
+        .ok_or(DropReason::NdMalformed)
+}
+
+/// Walks the options behind `fixed` octets; returns whether one holds a link-layer address.
+#[inline(always)]
+fn walk_options<F: Frame, T: Tables>(
+    frame: &F,
+    context: &Context<'_, T>,
+    packet: &Packet,
+    fixed: usize,
+) -> Result<bool, DropReason> {
+    let end = usize::from(packet.l3) + usize::from(packet.length);
+    let mut at = usize::from(packet.l4) + fixed;
+    let mut link_layer = false;
+    let mut count = 0;
+    while count < MAX_OPTIONS && at < end && at < 0xfff {
+        let option = frame
+            .read::<NdLinkLayer>(at)
+            .ok_or(DropReason::NdMalformed)?;
+        let length = usize::from(option.length) * 8;
+        // guard: nd-option-length
+        if length == 0 || at + length > end {
+            return Err(DropReason::NdMalformed);
+        }
+        if option.kind == SOURCE_LINK_LAYER || option.kind == TARGET_LINK_LAYER {
+            // guard: nd-link-layer-length
+            if length != 8 {
+                return Err(DropReason::NdMalformed);
+            }
+            // guard: nd-link-layer-mac
+            if option.mac != context.source_mac {
+                return Err(DropReason::NdMismatch);
+            }
+            link_layer = true;
+        }
+        at += length;
+        count += 1;
+    }
+    // guard: nd-option-count
+    if at < end {
+        return Err(DropReason::NdMalformed);
+    }
+    Ok(link_layer)
+}

@@ -1,0 +1,377 @@
+//! Section 4 of `docs/isolation.md`: may this address and this MAC send from this segment?
+
+use crate::abi::{
+    Address, BoundMacKey, EndpointKey, NO_PREFIX_LENGTH, PREFIX_LENGTHS, PrefixEntry, PrefixKey,
+    SegmentEntry, bound_mac_flags, endpoint_flags, prefix_flags, segment_flags,
+};
+use crate::policy::{Context, Packet, Tables};
+use crate::reason::DropReason;
+use crate::wire::{dhcp_port, icmpv6_type, protocol};
+
+/// A source that may send.
+#[derive(Clone, Copy)]
+pub(super) struct Source {
+    /// Its class in `PAIRS`.
+    pub(super) class: u32,
+    /// Is it an endpoint with a known MAC (so that packets can be forwarded to it)?
+    pub(super) bound: bool,
+}
+
+/// What the inventory says of an address and a MAC.
+#[derive(Clone, Copy)]
+pub(super) enum Binding {
+    /// The address is an endpoint's with this very MAC.
+    Bound {
+        /// Source class of the endpoint.
+        class: u32,
+    },
+    /// The address is an endpoint's whose MAC is not known.
+    AnyMac {
+        /// Source class of the endpoint.
+        class: u32,
+    },
+    /// Neither the address nor the MAC is bound (in this family).
+    Free,
+    /// The address is another MAC's, or the MAC has other addresses.
+    Contradicts,
+}
+
+/// Checks the source address of an IP packet.
+#[inline(always)]
+pub(super) fn check<T: Tables>(
+    context: &Context<'_, T>,
+    packet: &Packet,
+) -> Result<Source, DropReason> {
+    let segment = context.segment;
+    let family = if packet.ipv4 {
+        segment_flags::IPV4
+    } else {
+        segment_flags::IPV6
+    };
+    // guard: source-family
+    if segment.flags & family == 0 && !packet.is_neighbour_discovery() {
+        return Err(DropReason::SourceNotInSegment);
+    }
+    if packet.source == unspecified(packet.ipv4) {
+        return check_unspecified(segment, packet);
+    }
+    // guard: martian-source
+    if is_martian(packet.source, packet.ipv4) || is_multicast(packet.source, packet.ipv4) {
+        return Err(DropReason::MartianSource);
+    }
+    if !packet.ipv4 && is_link_local(packet.source) {
+        return check_link_local(context, packet);
+    }
+    // guard: source-gateway-claim
+    if is_gateway(segment, packet.source, packet.ipv4) {
+        return Err(DropReason::GatewayClaim);
+    }
+    // guard: source-subnet
+    if !is_host_of(segment, packet.source, packet.ipv4) {
+        return Err(DropReason::SourceNotInSegment);
+    }
+    match binding(context, packet.source, packet.ipv4) {
+        Binding::Bound { class } => Ok(Source { class, bound: true }),
+        Binding::AnyMac { class } => Ok(Source {
+            class,
+            bound: false,
+        }),
+        Binding::Free => Ok(Source {
+            class: class_of_free(context, segment, packet.source, packet.ipv4),
+            bound: false,
+        }),
+        // guard: spoofed-source
+        Binding::Contradicts => Err(DropReason::SpoofedSource),
+    }
+}
+
+/// "`0.0.0.0` only to UDP 67; `::` only for DAD/MLD" (SPEC.md section 3, point 2).
+#[inline(always)]
+fn check_unspecified(segment: &SegmentEntry, packet: &Packet) -> Result<Source, DropReason> {
+    let allowed = if packet.ipv4 {
+        packet.protocol == protocol::UDP
+            && packet.source_port == dhcp_port::CLIENT4
+            && packet.destination_port == dhcp_port::SERVER4
+            && packet.destination == Address::from_ipv4([255; 4])
+            && !packet.is_fragment()
+    } else {
+        packet.protocol == protocol::ICMPV6
+            && matches!(
+                packet.icmp_type,
+                icmpv6_type::NEIGHBOUR_SOLICITATION
+                    | icmpv6_type::MLD_REPORT
+                    | icmpv6_type::MLD_DONE
+                    | icmpv6_type::MLD_REPORT_V2
+            )
+    };
+    // guard: unspecified-source
+    if !allowed {
+        return Err(DropReason::SourceNotInSegment);
+    }
+    Ok(Source {
+        class: segment.src_class,
+        bound: false,
+    })
+}
+
+#[inline(always)]
+fn check_link_local<T: Tables>(
+    context: &Context<'_, T>,
+    packet: &Packet,
+) -> Result<Source, DropReason> {
+    // guard: link-local-gateway-claim
+    if packet.source == context.generation.router_link_local {
+        return Err(DropReason::GatewayClaim);
+    }
+    // guard: link-local-source-scope
+    if !is_link_local(packet.destination) && !is_multicast(packet.destination, false) {
+        return Err(DropReason::LinkLocalScope);
+    }
+    Ok(Source {
+        class: context.segment.src_class,
+        bound: false,
+    })
+}
+
+/// Compares an address and the frame's source MAC with the inventory.
+#[inline(always)]
+pub(super) fn binding<T: Tables>(
+    context: &Context<'_, T>,
+    address: Address,
+    ipv4: bool,
+) -> Binding {
+    let slot = context.generation.slot;
+    let key = EndpointKey {
+        vpc_id: context.segment.vpc_id,
+        address,
+    };
+    if let Some(endpoint) = context.tables.endpoint(slot, &key) {
+        if endpoint.flags & endpoint_flags::MAC_KNOWN != 0 {
+            let here = endpoint.vlan_id == context.vlan_id && endpoint.mac == context.source_mac;
+            if !here {
+                return Binding::Contradicts;
+            }
+            return Binding::Bound {
+                class: endpoint.src_class,
+            };
+        }
+        if is_bound_elsewhere(context, ipv4) {
+            return Binding::Contradicts;
+        }
+        return Binding::AnyMac {
+            class: endpoint.src_class,
+        };
+    }
+    if is_bound_elsewhere(context, ipv4) {
+        return Binding::Contradicts;
+    }
+    Binding::Free
+}
+
+/// Has the source MAC fixed addresses of this family on this VLAN? Then it may use no other.
+#[inline(always)]
+fn is_bound_elsewhere<T: Tables>(context: &Context<'_, T>, ipv4: bool) -> bool {
+    let key = BoundMacKey {
+        vlan_id: context.vlan_id,
+        mac: context.source_mac,
+    };
+    let flag = if ipv4 {
+        bound_mac_flags::IPV4
+    } else {
+        bound_mac_flags::IPV6
+    };
+    match context.tables.bound_mac(context.generation.slot, &key) {
+        Some(flags) => flags & flag != 0,
+        None => false,
+    }
+}
+
+/// Returns the source class of any address of `segment`.
+#[inline(always)]
+pub(super) fn class_of<T: Tables>(
+    context: &Context<'_, T>,
+    segment: &SegmentEntry,
+    address: Address,
+    ipv4: bool,
+) -> u32 {
+    let key = EndpointKey {
+        vpc_id: segment.vpc_id,
+        address,
+    };
+    match context.tables.endpoint(context.generation.slot, &key) {
+        Some(endpoint) => endpoint.src_class,
+        None => class_of_free(context, segment, address, ipv4),
+    }
+}
+
+/// Returns the source class of an address of `segment` that is no endpoint.
+#[inline(always)]
+fn class_of_free<T: Tables>(
+    context: &Context<'_, T>,
+    segment: &SegmentEntry,
+    address: Address,
+    ipv4: bool,
+) -> u32 {
+    let by_prefix = if ipv4 {
+        segment_flags::CLASS_BY_PREFIX4
+    } else {
+        segment_flags::CLASS_BY_PREFIX6
+    };
+    if segment.flags & by_prefix == 0 {
+        return segment.src_class;
+    }
+    match longest_prefix(context, segment.vpc_id, address, ipv4) {
+        Some(prefix) if prefix.flags & prefix_flags::SEGMENT != 0 => prefix.src_class,
+        _ => segment.src_class,
+    }
+}
+
+/// Finds the longest prefix that holds an address: one hash lookup per length in use.
+#[inline(never)]
+pub(super) fn longest_prefix<'a, T: Tables>(
+    context: &Context<'a, T>,
+    vpc_id: u32,
+    address: Address,
+    ipv4: bool,
+) -> Option<&'a PrefixEntry> {
+    let generation = context.generation;
+    let (lengths, mapped) = if ipv4 {
+        (&generation.prefix_lengths4, 96)
+    } else {
+        (&generation.prefix_lengths6, 0)
+    };
+    let mut i = 0;
+    while i < PREFIX_LENGTHS {
+        let length = match lengths.get(i) {
+            Some(&length) if length != NO_PREFIX_LENGTH => u32::from(length) + mapped,
+            _ => return None,
+        };
+        let key = PrefixKey {
+            vpc_id,
+            length,
+            address: truncate(address, length),
+        };
+        if let Some(entry) = context.tables.prefix(generation.slot, &key) {
+            return Some(entry);
+        }
+        i += 1;
+    }
+    None
+}
+
+/// Is the address a host address of the segment's subnet (neither its network nor its broadcast
+/// address)?
+#[inline(always)]
+pub(super) fn is_host_of(segment: &SegmentEntry, address: Address, ipv4: bool) -> bool {
+    is_in(segment, address, ipv4) && !is_network_or_broadcast(segment, address, ipv4)
+}
+
+/// Does the address lie in the segment's subnet of that family?
+#[inline(always)]
+pub(super) fn is_in(segment: &SegmentEntry, address: Address, ipv4: bool) -> bool {
+    if ipv4 {
+        let length = u32::from(segment.prefix_len4);
+        segment.flags & segment_flags::IPV4 != 0
+            && truncate_word(address.0[3], length) == segment.net4.0[3]
+    } else {
+        segment.flags & segment_flags::IPV6 != 0
+            && truncate(address, u32::from(segment.prefix_len6)) == segment.net6
+    }
+}
+
+/// Is the address the network address (IPv6: subnet-router anycast) or the IPv4 broadcast address?
+#[inline(always)]
+pub(super) fn is_network_or_broadcast(
+    segment: &SegmentEntry,
+    address: Address,
+    ipv4: bool,
+) -> bool {
+    if ipv4 {
+        let length = u32::from(segment.prefix_len4);
+        if length > 30 {
+            return false;
+        }
+        let host_bits = u32::from_be(address.0[3]) & !mask(length);
+        host_bits == 0 || host_bits == !mask(length)
+    } else {
+        segment.prefix_len6 < 127 && address == segment.net6
+    }
+}
+
+/// Is it the gateway address of the segment in that family?
+#[inline(always)]
+pub(super) fn is_gateway(segment: &SegmentEntry, address: Address, ipv4: bool) -> bool {
+    if ipv4 {
+        segment.flags & segment_flags::IPV4 != 0 && address == segment.gateway4
+    } else {
+        segment.flags & segment_flags::IPV6 != 0 && address == segment.gateway6
+    }
+}
+
+#[inline(always)]
+fn unspecified(ipv4: bool) -> Address {
+    if ipv4 {
+        Address::from_ipv4([0; 4])
+    } else {
+        Address([0; 4])
+    }
+}
+
+/// Loopback, "this network", class E; in IPv6 all of ::/8 (loopback, IPv4-mapped, and the unassigned).
+#[inline(always)]
+pub(super) fn is_martian(address: Address, ipv4: bool) -> bool {
+    if ipv4 {
+        let first = first_octet(address.0[3]);
+        first == 0 || first == 127 || first >= 240
+    } else {
+        first_octet(address.0[0]) == 0
+    }
+}
+
+/// Multicast, or the limited broadcast address.
+#[inline(always)]
+pub(super) fn is_multicast(address: Address, ipv4: bool) -> bool {
+    if ipv4 {
+        first_octet(address.0[3]) & 0xf0 == 224 || address.0[3] == u32::MAX
+    } else {
+        first_octet(address.0[0]) == 0xff
+    }
+}
+
+/// fe80::/10.
+#[inline(always)]
+pub(super) fn is_link_local(address: Address) -> bool {
+    u32::from_be(address.0[0]) & 0xffc0_0000 == 0xfe80_0000
+}
+
+/// Returns the first octet of a word in wire order.
+#[inline(always)]
+pub(super) const fn first_octet(word: u32) -> u32 {
+    u32::from_be(word) >> 24
+}
+
+#[inline(always)]
+const fn mask(length: u32) -> u32 {
+    match u32::MAX.checked_shl(32 - length) {
+        Some(mask) => mask,
+        None => 0,
+    }
+}
+
+#[inline(always)]
+fn truncate_word(word: u32, length: u32) -> u32 {
+    word & mask(length).to_be()
+}
+
+/// Clears the bits behind the first `length` ones of an address (0–128).
+#[inline(always)]
+fn truncate(address: Address, length: u32) -> Address {
+    let bits = |word: u32| length.saturating_sub(32 * word).min(32);
+    let [a, b, c, d] = address.0;
+    Address([
+        truncate_word(a, bits(0)),
+        truncate_word(b, bits(1)),
+        truncate_word(c, bits(2)),
+        truncate_word(d, bits(3)),
+    ])
+}

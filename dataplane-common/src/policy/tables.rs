@@ -1,0 +1,50 @@
+//! Where the policy looks things up.
+
+use core::ops::DerefMut;
+
+use crate::abi::{
+    BoundMacKey, EndpointEntry, EndpointKey, FlowEntry, FlowKey, FragmentEntry, FragmentKey,
+    Generation, PairEntry, PairKey, PrefixEntry, PrefixKey, RuleKey, SegmentEntry,
+};
+
+/// The tables of the current generation, the state that outlives it, and the clock.
+///
+/// `slot` is [`Generation::slot`] of the generation that the packet is judged by: read once per
+/// packet, so that no packet sees two.
+pub trait Tables {
+    /// Access to an entry of `FLOWS`.
+    type Flow<'a>: DerefMut<Target = FlowEntry>
+    where
+        Self: 'a;
+
+    /// Returns the current generation.
+    fn generation(&self) -> Option<&Generation>;
+    /// Returns the segment of a VLAN id (flags 0 where there is none).
+    fn segment(&self, slot: u32, vlan_id: u16) -> Option<&SegmentEntry>;
+    /// Returns what is known of an address.
+    fn endpoint(&self, slot: u32, key: &EndpointKey) -> Option<&EndpointEntry>;
+    /// Returns [`crate::abi::bound_mac_flags`] of a hardware address.
+    fn bound_mac(&self, slot: u32, key: &BoundMacKey) -> Option<u32>;
+    /// Returns what lies behind a prefix.
+    fn prefix(&self, slot: u32, key: &PrefixKey) -> Option<&PrefixEntry>;
+    /// Returns what one class may open to another.
+    fn pair(&self, slot: u32, key: &PairKey) -> Option<&PairEntry>;
+    /// Returns the rule that allows a service class.
+    fn rule(&self, slot: u32, key: &RuleKey) -> Option<u32>;
+    /// Returns the service class of a [`crate::abi::service_index`].
+    fn service(&self, slot: u32, index: u32) -> Option<u32>;
+
+    /// Returns a connection, live or not.
+    fn flow(&self, key: &FlowKey) -> Option<Self::Flow<'_>>;
+    /// Stores a connection; it may push out the one that was used least recently.
+    fn insert_flow(&self, key: &FlowKey, entry: &FlowEntry) -> bool;
+    /// Forgets a connection.
+    fn remove_flow(&self, key: &FlowKey);
+    /// Returns what a first fragment was judged to be, live or not.
+    fn fragment(&self, key: &FragmentKey) -> Option<FragmentEntry>;
+    /// Remembers a judged first fragment.
+    fn insert_fragment(&self, key: &FragmentKey, entry: &FragmentEntry) -> bool;
+
+    /// Returns the time in ticks of [`Generation::ticks_per_second`].
+    fn now(&self) -> u64;
+}
