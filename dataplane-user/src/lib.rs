@@ -1,1 +1,3 @@
-//! To be written.
+//! bulkhead: the policy compiler, the loader of the eBPF data plane, and the command line over them.
+
+pub mod compile;

@@ -1,1 +1,3 @@
+//! The binary `bulkhead`.
+
 fn main() {}
