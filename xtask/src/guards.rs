@@ -8,13 +8,24 @@
 //! ```
 //!
 //! What follows the mark is a statement, an `if` that returns, a match arm, or the last
-//! expression of a function. This is no parser of Rust: what it cannot disable is an error of the
-//! run, never a guard that is silently left alone.
+//! expression of a function. Where it has another shape, a second line says what stands in its
+//! place when it is disabled:
+//!
+//! ```text
+//! // guard: spoofed-source
+//! // off: Binding::Contradicts => Ok(source),
+//! Binding::Contradicts => Err(DropReason::SpoofedSource),
+//! ```
+//!
+//! This is no parser of Rust: what it cannot disable is an error of the run, never a guard that is
+//! silently left alone.
 
 use std::ops::Range;
 
 /// The mark of a guard.
 const MARK: &str = "// guard:";
+/// What stands in its place when it is disabled, if its shape does not tell.
+const OFF: &str = "// off:";
 
 /// A guard in a file.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -27,6 +38,8 @@ pub(crate) struct Guard {
     span: Range<usize>,
     /// What kind of code that is.
     form: Form,
+    /// What replaces it, if the source says so.
+    off: Option<String>,
 }
 
 /// The shape of a guard's code.
@@ -59,6 +72,7 @@ pub(crate) fn find(text: &str) -> Vec<Guard> {
                 name: name.trim().to_owned(),
                 line: index + 1,
                 form: form(code),
+                off: off(text, offset),
                 span,
             });
         }
@@ -70,14 +84,86 @@ pub(crate) fn find(text: &str) -> Vec<Guard> {
 /// first one that compiles is the mutant. Empty if the guard's shape is not known.
 pub(crate) fn disabled(text: &str, guard: &Guard) -> Vec<String> {
     let code = text.get(guard.span.clone()).unwrap_or_default();
-    replacements(code, guard.form)
-        .into_iter()
-        .map(|replacement| {
-            let mut mutant = text.to_owned();
-            mutant.replace_range(guard.span.clone(), &replacement);
-            mutant
+    let replacements = match &guard.off {
+        Some(off) => vec![off.clone()],
+        None => replacements(code, guard.form),
+    };
+    replacements
+        .iter()
+        .map(|replacement| replaced(text, guard, replacement))
+        .collect()
+}
+
+/// For a guard `if a || b { .. }`: each part by itself, and the text with only that part disabled.
+pub(crate) fn parts_disabled(text: &str, guard: &Guard) -> Vec<(String, Vec<String>)> {
+    let code = text.get(guard.span.clone()).unwrap_or_default();
+    let Some((condition, block)) = condition_of(code).filter(|_| guard.form == Form::If) else {
+        return Vec::new();
+    };
+    let parts = alternatives(condition);
+    if parts.len() < 2 {
+        return Vec::new();
+    }
+    (0..parts.len())
+        .map(|left_out| {
+            let kept: Vec<&str> = parts
+                .iter()
+                .enumerate()
+                .filter(|(index, _)| *index != left_out)
+                .map(|(_, part)| part.trim())
+                .collect();
+            let mutant = format!("if {} {block}", kept.join("\n || "));
+            let name = parts.get(left_out).map_or("", |part| part.trim());
+            (name.to_owned(), vec![replaced(text, guard, &mutant)])
         })
         .collect()
+}
+
+/// The condition of an `if` and its block.
+fn condition_of(code: &str) -> Option<(&str, &str)> {
+    let rest = code.strip_prefix("if ")?;
+    let mut depth = 0_i32;
+    for (at, symbol) in symbols(rest) {
+        match symbol {
+            '{' if depth == 0 => return Some((rest.get(..at)?, rest.get(at..)?)),
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' => depth -= 1,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The parts of a condition between `||`, outside of all brackets.
+fn alternatives(condition: &str) -> Vec<&str> {
+    let mut parts = Vec::new();
+    let (mut start, mut depth) = (0, 0_i32);
+    for (at, symbol) in symbols(condition) {
+        match symbol {
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' => depth -= 1,
+            '|' if depth == 0 && at >= start && condition.get(at..at + 2) == Some("||") => {
+                parts.extend(condition.get(start..at));
+                start = at + 2;
+            }
+            _ => {}
+        }
+    }
+    parts.extend(condition.get(start..));
+    parts
+}
+
+/// The text with a guard's code replaced.
+fn replaced(text: &str, guard: &Guard, replacement: &str) -> String {
+    let mut mutant = text.to_owned();
+    mutant.replace_range(guard.span.clone(), replacement);
+    mutant
+}
+
+/// What the line behind a mark says that replaces the guard.
+fn off(text: &str, offset: usize) -> Option<String> {
+    let line = text.get(offset..)?.lines().next()?;
+    Some(line.trim().strip_prefix(OFF)?.trim().to_owned())
 }
 
 /// What a guard's code is replaced by.
@@ -98,15 +184,26 @@ fn replacements(code: &str, form: Form) -> Vec<String> {
             all
         }
         Form::If => vec![String::new(), "{}".into()],
-        Form::Arm => match code.split_once("=>") {
-            Some((pattern, _)) => {
-                vec![format!("{pattern}=> {{}}"), format!("{pattern}=> Ok(()),")]
-            }
-            None => Vec::new(),
-        },
+        Form::Arm => arm_replacements(code),
         Form::Last => vec!["Ok(())".into(), "Ok(Default::default())".into()],
         Form::Other => Vec::new(),
     }
+}
+
+/// What an arm of a match is replaced by: first one that never matches, so that a later arm does.
+fn arm_replacements(code: &str) -> Vec<String> {
+    let Some((pattern, result)) = code.split_once("=>") else {
+        return Vec::new();
+    };
+    let never = match pattern.split_once(" if ") {
+        Some((pattern, condition)) => format!("{pattern} if false && ({condition}) =>{result}"),
+        None => format!("{pattern}if false =>{result}"),
+    };
+    vec![
+        never,
+        format!("{pattern}=> {{}}"),
+        format!("{pattern}=> Ok(()),"),
+    ]
 }
 
 /// The shape of a piece of code.
@@ -128,7 +225,7 @@ fn form(code: &str) -> Form {
             Form::Other
         };
     }
-    if code.ends_with(',') && code.contains("=>") {
+    if code.ends_with([',', '}']) && code.contains("=>") {
         return Form::Arm;
     }
     if code.ends_with("?;") {
@@ -145,7 +242,7 @@ fn form(code: &str) -> Form {
 fn code_after(text: &str, offset: usize) -> Range<usize> {
     let start = skip_comments(text, offset);
     let rest = text.get(start..).unwrap_or_default();
-    let is_if = rest.starts_with("if ");
+    let mut ends_with_block = rest.starts_with("if ");
     let mut depth = 0_i32;
     for (at, symbol) in symbols(rest) {
         match symbol {
@@ -155,9 +252,13 @@ fn code_after(text: &str, offset: usize) -> Range<usize> {
             }
             ')' | ']' | '}' => {
                 depth -= 1;
-                if symbol == '}' && depth == 0 && is_if {
+                if symbol == '}' && depth == 0 && ends_with_block {
                     return start..start + at + 1;
                 }
+            }
+            '=' if depth == 0 && rest.get(at..at + 2) == Some("=>") => {
+                let result = rest.get(at + 2..).unwrap_or_default();
+                ends_with_block |= result.trim_start().starts_with('{');
             }
             ';' | ',' if depth == 0 => return start..start + at + 1,
             _ => {}
@@ -251,11 +352,42 @@ mod tests {
     }
 
     #[test]
-    fn an_arm_of_a_match_does_nothing() {
+    fn an_arm_of_a_match_is_left_to_the_later_ones() {
         let text = "match x {\n// guard: a\nArp => check(x)?,\n_ => {}\n}";
         assert_eq!(
+            disabled(text, &find(text)[0])[..2],
+            [
+                "match x {\n// guard: a\nArp if false => check(x)?,\n_ => {}\n}",
+                "match x {\n// guard: a\nArp => {}\n_ => {}\n}"
+            ]
+        );
+    }
+
+    #[test]
+    fn an_arm_with_a_condition_or_a_block_is_taken_whole() {
+        let text = "match x {\n// guard: a\nn if f(n) => {\n return Err(Y);\n}\n_ => {}\n}";
+        let off = "n if false && (f(n) ) => {\n return Err(Y);\n}";
+        assert_eq!(
             mutant(text),
-            "match x {\n// guard: a\nArp => {}\n_ => {}\n}"
+            format!("match x {{\n// guard: a\n{off}\n_ => {{}}\n}}")
+        );
+    }
+
+    #[test]
+    fn the_source_can_say_what_replaces_a_guard() {
+        let text = "match x {\n// guard: a\n// off: A => Ok(1),\nA => Err(2),\nB => Ok(3),\n}";
+        assert_eq!(mutant(text), text.replace("Err(2)", "Ok(1)"));
+    }
+
+    #[test]
+    fn parts_of_a_condition_are_left_out_one_by_one() {
+        let text = "// guard: a\nif x\n    || (y || z)\n    || f(|| 1)\n{ return Err(Y); }\n";
+        let parts = parts_disabled(text, &find(text)[0]);
+        let names: Vec<_> = parts.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["x", "(y || z)", "f(|| 1)"]);
+        assert_eq!(
+            parts[1].1,
+            ["// guard: a\nif x\n || f(|| 1) { return Err(Y); }\n"]
         );
     }
 
