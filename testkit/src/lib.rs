@@ -17,6 +17,10 @@
 pub mod ethtool;
 pub mod fixtures;
 pub mod frame;
+pub mod kernel_vlan;
 pub mod link;
 pub mod netns;
 pub mod raw;
+pub mod site;
+pub mod switch;
+pub mod wait;

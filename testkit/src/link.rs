@@ -5,12 +5,14 @@ use std::os::fd::{AsFd, AsRawFd};
 
 use anyhow::{Context, Result, anyhow};
 use futures_util::TryStreamExt;
-use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage};
+use rtnetlink::packet_route::address::AddressHeaderFlags;
+use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage, State};
 use rtnetlink::{
     Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder, new_connection,
 };
 
 use crate::netns::NetNs;
+use crate::wait::wait_for;
 
 impl NetNs {
     /// Makes a veth pair: `name` here, `peer_name` in `peer`. Both ends are down.
@@ -87,7 +89,7 @@ impl NetNs {
         self.set_link(name, |link| link.controller(controller))
     }
 
-    /// Adds an address to a link.
+    /// Adds an address to a link. It can be used at once: nobody asks whether it is taken.
     ///
     /// # Errors
     ///
@@ -95,7 +97,9 @@ impl NetNs {
     pub fn add_address(&self, name: &str, address: IpAddr, prefix: u8) -> Result<()> {
         let index = self.ifindex(name)?;
         self.netlink(|handle| async move {
-            handle.address().add(index, address, prefix).execute().await
+            let mut request = handle.address().add(index, address, prefix);
+            request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+            request.execute().await
         })
         .with_context(|| format!("adding {address}/{prefix} to {name} in {}", self.name()))
     }
@@ -191,6 +195,23 @@ impl NetNs {
         address
             .try_into()
             .map_err(|_| anyhow!("hardware address of {name} has not six octets"))
+    }
+
+    /// Waits until a link that is set up, as is its peer, can send. That is a while later: a worker
+    /// of the kernel puts the queue in place, and until then frames are lost without an error.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such link, or it does not come up, for example because its peer is down.
+    pub fn wait_until_up(&self, name: &str) -> Result<()> {
+        // The worker sets the state and the queue under the lock that answering takes:
+        // https://github.com/torvalds/linux/blob/v6.12/net/core/link_watch.c#L170
+        let up = LinkAttribute::OperState(State::Up);
+        let is_up = || match self.link(name) {
+            Ok(link) if !link.attributes.contains(&up) => None,
+            answer => Some(answer.map(|_| ())),
+        };
+        wait_for(&format!("{name} in {} to come up", self.name()), is_up)?
     }
 
     fn link(&self, name: &str) -> Result<LinkMessage> {

@@ -33,12 +33,13 @@ pub struct RawSocket {
 }
 
 impl RawSocket {
-    /// Opens a socket on an interface that is up.
+    /// Opens a socket on an interface that is set up, as its peer is; waits until it can send.
     ///
     /// # Errors
     ///
-    /// If there is no such interface in the namespace.
+    /// If there is no such interface in the namespace, or it does not come up.
     pub fn open(ns: &NetNs, name: &str) -> Result<Self> {
+        ns.wait_until_up(name)?;
         let index = ns.ifindex(name)?;
         ns.run(|| open(index))
             .with_context(|| format!("opening a raw socket on {name} in {}", ns.name()))

@@ -4,6 +4,7 @@ use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 
 use testkit::netns::NetNs;
+use testkit::wait::wait_for;
 
 const LEFT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 const RIGHT: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 2));
@@ -77,14 +78,10 @@ fn dropping_a_namespace_takes_its_links_away() {
     let (left, right) = pair();
     drop(right);
     // The kernel takes a namespace down on a worker of its own: wait for it.
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-    while left.ifindex("a0").is_ok() {
-        assert!(
-            std::time::Instant::now() < deadline,
-            "the peer's end is still there"
-        );
-        std::thread::yield_now();
-    }
+    wait_for("the peer's end to go", || {
+        left.ifindex("a0").is_err().then_some(())
+    })
+    .unwrap();
 }
 
 #[test]

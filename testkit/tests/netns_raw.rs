@@ -87,7 +87,7 @@ fn frames_that_are_not_wanted_are_passed_over() {
         .unwrap();
     }
     let third = b
-        .receive_where(soon(), |frame| (frame[15] == 3).then(|| frame.len()))
+        .receive_where(soon(), |frame| (frame[15] == 3).then_some(frame.len()))
         .unwrap();
     assert_eq!(third, Some(20));
     b.receive_where(soon(), |frame| (frame[15] == 20).then_some(()))
