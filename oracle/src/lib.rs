@@ -17,6 +17,8 @@ mod connections;
 mod destinations;
 pub mod fixtures;
 mod fragments;
+pub mod frames;
+pub mod generate;
 mod ip;
 mod link;
 mod neighbour;
