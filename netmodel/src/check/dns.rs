@@ -1,0 +1,541 @@
+//! DNS records out of hosts and `tenant_dns_records`.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use super::cx::{Text, Unknown};
+use super::draft::Draft;
+use super::tenant::check_limit;
+use crate::ansible::Scope;
+use crate::finding::{Code, Finding};
+use crate::model::{DnsRecord, HostId, Owner, TenantId};
+use crate::source::Place;
+use crate::yaml::Value;
+
+const RECORD_KEYS: &[&str] = &["name", "type", "value", "ttl", "description"];
+
+/// Who says a record.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum By {
+    /// A host has the name.
+    Host(HostId),
+    /// An alias of a host.
+    Alias(HostId),
+    /// `tenant_dns_records`.
+    Tenant,
+    /// The site's DNS zone ends where a tenant's begins.
+    Delegation,
+}
+
+/// What is already at a name.
+struct Present {
+    by: By,
+    is_cname: bool,
+    place: Place,
+}
+
+/// Collects the records and their clashes.
+#[derive(Default)]
+struct Records {
+    records: Vec<DnsRecord>,
+    names: HashMap<(Owner, String), Vec<Present>>,
+}
+
+/// Makes all records.
+pub(crate) fn read(draft: &mut Draft) -> Vec<DnsRecord> {
+    let mut records = Records::default();
+    check_zone_names(draft);
+    for tenant in &draft.tenants {
+        let name = tenant.tenant.name.to_string();
+        let delegation = Present {
+            by: By::Delegation,
+            is_cname: false,
+            place: tenant.key,
+        };
+        records
+            .names
+            .insert((Owner::Platform, name), vec![delegation]);
+    }
+    for index in 0..draft.hosts.len() {
+        add_host(draft, HostId(index), &mut records);
+    }
+    for index in 0..draft.tenants.len() {
+        add_tenant(draft, TenantId(index), &mut records);
+    }
+    let mut records = records.records;
+    records.sort();
+    records
+}
+
+/// `site_name` is a label, `site_domain` a name.
+fn check_zone_names(draft: &mut Draft) {
+    for (key, is_label) in [("site_name", true), ("site_domain", false)] {
+        let Some(var) = draft.site_var(key) else {
+            continue;
+        };
+        let text = if is_label {
+            &draft.site_name
+        } else {
+            &draft.site_domain
+        };
+        let why = if is_label {
+            why_not_label(text)
+        } else {
+            why_not_name(text)
+        };
+        if let (Some(why), false) = (why, text.is_empty()) {
+            let finding = Finding::new(
+                Code::DnsLabel,
+                format!("`{text}` cannot be `{key}`"),
+                var.value.place,
+            )
+            .label(why)
+            .note("the site's DNS zone is <site_name>.<site_domain>")
+            .help(if is_label {
+                "choose a short name out of a-z, 0-9 and `-`"
+            } else {
+                "write a domain name such as lab.example"
+            });
+            draft.findings.push(finding);
+        }
+    }
+}
+
+/// Why a text is no label of a host's name.
+fn why_not_label(label: &str) -> Option<&'static str> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
+    if label.is_empty() {
+        Some("a label is empty")
+    } else if label.len() > 63 {
+        Some("a label has at most 63 characters")
+    } else if label.contains('_') {
+        Some("`_` is not allowed in a host's name")
+    } else if !label.bytes().all(allowed) {
+        Some("only a-z, 0-9 and `-` are allowed")
+    } else if label.starts_with('-') || label.ends_with('-') {
+        Some("a label cannot begin or end with `-`")
+    } else {
+        None
+    }
+}
+
+fn why_not_name(name: &str) -> Option<&'static str> {
+    if name.len() > 200 {
+        return Some("the name is too long");
+    }
+    name.split('.').find_map(why_not_label)
+}
+
+/// Names of records may also have `_` (SRV, TXT), a leading `*`, and be the apex `@`.
+fn why_not_record_name(name: &str) -> Option<&'static str> {
+    if name == "@" {
+        return None;
+    }
+    let name = name
+        .strip_prefix("*.")
+        .unwrap_or(if name == "*" { return None } else { name });
+    why_not_name(&name.replace('_', "x"))
+}
+
+impl Draft {
+    /// The DNS zone of the site or of a tenant.
+    fn dns_zone(&self, owner: Owner) -> String {
+        let site = format!("{}.{}", self.site_name, self.site_domain);
+        match owner {
+            Owner::Platform => site,
+            Owner::Tenant(id) => format!("{}.{site}", self.tenant_name(id)),
+        }
+    }
+}
+
+fn add_host(draft: &mut Draft, id: HostId, records: &mut Records) {
+    let host = &draft.hosts[id.0];
+    let (owner, name, place) = (host.host.owner, host.host.name.to_string(), host.place);
+    let facts = host.facts.clone();
+    let interfaces = host.host.interfaces.clone();
+    if !facts
+        .iter()
+        .any(|facts| facts.record.is_some() || !facts.cnames.is_empty())
+    {
+        return;
+    }
+    let name = relative(&name.to_ascii_lowercase(), &draft.dns_zone(owner));
+    if let Some(why) = why_not_name(&name) {
+        let finding = Finding::new(
+            Code::DnsLabel,
+            format!("the host's name `{name}` cannot be a DNS name"),
+            place,
+        )
+        .label(why)
+        .help("rename the host, or set `host_a_record: false` and remove its cnames");
+        draft.findings.push(finding);
+        return;
+    }
+    let mut has_record = false;
+    for (interface, facts) in interfaces.iter().zip(&facts) {
+        let Some(asked) = facts.record else {
+            continue;
+        };
+        let addresses = [
+            (interface.ipv4.map(|a| ("A", a.to_string())), facts.ipv4),
+            (interface.ipv6.map(|a| ("AAAA", a.to_string())), facts.ipv6),
+        ];
+        if addresses.iter().all(|(address, _)| address.is_none()) {
+            let finding = no_address(draft, id, asked, facts.ipv4);
+            draft.findings.push(finding);
+        }
+        for ((kind, value), at) in addresses.into_iter().filter_map(|(a, at)| a.zip(at)) {
+            has_record = true;
+            let record = NewRecord {
+                owner,
+                by: By::Host(id),
+                name: name.clone(),
+                kind,
+                value,
+                ttl: None,
+                place: at,
+            };
+            add(draft, records, record);
+        }
+    }
+    for cname in facts.iter().flat_map(|facts| &facts.cnames) {
+        add_alias(draft, id, cname, (&name, has_record), records);
+    }
+}
+
+fn no_address(draft: &Draft, id: HostId, asked: Place, ip: Option<Place>) -> Finding {
+    let finding = Finding::new(
+        Code::RecordNoAddress,
+        format!(
+            "`{}` wants a DNS record, but has no fixed address",
+            draft.host_name(id)
+        ),
+        asked,
+    )
+    .help("write its address as `ip`, or set `host_a_record: false`");
+    match ip {
+        Some(ip) => finding.also(ip, "the address is left to DHCP"),
+        None => finding,
+    }
+}
+
+fn add_alias(
+    draft: &mut Draft,
+    id: HostId,
+    cname: &Text,
+    (target, has_record): (&str, bool),
+    records: &mut Records,
+) {
+    let owner = draft.hosts[id.0].host.owner;
+    let name = relative(&cname.text.to_ascii_lowercase(), &draft.dns_zone(owner));
+    if let Some(why) = why_not_name(&name) {
+        draft.findings.push(bad_name(&cname.text, why, cname.place));
+        return;
+    }
+    if !has_record {
+        draft.findings.push(
+            Finding::new(
+                Code::RecordNoAddress,
+                format!("the alias `{name}` leads to `{target}`, which has no DNS record"),
+                cname.place,
+            )
+            .help("set `host_a_record: true` on an interface with a fixed address"),
+        );
+        return;
+    }
+    let record = NewRecord {
+        owner,
+        by: By::Alias(id),
+        name,
+        kind: "CNAME",
+        value: target.to_owned(),
+        ttl: None,
+        place: cname.place,
+    };
+    add(draft, records, record);
+}
+
+fn bad_name(name: &str, why: &str, place: Place) -> Finding {
+    Finding::new(
+        Code::DnsLabel,
+        format!("`{name}` cannot be a DNS name"),
+        place,
+    )
+    .label(why)
+    .help("names are made of labels out of a-z, 0-9 and `-`")
+}
+
+/// Takes the zone off a name that ends with it.
+fn relative(name: &str, zone: &str) -> String {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    let inside = name
+        .strip_suffix(zone)
+        .and_then(|rest| rest.strip_suffix('.'));
+    inside.unwrap_or(name).to_owned()
+}
+
+struct NewRecord<'a> {
+    owner: Owner,
+    by: By,
+    name: String,
+    kind: &'a str,
+    value: String,
+    ttl: Option<u32>,
+    place: Place,
+}
+
+/// Adds a record, unless it clashes with what is there.
+fn add(draft: &mut Draft, records: &mut Records, new: NewRecord<'_>) {
+    let is_cname = new.kind == "CNAME";
+    let key = (new.owner, new.name.clone());
+    let present = records.names.entry(key).or_default();
+    if let Some(clash) = clash(draft, &new, is_cname, present) {
+        draft.findings.push(clash);
+        return;
+    }
+    present.push(Present {
+        by: new.by,
+        is_cname,
+        place: new.place,
+    });
+    let origin = draft.sources.origin(new.place);
+    records.records.push(DnsRecord {
+        zone: draft.dns_zone(new.owner),
+        name: new.name,
+        record_type: new.kind.to_owned(),
+        value: new.value,
+        ttl: new.ttl,
+        origin,
+    });
+}
+
+fn clash(
+    draft: &Draft,
+    new: &NewRecord<'_>,
+    is_cname: bool,
+    present: &[Present],
+) -> Option<Finding> {
+    let zone = draft.dns_zone(new.owner);
+    if is_cname && new.name == "@" {
+        return Some(
+            Finding::new(
+                Code::DnsCname,
+                format!("the apex of {zone} cannot be a CNAME"),
+                new.place,
+            )
+            .note("a name that has SOA and NS records can have no CNAME (RFC 1034, 3.6.2)")
+            .help("write A and AAAA records with name `@`"),
+        );
+    }
+    let first = present
+        .iter()
+        .find(|there| is_cname || there.is_cname || !(there.by == new.by))?;
+    let full = format!("{}.{zone}", new.name);
+    let (code, message) = if is_cname && first.is_cname {
+        (
+            Code::DnsNameTwice,
+            format!("the alias `{full}` is claimed twice"),
+        )
+    } else if is_cname || first.is_cname {
+        (
+            Code::DnsCname,
+            format!("`{full}` is a CNAME and something else"),
+        )
+    } else {
+        (
+            Code::DnsNameTwice,
+            format!("the name `{full}` is claimed twice"),
+        )
+    };
+    let first_text = match first.by {
+        By::Host(id) | By::Alias(id) => format!("`{}` has it", draft.host_name(id)),
+        By::Tenant => "it is written here".to_owned(),
+        By::Delegation => "it is this tenant's DNS zone".to_owned(),
+    };
+    Some(
+        Finding::new(code, message, new.place)
+            .also(first.place, first_text)
+            .help("keep one of the two, rename the other"),
+    )
+}
+
+fn add_tenant(draft: &mut Draft, id: TenantId, records: &mut Records) {
+    let Some(scope) = draft.tenants[id.0].scope.clone() else {
+        return;
+    };
+    let mut cx = draft.cx(&scope);
+    let Some(var) = cx.var("tenant_dns_records") else {
+        return;
+    };
+    let items = cx
+        .list(&var.value, "`tenant_dns_records`")
+        .unwrap_or_default();
+    let places: Vec<Place> = items.iter().map(|item| item.place).collect();
+    check_limit(draft, id, "dns_records", &places);
+    for item in items {
+        if let Some(record) = read_record(draft, id, &scope, &item) {
+            let record = NewRecord {
+                kind: &record.kind,
+                owner: Owner::Tenant(id),
+                by: By::Tenant,
+                name: record.name,
+                value: record.value,
+                ttl: record.ttl,
+                place: record.place,
+            };
+            add(draft, records, record);
+        }
+    }
+}
+
+struct Said {
+    name: String,
+    kind: String,
+    value: String,
+    ttl: Option<u32>,
+    place: Place,
+}
+
+fn read_record(draft: &mut Draft, id: TenantId, scope: &Scope, item: &Arc<Value>) -> Option<Said> {
+    let zone = draft.dns_zone(Owner::Tenant(id));
+    let mut cx = draft.cx(scope);
+    let fields = cx.fields(item, "a DNS record", RECORD_KEYS, Unknown::Refuse)?;
+    let name = cx.required(&fields, "name")?;
+    let name = cx.text(&name.value, "`name`")?;
+    let kind = cx.required(&fields, "type")?;
+    let kind = cx.text(&kind.value, "`type`")?;
+    let value = cx.required(&fields, "value")?;
+    let value = cx.text(&value.value, "`value`")?;
+    let ttl = match fields.get("ttl") {
+        Some(entry) => Some(cx.count(&entry.value, "`ttl`")?),
+        None => None,
+    };
+    let ttl_value = ttl.map(|ttl| u32::try_from(ttl.value).ok().filter(|ttl| *ttl <= 604_800));
+    if let (Some(ttl), Some(None)) = (ttl, ttl_value) {
+        cx.report(
+            Finding::new(Code::DnsValue, "a TTL of more than a week", ttl.place)
+                .help("write seconds, at most 604800"),
+        );
+        return None;
+    }
+    let lower = name.text.to_ascii_lowercase();
+    let relative_name = if lower.trim_end_matches('.') == zone {
+        "@".to_owned()
+    } else {
+        relative(&lower, &zone)
+    };
+    if lower.ends_with('.') && relative_name == lower.trim_end_matches('.') {
+        cx.report(
+            Finding::new(
+                Code::DnsValue,
+                format!("`{}` is not in the tenant's own DNS zone", name.text),
+                name.place,
+            )
+            .note(format!("the zone is {zone}"))
+            .help("write names without a final dot: they are relative to the zone"),
+        );
+        return None;
+    }
+    if let Some(why) = why_not_record_name(&relative_name) {
+        cx.report(bad_name(&name.text, why, name.place));
+        return None;
+    }
+    let kind_name = kind.text.to_ascii_uppercase();
+    match check_value(&kind_name, &value.text, &zone) {
+        Ok(checked) => Some(Said {
+            name: relative_name,
+            kind: kind_name,
+            value: checked,
+            ttl: ttl_value.flatten(),
+            place: name.place,
+        }),
+        Err(help) => {
+            let (message, place) = match help {
+                BadRecord::Type => (
+                    format!("`{}` records are not served", kind.text),
+                    kind.place,
+                ),
+                BadRecord::Value(_) => (
+                    format!("`{}` is no value of a {kind_name} record", value.text),
+                    value.place,
+                ),
+            };
+            let help = match help {
+                BadRecord::Type => "the types are A, AAAA, CAA, CNAME, MX, SRV and TXT",
+                BadRecord::Value(help) => help,
+            };
+            cx.report(Finding::new(Code::DnsValue, message, place).help(help));
+            None
+        }
+    }
+}
+
+enum BadRecord {
+    Type,
+    Value(&'static str),
+}
+
+/// Returns the value in presentation form.
+fn check_value(kind: &str, value: &str, zone: &str) -> Result<String, BadRecord> {
+    let name = |text: &str| target(text, zone);
+    let parts: Vec<&str> = value.split_whitespace().collect();
+    let number = |text: &str| text.parse::<u16>().is_ok();
+    match kind {
+        "A" => value
+            .parse::<Ipv4Addr>()
+            .map(|a| a.to_string())
+            .map_err(|_| BadRecord::Value("write an IPv4 address")),
+        "AAAA" => value
+            .parse::<Ipv6Addr>()
+            .map(|a| a.to_string())
+            .map_err(|_| BadRecord::Value("write an IPv6 address")),
+        "CNAME" => name(value).ok_or(BadRecord::Value(
+            "write a name: `www`, or `www.example.org.`",
+        )),
+        "MX" => match parts.as_slice() {
+            [preference, host] if number(preference) => {
+                name(host).map(|h| format!("{preference} {h}"))
+            }
+            _ => None,
+        }
+        .ok_or(BadRecord::Value("write `10 mail`: preference and host")),
+        "SRV" => match parts.as_slice() {
+            [a, b, c, host] if [a, b, c].into_iter().all(|text| number(text)) => {
+                name(host).map(|h| format!("{a} {b} {c} {h}"))
+            }
+            _ => None,
+        }
+        .ok_or(BadRecord::Value(
+            "write `0 5 5060 sip`: priority, weight, port and host",
+        )),
+        "TXT" if value.len() <= 2048 && !value.chars().any(char::is_control) => {
+            Ok(value.to_owned())
+        }
+        "TXT" => Err(BadRecord::Value(
+            "write at most 2048 characters, without line breaks",
+        )),
+        "CAA" => match parts.as_slice() {
+            [flags, "issue" | "issuewild" | "iodef", _, ..] if flags.parse::<u8>().is_ok() => {
+                Ok(value.to_owned())
+            }
+            _ => Err(BadRecord::Value("write `0 issue \"ca.example\"`")),
+        },
+        _ => Err(BadRecord::Type),
+    }
+}
+
+/// A name as a value: relative to the zone, or with a final dot.
+fn target(text: &str, zone: &str) -> Option<String> {
+    let lower = text.to_ascii_lowercase();
+    if lower == "@" {
+        return Some(lower);
+    }
+    let inside = relative(&lower, zone);
+    let is_inside = lower.ends_with('.') && inside != lower.trim_end_matches('.');
+    let name = if is_inside { inside } else { lower };
+    let bare = name.strip_suffix('.').unwrap_or(&name);
+    why_not_name(&bare.replace('_', "x"))
+        .is_none()
+        .then_some(name)
+}

@@ -1,0 +1,443 @@
+//! Segments: the platform's, and what platform's and tenants' segments have in common.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{Ipv4Net, Ipv6Net};
+
+use super::cx::{At, Cx, Fields, Unknown};
+use super::draft::{Draft, SegmentDraft};
+use crate::finding::{Code, Finding};
+use crate::ids::{SegmentName, VlanId};
+use crate::model::{Owner, Segment, SegmentId, Subnet4, Subnet6};
+use crate::source::Place;
+use crate::yaml::Entry;
+
+/// Keys of a segment that bulkhead reads.
+pub(crate) const SEGMENT_KEYS: &[&str] = &[
+    "vlan_id",
+    "subnet",
+    "gateway",
+    "subnet6",
+    "gateway6",
+    "dhcp_range_start",
+    "dhcp_range_end",
+    "dhcp_enabled",
+    "dns_servers",
+    "mtu",
+];
+
+/// Names that mean something else where a zone is named.
+const RESERVED: [&str; 2] = ["tenants", "internet"];
+
+/// Largest IP packet on a segment without `mtu`.
+const DEFAULT_MTU: u16 = 1500;
+
+/// Reads `site_segments`.
+pub(crate) fn read_site(draft: &mut Draft) {
+    let Some(var) = draft.site_var("site_segments") else {
+        return;
+    };
+    let scope = draft.site.clone();
+    let mut cx = draft.cx(&scope);
+    let Some(mut entries) = cx.named_entries(&var.value, &format!("`{}`", var.key)) else {
+        return;
+    };
+    entries.sort_by(|a, b| a.key.cmp(&b.key));
+    for entry in entries {
+        let mut cx = draft.cx(&scope);
+        check_name(&mut cx, &entry);
+        if let Some(segment) = read_segment(draft, &entry) {
+            let id = SegmentId(draft.segments.len());
+            draft.zones.insert(entry.key.to_string(), id);
+            draft.segments.push(segment);
+        }
+    }
+}
+
+fn check_name(cx: &mut Cx<'_>, entry: &Entry) {
+    if RESERVED.contains(&&*entry.key) {
+        cx.report(
+            Finding::new(
+                Code::ReservedZoneName,
+                format!("a segment cannot be called `{}`", entry.key),
+                entry.key_place,
+            )
+            .note("policies use this word for every tenant segment, or for the internet")
+            .help("give it another name"),
+        );
+    }
+}
+
+fn read_segment(draft: &mut Draft, entry: &Entry) -> Option<SegmentDraft> {
+    let scope = draft.site.clone();
+    let what = format!("the segment `{}`", entry.key);
+    let origin = draft.sources.origin(entry.key_place);
+    let mut cx = draft.cx(&scope);
+    let fields = cx.fields(&entry.value, &what, SEGMENT_KEYS, Unknown::Suspect)?;
+    let vlan_entry = cx.required(&fields, "vlan_id")?;
+    let vlan = read_vlan(&mut cx, &vlan_entry)?;
+    let mut segment = SegmentDraft {
+        segment: Segment {
+            name: SegmentName::new(&entry.key),
+            owner: Owner::Platform,
+            vlan_id: vlan.value,
+            vpc_id: 0,
+            ipv4: None,
+            ipv6: None,
+            dhcp: None,
+            mtu: DEFAULT_MTU,
+            origin,
+        },
+        key: entry.key_place,
+        vlan: vlan.place,
+        net4: None,
+        net6: None,
+        range: None,
+        dhcp_enabled: None,
+        dns_servers: Vec::new(),
+    };
+    if let Some(net) = fields.get("subnet").and_then(|e| read_net4(&mut cx, e)) {
+        segment.net4 = Some(net.place);
+        segment.segment.ipv4 = read_gateway4(&mut cx, &fields, net);
+    }
+    if let Some(net) = fields.get("subnet6").and_then(|e| read_net6(&mut cx, e)) {
+        segment.net6 = Some(net.place);
+        segment.segment.ipv6 = read_gateway6(&mut cx, &fields, net);
+    }
+    read_dhcp(&mut cx, &fields, &mut segment);
+    Some(segment)
+}
+
+/// Reads a VLAN id.
+pub(crate) fn read_vlan(cx: &mut Cx<'_>, entry: &Entry) -> Option<At<VlanId>> {
+    let number = cx.integer(&entry.value, "a VLAN id")?;
+    let id = u16::try_from(number.value).ok().and_then(VlanId::new);
+    if id.is_none() {
+        let label = match number.value {
+            0 => "0 marks a priority tag",
+            4095 => "4095 is reserved",
+            _ => "",
+        };
+        cx.report(
+            Finding::new(
+                Code::VlanRange,
+                format!("{} is not a VLAN id", number.value),
+                number.place,
+            )
+            .label(label)
+            .help("choose one from 1 to 4094"),
+        );
+    }
+    id.map(|value| At {
+        value,
+        place: number.place,
+    })
+}
+
+/// Reads an IPv4 subnet that hosts can live in.
+pub(crate) fn read_net4(cx: &mut Cx<'_>, entry: &Entry) -> Option<At<Ipv4Net>> {
+    let net: At<Ipv4Net> = cx.parse(
+        &entry.value,
+        "a subnet",
+        "an IPv4 prefix such as 10.20.30.0/24",
+    )?;
+    check_net4(cx, net).then_some(net)
+}
+
+/// Says what is wrong with a subnet, if anything is.
+pub(crate) fn check_net4(cx: &mut Cx<'_>, net: At<Ipv4Net>) -> bool {
+    const UNUSABLE: [([u8; 4], u8, &str); 5] = [
+        ([0, 0, 0, 0], 8, "\"this network\""),
+        ([127, 0, 0, 0], 8, "loopback"),
+        ([169, 254, 0, 0], 16, "link-local"),
+        ([224, 0, 0, 0], 4, "multicast"),
+        ([240, 0, 0, 0], 4, "reserved"),
+    ];
+    let found = UNUSABLE.iter().find(|(octets, length, _)| {
+        let range = Ipv4Net::new_assert(Ipv4Addr::from(*octets), *length);
+        range.contains(&net.value.network()) || net.value.contains(&range.network())
+    });
+    let finding = if net.value.trunc() != net.value {
+        subnet(
+            net.place,
+            format!("`{}` is a host's address with a prefix", net.value),
+        )
+        .help(format!("write the subnet: {}", net.value.trunc()))
+    } else if let Some((_, _, what)) = found {
+        subnet(
+            net.place,
+            format!("`{}` reaches into {what} addresses", net.value),
+        )
+        .help("choose a prefix out of 10.0.0.0/8, 172.16.0.0/12 or 192.168.0.0/16, or a public one")
+    } else if net.value.prefix_len() > 30 {
+        subnet(
+            net.place,
+            format!("`{}` has no room for a gateway and a host", net.value),
+        )
+        .help("use a prefix of at most /30")
+    } else {
+        return true;
+    };
+    cx.report(finding);
+    false
+}
+
+/// Reads an IPv6 subnet that hosts can live in.
+pub(crate) fn read_net6(cx: &mut Cx<'_>, entry: &Entry) -> Option<At<Ipv6Net>> {
+    let net: At<Ipv6Net> = cx.parse(
+        &entry.value,
+        "an IPv6 subnet",
+        "an IPv6 prefix such as fd00:30::/64",
+    )?;
+    check_net6(cx, net).then_some(net)
+}
+
+/// Says what is wrong with a subnet, if anything is.
+pub(crate) fn check_net6(cx: &mut Cx<'_>, net: At<Ipv6Net>) -> bool {
+    let usable = [
+        Ipv6Net::new_assert(Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3),
+        Ipv6Net::new_assert(Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0), 7),
+    ];
+    let finding = if net.value.trunc() != net.value {
+        subnet(
+            net.place,
+            format!("`{}` is a host's address with a prefix", net.value),
+        )
+        .help(format!("write the subnet: {}", net.value.trunc()))
+    } else if !usable.iter().any(|range| range.contains(&net.value)) {
+        subnet(
+            net.place,
+            format!("`{}` is neither global nor unique local", net.value),
+        )
+        .help("choose a prefix out of 2000::/3 or fd00::/8")
+    } else if net.value.prefix_len() > 126 {
+        subnet(
+            net.place,
+            format!("`{}` has no room for a gateway and a host", net.value),
+        )
+        .help("use a /64")
+    } else {
+        return true;
+    };
+    cx.report(finding);
+    false
+}
+
+fn subnet(place: Place, message: String) -> Finding {
+    Finding::new(Code::SubnetInvalid, message, place)
+}
+
+/// Returns the first host address, the gateway by default.
+pub(crate) fn default_gateway4(net: Ipv4Net) -> Ipv4Addr {
+    Ipv4Addr::from_bits(net.network().to_bits().saturating_add(1))
+}
+
+/// Returns the network address + 1, the gateway by default.
+pub(crate) fn default_gateway6(net: Ipv6Net) -> Ipv6Addr {
+    Ipv6Addr::from_bits(net.network().to_bits().saturating_add(1))
+}
+
+fn read_gateway4(cx: &mut Cx<'_>, fields: &Fields, net: At<Ipv4Net>) -> Option<Subnet4> {
+    let gateway = match fields.get("gateway") {
+        None => default_gateway4(net.value),
+        Some(entry) => {
+            let said: At<Ipv4Addr> = cx.parse(&entry.value, "a gateway", "an IPv4 address")?;
+            let why = why_not_host4(net.value, said.value);
+            check_gateway(cx, said.place, net.place, &said.value, (&net.value, why))?;
+            said.value
+        }
+    };
+    Some(Subnet4 {
+        net: net.value,
+        gateway,
+    })
+}
+
+fn read_gateway6(cx: &mut Cx<'_>, fields: &Fields, net: At<Ipv6Net>) -> Option<Subnet6> {
+    let gateway = match fields.get("gateway6") {
+        None => default_gateway6(net.value),
+        Some(entry) => {
+            let said: At<Ipv6Addr> = cx.parse(&entry.value, "a gateway", "an IPv6 address")?;
+            let why = why_not_host6(net.value, said.value);
+            check_gateway(cx, said.place, net.place, &said.value, (&net.value, why))?;
+            said.value
+        }
+    };
+    Some(Subnet6 {
+        net: net.value,
+        gateway,
+    })
+}
+
+fn check_gateway(
+    cx: &mut Cx<'_>,
+    said: Place,
+    net_place: Place,
+    gateway: &dyn std::fmt::Display,
+    (net, why): (&dyn std::fmt::Display, Option<NotHost>),
+) -> Option<()> {
+    let why = match why {
+        None => return Some(()),
+        Some(NotHost::Outside) => "is not in the subnet",
+        Some(NotHost::Network) => "is the subnet's network address",
+        Some(NotHost::Broadcast) => "is the subnet's broadcast address",
+    };
+    cx.report(
+        Finding::new(
+            Code::GatewayInvalid,
+            format!("the gateway {gateway} {why}"),
+            said,
+        )
+        .also(net_place, format!("the subnet is {net}"))
+        .help("leave the gateway out to get the first address of the subnet"),
+    );
+    None
+}
+
+/// Why an address is not one that a host of a subnet can have.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum NotHost {
+    /// It is in another network.
+    Outside,
+    /// It names the network (in IPv6: any router of it).
+    Network,
+    /// It names all hosts.
+    Broadcast,
+}
+
+/// Tells why a host of a subnet cannot have an address.
+pub(crate) fn why_not_host4(net: Ipv4Net, address: Ipv4Addr) -> Option<NotHost> {
+    if !net.contains(&address) {
+        Some(NotHost::Outside)
+    } else if address == net.network() {
+        Some(NotHost::Network)
+    } else if address == net.broadcast() {
+        Some(NotHost::Broadcast)
+    } else {
+        None
+    }
+}
+
+/// Tells why a host of a subnet cannot have an address.
+pub(crate) fn why_not_host6(net: Ipv6Net, address: Ipv6Addr) -> Option<NotHost> {
+    if !net.contains(&address) {
+        Some(NotHost::Outside)
+    } else {
+        (address == net.network()).then_some(NotHost::Network)
+    }
+}
+
+/// Reads DHCP and MTU; the scope itself is made when the reservations are known.
+pub(crate) fn read_dhcp(cx: &mut Cx<'_>, fields: &Fields, segment: &mut SegmentDraft) {
+    if let Some(entry) = fields.get("dhcp_enabled") {
+        segment.dhcp_enabled = cx.boolean(&entry.value, "`dhcp_enabled`");
+    }
+    if let Some(entry) = fields.get("dns_servers") {
+        let servers = cx.list(&entry.value, "`dns_servers`").unwrap_or_default();
+        segment.dns_servers = servers
+            .iter()
+            .filter_map(|value| cx.parse::<IpAddr>(value, "a DNS server", "an address"))
+            .map(|at| at.value)
+            .collect();
+    }
+    if let Some(entry) = fields.get("mtu") {
+        segment.segment.mtu = read_mtu(cx, entry).unwrap_or(DEFAULT_MTU);
+    }
+    let start = fields.get("dhcp_range_start");
+    let end = fields.get("dhcp_range_end");
+    match (start, end) {
+        (None, None) => {}
+        (Some(start), Some(end)) => {
+            let what = "an end of a DHCP range";
+            let start = cx.parse::<Ipv4Addr>(&start.value, what, "an IPv4 address");
+            let end = cx.parse::<Ipv4Addr>(&end.value, what, "an IPv4 address");
+            segment.range = start
+                .zip(end)
+                .filter(|&range| check_range(cx, segment, range));
+        }
+        (Some(only), None) | (None, Some(only)) => {
+            let missing = match start {
+                Some(_) => "dhcp_range_end",
+                None => "dhcp_range_start",
+            };
+            cx.report(
+                Finding::new(
+                    Code::DhcpRangeIncomplete,
+                    format!("a DHCP range needs both ends: `{missing}` is missing"),
+                    only.key_place,
+                )
+                .help(format!("add `{missing}`, or remove `{}`", only.key)),
+            );
+        }
+    }
+}
+
+fn read_mtu(cx: &mut Cx<'_>, entry: &Entry) -> Option<u16> {
+    const MTU: std::ops::RangeInclusive<u16> = 576..=9216;
+    let number = cx.integer(&entry.value, "`mtu`")?;
+    let mtu = u16::try_from(number.value)
+        .ok()
+        .filter(|mtu| MTU.contains(mtu));
+    if mtu.is_none() {
+        cx.invalid(
+            number.place,
+            format!("an MTU of {} octets is not possible", number.value),
+            "write 576 to 9216; IPv6 needs at least 1280",
+        );
+    }
+    mtu
+}
+
+fn check_range(
+    cx: &mut Cx<'_>,
+    segment: &SegmentDraft,
+    (start, end): (At<Ipv4Addr>, At<Ipv4Addr>),
+) -> bool {
+    let Some(subnet) = segment.segment.ipv4 else {
+        // A subnet that could not be read has a finding of its own.
+        if segment.net4.is_none() {
+            cx.report(
+                Finding::new(
+                    Code::DhcpRangeOutside,
+                    "a DHCP range in a segment without an IPv4 subnet",
+                    start.place,
+                )
+                .also(segment.key, "this segment has no `subnet`")
+                .help("add the subnet, or remove the range"),
+            );
+        }
+        return false;
+    };
+    let mut fine = true;
+    for at in [start, end] {
+        if why_not_host4(subnet.net, at.value).is_some() {
+            fine = false;
+            let mut finding = Finding::new(
+                Code::DhcpRangeOutside,
+                format!("{} is not a host address of {}", at.value, subnet.net),
+                at.place,
+            )
+            .help("both ends of the range must be host addresses of the segment's subnet");
+            if let Some(net) = segment.net4 {
+                finding = finding.also(net, "the subnet");
+            }
+            cx.report(finding);
+        }
+    }
+    if fine && start.value > end.value {
+        fine = false;
+        cx.report(
+            Finding::new(
+                Code::DhcpRangeReversed,
+                format!(
+                    "the DHCP range ends before it starts: {} > {}",
+                    start.value, end.value
+                ),
+                start.place,
+            )
+            .also(end.place, "the end")
+            .help("swap the two"),
+        );
+    }
+    fine
+}
