@@ -17,6 +17,8 @@ pub(crate) struct Actor {
     pub(crate) mac: [u8; 6],
     pub(crate) ipv4: Option<Ipv4Addr>,
     pub(crate) ipv6: Option<Ipv6Addr>,
+    /// Is it an endpoint of the inventory?
+    pub(crate) is_known: bool,
 }
 
 impl Actor {
@@ -41,6 +43,15 @@ impl Actor {
             e,
             f,
         ])
+    }
+
+    /// Its address of one family.
+    pub(crate) fn address(&self, is_ipv4: bool) -> Option<IpAddr> {
+        if is_ipv4 {
+            self.ipv4.map(IpAddr::V4)
+        } else {
+            self.ipv6.map(IpAddr::V6)
+        }
     }
 
     /// Its addresses in both families.
@@ -87,14 +98,34 @@ impl Cast {
             .copied()
     }
 
-    /// One of the addresses, of this family.
+    /// One of the addresses, of this family; of endpoints for preference.
     pub(crate) fn address(&self, rng: &mut Rng, is_ipv4: bool) -> Option<IpAddr> {
-        let actor = self.pick(rng)?;
-        if is_ipv4 {
-            actor.ipv4.map(IpAddr::V4)
+        let first = self.pick(rng)?;
+        let actor = if first.is_known {
+            first
         } else {
-            actor.ipv6.map(IpAddr::V6)
-        }
+            self.pick(rng)?
+        };
+        actor.address(is_ipv4)
+    }
+
+    /// An address in another segment of the same owner.
+    fn sibling(
+        &self,
+        rng: &mut Rng,
+        model: &Model,
+        actor: &Actor,
+        is_ipv4: bool,
+    ) -> Option<IpAddr> {
+        let owner = model.segment(actor.segment).owner;
+        let siblings: Vec<IpAddr> = self
+            .actors
+            .iter()
+            .filter(|other| other.segment != actor.segment)
+            .filter(|other| model.segment(other.segment).owner == owner)
+            .filter_map(|other| other.address(is_ipv4))
+            .collect();
+        rng.pick(&siblings).copied()
     }
 }
 
@@ -107,6 +138,7 @@ fn endpoint(rng: &mut Rng, model: &Model, interface: &Interface) -> Option<Actor
         mac: interface.mac.map_or(dynamic.mac, |mac| mac.0),
         ipv4: interface.ipv4.or(dynamic.ipv4.filter(|_| is_dynamic)),
         ipv6: interface.ipv6.or(dynamic.ipv6.filter(|_| is_dynamic)),
+        is_known: true,
         ..dynamic
     })
 }
@@ -117,6 +149,7 @@ fn stranger(rng: &mut Rng, model: &Model, id: SegmentId) -> Actor {
         segment: id,
         vlan: segment.vlan_id.as_u16(),
         mac: new_mac(rng),
+        is_known: false,
         ipv4: segment.ipv4.map(|subnet| random_ipv4(rng, subnet)),
         ipv6: segment.ipv6.map(|subnet| random_ipv6(rng, subnet)),
     }
@@ -131,7 +164,8 @@ pub(crate) fn destination(
     is_ipv4: bool,
 ) -> IpAddr {
     let found = match rng.u8(0..100) {
-        0..=54 => cast.address(rng, is_ipv4),
+        0..=41 => cast.address(rng, is_ipv4),
+        42..=54 => cast.sibling(rng, world.model, actor, is_ipv4),
         55..=66 => gateway(world.model, actor.segment, is_ipv4),
         67..=71 => {
             let id = SegmentId(rng.usize(..world.model.segments.len()));

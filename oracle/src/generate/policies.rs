@@ -156,11 +156,11 @@ pub(super) fn tenant_rule(
         .filter(|other| *other != index)
         .map(TenantId)
         .collect();
-    let from = match rng.u8(0..6) {
+    let from = match rng.u8(0..7) {
         0 => RuleFrom::Zone(*rng.pick(platform)?),
-        1 => RuleFrom::Segment(*rng.pick(&tenant.segments)?),
-        2 => RuleFrom::Host(*rng.pick(&own_hosts(model, index))?),
-        3 => RuleFrom::Tenant(*rng.pick(&others)?),
+        1 | 2 => RuleFrom::Segment(*rng.pick(&tenant.segments)?),
+        3 => RuleFrom::Host(*rng.pick(&own_hosts(model, index))?),
+        4 => RuleFrom::Tenant(*rng.pick(&others)?),
         _ => RuleFrom::Cidr(related_net(rng, model)),
     };
     Some(build::rule(from, to, ports(rng, 0), action))

@@ -94,10 +94,11 @@ fn echo_type(is_ipv4: bool, is_request: bool) -> u8 {
 
 /// A new conversation of a random actor; of some candidates, one that is allowed is preferred.
 pub(crate) fn open(rng: &mut Rng, world: &World<'_>, cast: &Cast) -> Option<(Talk, Draft)> {
-    let wants_allowed = rng.percent(75);
+    let (wants_allowed, wants_host) = (rng.percent(75), rng.percent(50));
     let mut talk = candidate(rng, world, cast)?;
-    for _ in 0..5 {
-        if !wants_allowed || is_allowed(world, &talk) {
+    for _ in 0..8 {
+        let is_host = talk.responder.is_some_and(|actor| actor.is_known);
+        if (is_host || !wants_host) && (is_allowed(world, &talk) || !wants_allowed) {
             break;
         }
         talk = candidate(rng, world, cast)?;
