@@ -172,6 +172,7 @@ fn clippy_host() -> Result<Verdict> {
     let mut cargo = proc::cargo();
     cargo.args([
         "clippy",
+        "--quiet",
         "--workspace",
         "--exclude",
         "dataplane-ebpf",
@@ -186,6 +187,7 @@ fn clippy_no_features() -> Result<Verdict> {
     let mut cargo = proc::cargo();
     cargo.args([
         "clippy",
+        "--quiet",
         "--package",
         "dataplane-common",
         "--no-default-features",
@@ -196,7 +198,7 @@ fn clippy_no_features() -> Result<Verdict> {
 /// The eBPF program, for its own target.
 fn clippy_bpf() -> Result<Verdict> {
     let mut cargo = proc::cargo_nightly();
-    cargo.args(["clippy", "--package", "dataplane-ebpf", "--bins"]);
+    cargo.args(["clippy", "--quiet", "--package", "dataplane-ebpf", "--bins"]);
     cargo.args(["--target", "bpfel-unknown-none", "-Z", "build-std=core"]);
     step(cargo.args(["--", "-D", "warnings"]))
 }
@@ -223,6 +225,7 @@ fn docs() -> Result<Verdict> {
     let mut cargo = proc::cargo();
     cargo.args([
         "doc",
+        "--quiet",
         "--workspace",
         "--exclude",
         "dataplane-ebpf",
