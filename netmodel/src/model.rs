@@ -355,7 +355,7 @@ pub struct Uplink {
 }
 
 /// One side of a zone policy.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Zone {
     /// A platform segment.

@@ -218,7 +218,10 @@ impl MemTree {
                 .filter(|part| *part != Component::CurDir)
                 .map(|part| match part {
                     Component::Normal(name) => Some(name.to_string_lossy().into_owned()),
-                    _ => None,
+                    Component::Prefix(_)
+                    | Component::RootDir
+                    | Component::CurDir
+                    | Component::ParentDir => None,
                 })
                 .collect();
             parts

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::jinja::{Engine, TemplateError};
 use super::{FileVars, GroupIndex, HostIndex, Inventory, Vars};
-use crate::source::FileId;
+use crate::source::{FileId, Place};
 use crate::yaml::{Entry, Value};
 
 /// For whom variables are looked up.
@@ -66,6 +66,20 @@ impl Scope {
     /// Returns the variable of the highest precedence.
     pub(crate) fn get(&self, name: &str) -> Option<&Entry> {
         self.layers().find_map(|vars| vars.get(name))
+    }
+
+    /// Returns the names of all variables of this scope, each with a place, in name order.
+    pub(crate) fn names(&self) -> Vec<(Arc<str>, Place)> {
+        let all = self.layers().flat_map(|vars| vars.iter());
+        let mut names: Vec<_> = all.map(|(n, e)| (Arc::clone(n), e.key_place)).collect();
+        names.sort();
+        names.dedup_by(|a, b| a.0 == b.0);
+        names
+    }
+
+    /// Returns the groups and the host whose variables hold.
+    pub(crate) fn members(&self) -> (&[GroupIndex], Option<HostIndex>) {
+        (&self.groups, self.host())
     }
 
     /// Returns the files that are encrypted whole and could hold a variable of this scope.

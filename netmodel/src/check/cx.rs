@@ -125,13 +125,16 @@ impl Cx<'_> {
         known: &[&str],
         unknown: Unknown,
     ) -> Option<Fields> {
-        let entries = self.entries(value, what)?;
-        for entry in &entries {
+        let value = self.resolve(value)?;
+        let Kind::Map(entries) = &value.kind else {
+            self.wrong_type(&value, what, "a map", "write `name: value` below it");
+            return None;
+        };
+        for entry in entries {
             if !known.contains(&&*entry.key) {
                 self.unknown_key(entry, what, known, unknown);
             }
         }
-        let value = self.scope.evaluate(value).ok()?;
         Some(Fields {
             what: what.to_owned(),
             place: value.place,
@@ -284,7 +287,13 @@ impl Cx<'_> {
         let scalar = self.scalar(&value, what, "`true` or `false`")?;
         match read(&scalar.text) {
             Plain::Bool(value) | Plain::BoolTrap(value) => Some(value),
-            _ => {
+            Plain::Null
+            | Plain::Int(_)
+            | Plain::Octal(_)
+            | Plain::Sexagesimal(_)
+            | Plain::OddInt(_)
+            | Plain::Float
+            | Plain::Text => {
                 self.report(
                     Finding::new(
                         Code::WrongType,
@@ -315,7 +324,13 @@ impl Cx<'_> {
                 .label(format!("Ansible reads this as {octal}"))
                 .help("write it without the leading zero"),
             ),
-            _ => self.report(
+            Plain::Null
+            | Plain::Bool(_)
+            | Plain::BoolTrap(_)
+            | Plain::Sexagesimal(_)
+            | Plain::OddInt(_)
+            | Plain::Float
+            | Plain::Text => self.report(
                 Finding::new(Code::WrongType, format!("{what} must be a number"), place)
                     .help("write a whole number in decimal digits"),
             ),

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use super::cx::{At, Cx, Text};
 use crate::ansible::Scope;
 use crate::finding::Finding;
-use crate::ids::MacAddr;
 use crate::model::{
     GatewayServices, Host, HostId, InternetZone, Owner, PlatformService, PolicyTest, ProtectedFlow,
     Router, Segment, SegmentId, Tenant, TenantId, ZonePolicy,
@@ -53,6 +52,8 @@ pub(crate) struct Draft {
     pub(crate) gateway_services: GatewayServices,
     /// Zone policies, as in the model.
     pub(crate) policies: Vec<ZonePolicy>,
+    /// Where each zone policy is written.
+    pub(crate) policy_places: Vec<Place>,
     /// Internet zones, as in the model.
     pub(crate) internet_zones: Vec<InternetZone>,
     /// `internet_excludes`.
@@ -101,6 +102,14 @@ pub(crate) struct TenantDraft {
     pub(crate) limits: BTreeMap<&'static str, At<usize>>,
     /// The variables of its own tree; `None` without a tree.
     pub(crate) scope: Option<Scope>,
+    /// Where each of the tenant's `accepts` is written.
+    pub(crate) accept_places: Vec<Place>,
+    /// Where each of its rules is written.
+    pub(crate) rule_places: Vec<Place>,
+    /// Where each of its offers is written.
+    pub(crate) offer_places: Vec<Place>,
+    /// Where each of its uses is written.
+    pub(crate) use_places: Vec<Place>,
     /// Its own segments by name.
     pub(crate) zones: HashMap<String, SegmentId>,
     /// `tenant_mac_policy: auto`: addresses are bound to whoever has them.
@@ -138,14 +147,6 @@ pub(crate) struct InterfaceFacts {
     pub(crate) reservation_implied: bool,
     /// `cnames`.
     pub(crate) cnames: Vec<Text>,
-}
-
-/// What a reservation is made of, once hosts are checked.
-pub(crate) struct Binding {
-    /// The client.
-    pub(crate) mac: MacAddr,
-    /// Its address.
-    pub(crate) ipv4: Ipv4Addr,
 }
 
 impl Draft {

@@ -352,7 +352,8 @@ fn check_reservation(draft: &mut Draft, at: Endpoint) -> Option<Wanted> {
         return None;
     };
     let Some(mac) = interface.mac else {
-        if !automatic && !(facts.mac.is_some() && !facts.mac_unknown) {
+        // One that is malformed has a finding of its own.
+        if !automatic && (facts.mac.is_none() || facts.mac_unknown) {
             let finding = unknown_mac(&name, place, facts.mac);
             draft.findings.push(finding);
         }
@@ -481,7 +482,12 @@ fn without_dhcp(draft: &Draft, id: SegmentId) -> Option<Finding> {
                     format!("the tenant `{name}` has no DHCP scope"),
                     found.key,
                 )
-                .note("its machines get no address, unless each has one configured by hand")
+                .note(match tenant.scope {
+                    Some(_) => {
+                        "its machines get no address, unless each has one configured by hand"
+                    }
+                    None => "there is no tree for this tenant: its hosts are not known either",
+                })
                 .help(format!(
                     "add dhcp_range_start and dhcp_range_end to `tenant_segments.main` in \
                      group_vars/{name}, or reservations to its hosts"

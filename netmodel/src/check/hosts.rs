@@ -219,17 +219,6 @@ pub(crate) fn read_mac(cx: &mut Cx<'_>, value: &Arc<Value>, read: &mut Read) {
         return;
     };
     read.facts.mac = Some(value.place);
-    if let Kind::Scalar(scalar) = &value.kind
-        && matches!(
-            crate::yaml::plain::read(&scalar.text),
-            crate::yaml::plain::Plain::Sexagesimal(_)
-        )
-        && !scalar.plain
-    {
-        // Quoted: a text, whatever it looks like.
-        read.mac = check_mac(cx, &scalar.text, value.place);
-        return;
-    }
     let Some(text) = cx.text(&value, "a hardware address") else {
         return;
     };

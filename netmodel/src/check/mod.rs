@@ -7,6 +7,7 @@ mod cx;
 mod dns;
 mod draft;
 mod endpoints;
+mod halves;
 mod hosts;
 mod lints;
 mod plan;
@@ -55,6 +56,7 @@ pub(crate) fn run(
     let reservations = endpoints::check(&mut draft);
     let records = dns::read(&mut draft);
     lints::check(&mut draft);
+    halves::check(&mut draft);
     *sources = std::mem::take(&mut draft.sources);
     *findings = std::mem::take(&mut draft.findings);
     let is_error = |finding: &Finding| finding.severity() == Severity::Error;

@@ -36,6 +36,7 @@ pub(crate) fn read(draft: &mut Draft) {
     for value in site_list(draft, &scope, "firewall_zone_policies") {
         if let Some(policy) = read_policy(draft, &scope, &value) {
             draft.policies.push(policy);
+            draft.policy_places.push(value.place);
         }
     }
     for value in site_list(draft, &scope, "protected_flows") {

@@ -125,7 +125,9 @@ fn read_vlan_ids(cx: &mut Cx<'_>, entry: &Entry) -> Option<At<Vec<RangeInclusive
     let value = cx.resolve(&entry.value)?;
     let items = match &value.kind {
         crate::yaml::Kind::List(items) => items.clone(),
-        _ => vec![value],
+        crate::yaml::Kind::Scalar(_) | crate::yaml::Kind::Map(_) | crate::yaml::Kind::Opaque(_) => {
+            vec![value]
+        }
     };
     let mut ranges = Vec::new();
     for item in items {
@@ -233,6 +235,10 @@ impl GrantReader<'_> {
                 .then(|| get("internet").map(|entry| entry.value.place))
                 .flatten(),
             limits,
+            accept_places: Vec::new(),
+            rule_places: Vec::new(),
+            offer_places: Vec::new(),
+            use_places: Vec::new(),
             scope: None,
             zones: HashMap::new(),
             macs_are_automatic: false,

@@ -61,7 +61,9 @@ impl TenantReader<'_> {
         for item in items {
             if let Some((rule, name)) = self.read_rule(&item) {
                 self.check_unique(&mut names, &name, "rule");
-                self.draft.tenants[self.id.0].tenant.rules.push(rule);
+                let tenant = &mut self.draft.tenants[self.id.0];
+                tenant.tenant.rules.push(rule);
+                tenant.rule_places.push(name.place);
             }
         }
     }
@@ -258,7 +260,9 @@ impl TenantReader<'_> {
         for item in self.list("tenant_offers") {
             if let Some((offer, name)) = self.read_offer(&item) {
                 self.check_unique(&mut names, &name, "offer");
-                self.draft.tenants[self.id.0].tenant.offers.push(offer);
+                let tenant = &mut self.draft.tenants[self.id.0];
+                tenant.tenant.offers.push(offer);
+                tenant.offer_places.push(name.place);
             }
         }
     }
@@ -304,7 +308,9 @@ impl TenantReader<'_> {
     fn read_uses(&mut self) {
         for item in self.list("tenant_uses") {
             if let Some(used) = self.read_use(&item) {
-                self.draft.tenants[self.id.0].tenant.uses.push(used);
+                let tenant = &mut self.draft.tenants[self.id.0];
+                tenant.tenant.uses.push(used);
+                tenant.use_places.push(item.place);
             }
         }
     }

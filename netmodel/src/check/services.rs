@@ -219,7 +219,9 @@ pub(crate) fn resolve_grants(draft: &mut Draft) {
         let place = draft.tenants[index].internet;
         draft.tenants[index].tenant.internet = place.map(|place| draft.sources.origin(place));
         if let Some(entry) = draft.tenants[index].accepts.take() {
-            draft.tenants[index].tenant.accepts = read_accepts(draft, &scope, &entry);
+            let (accepts, places) = read_accepts(draft, &scope, &entry);
+            draft.tenants[index].tenant.accepts = accepts;
+            draft.tenants[index].accept_places = places;
         }
     }
 }
@@ -248,12 +250,12 @@ fn unknown_service(draft: &mut Draft, said: &Text) {
     draft.findings.push(finding);
 }
 
-fn read_accepts(draft: &mut Draft, scope: &Scope, entry: &Entry) -> Vec<Accept> {
+fn read_accepts(draft: &mut Draft, scope: &Scope, entry: &Entry) -> (Vec<Accept>, Vec<Place>) {
     let items = draft
         .cx(scope)
         .list(&entry.value, "`accepts`")
         .unwrap_or_default();
-    let mut accepts = Vec::new();
+    let (mut accepts, mut places) = (Vec::new(), Vec::new());
     for item in items {
         let mut cx = draft.cx(scope);
         let keys = ["from_zone", "ports", "description"];
@@ -267,6 +269,7 @@ fn read_accepts(draft: &mut Draft, scope: &Scope, entry: &Entry) -> Vec<Accept> 
         let from = zone.and_then(|zone| find_platform_segment(draft, &zone));
         if let (Some(from), Some(ports)) = (from, ports) {
             let origin = draft.sources.origin(fields.place);
+            places.push(fields.place);
             accepts.push(Accept {
                 from,
                 ports,
@@ -274,5 +277,5 @@ fn read_accepts(draft: &mut Draft, scope: &Scope, entry: &Entry) -> Vec<Accept> 
             });
         }
     }
-    accepts
+    (accepts, places)
 }

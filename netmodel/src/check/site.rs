@@ -61,6 +61,7 @@ pub(crate) fn open(tree: &dyn Tree, options: &Options) -> Draft {
         services: Vec::new(),
         gateway_services: GatewayServices::default(),
         policies: Vec::new(),
+        policy_places: Vec::new(),
         internet_zones: Vec::new(),
         internet_excludes: Vec::new(),
         protected_flows: Vec::new(),

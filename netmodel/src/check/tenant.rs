@@ -174,6 +174,8 @@ fn read_segments(draft: &mut Draft, id: TenantId, scope: &Scope) {
     let Some(entries) = cx.named_entries(&var.value, "`tenant_segments`") else {
         return;
     };
+    let keys: Vec<Place> = entries.iter().map(|entry| entry.key_place).collect();
+    check_limit(draft, id, "segments", &keys);
     for entry in &entries {
         if &*entry.key == "main" {
             read_main(draft, id, scope, entry);
@@ -310,18 +312,6 @@ pub(crate) fn check_limit(draft: &mut Draft, id: TenantId, limit: &str, used: &[
         .also(bound.place, "the limit")
         .help("remove some, or ask the platform admin for more"),
     );
-}
-
-/// Counts the segments that a tenant's tree asks for, for its limit.
-pub(crate) fn check_segment_limit(draft: &mut Draft, id: TenantId) {
-    let keys: Vec<Place> = {
-        let segments = &draft.tenants[id.0].tenant.segments;
-        segments
-            .iter()
-            .map(|&segment| draft.segment(segment).key)
-            .collect()
-    };
-    check_limit(draft, id, "segments", &keys);
 }
 
 /// Is the tenant's address plan its own?
