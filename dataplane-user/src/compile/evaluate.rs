@@ -249,7 +249,7 @@ impl Tables {
     }
 
     /// Returns the longest prefix that holds the address.
-    pub(super) fn prefix(&self, address: IpAddr) -> Option<&PrefixEntry> {
+    fn prefix(&self, address: IpAddr) -> Option<&PrefixEntry> {
         let lengths = match address {
             IpAddr::V4(_) => &self.prefix_lengths4,
             IpAddr::V6(_) => &self.prefix_lengths6,
@@ -260,6 +260,41 @@ impl Tables {
         lengths
             .filter_map(|&length| IpNet::new(address, length).ok())
             .find_map(|net| self.prefixes.get(&prefix_key(net)))
+    }
+}
+
+/// What questions about names need to know beside verdicts.
+impl Tables {
+    /// Returns what the tables know of an address by itself.
+    pub(crate) fn endpoint_at(&self, address: IpAddr) -> Option<&EndpointEntry> {
+        self.endpoint(address)
+    }
+
+    /// Returns the longest prefix that holds an address.
+    pub(crate) fn longest_prefix(&self, address: IpAddr) -> Option<&PrefixEntry> {
+        self.prefix(address)
+    }
+
+    /// Returns the VLAN id of the segment that holds an address.
+    pub(crate) fn vlan_of(&self, address: IpAddr) -> Option<u16> {
+        let prefix = self.prefix(address).filter(|prefix| is_segment(prefix));
+        prefix.map(|prefix| prefix.vlan_id)
+    }
+
+    /// Returns the source class of an address; 0 outside of the site.
+    pub(crate) fn src_class_of(&self, address: IpAddr) -> u32 {
+        let segment = self
+            .vlan_of(address)
+            .and_then(|vlan_id| self.segments.get(&vlan_id));
+        segment.map_or(0, |segment| self.src_class(segment, address))
+    }
+
+    /// Returns the destination class of an address; 0 outside of the site.
+    pub(crate) fn dst_class_of(&self, address: IpAddr) -> u32 {
+        match self.endpoint(address) {
+            Some(endpoint) => endpoint.dst_class,
+            None => self.prefix(address).map_or(0, |prefix| prefix.dst_class),
+        }
     }
 }
 

@@ -28,16 +28,6 @@ const NEVER_INTERNET: [(Ipv4Addr, u8); 6] = [
 /// IPv6 addresses outside of this are never part of the internet; the packet path knows that too.
 const IPV6_INTERNET: (Ipv6Addr, u8) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 
-/// Whose interface it is.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum HostKind {
-    /// A router of the site, the spare included: its addresses are the router's own.
-    Router,
-    /// Any other machine of the site.
-    Platform,
-    Tenant,
-}
-
 /// Fills the tables that say where addresses are.
 pub(super) struct Layout<'a, 'i, 'm> {
     index: &'i Index<'m>,
@@ -67,12 +57,7 @@ impl<'a, 'i, 'm> Layout<'a, 'i, 'm> {
             self.add_segment(id);
         }
         for (id, host, interface) in interfaces(self.index.model) {
-            let kind = match host.owner {
-                Owner::Tenant(_) => HostKind::Tenant,
-                Owner::Platform if host.is_router => HostKind::Router,
-                Owner::Platform => HostKind::Platform,
-            };
-            self.add_interface(id, interface, kind);
+            self.add_interface(id, interface, host.is_router);
         }
         self.add_services();
         self.add_router_addresses();
@@ -174,14 +159,14 @@ impl<'a, 'i, 'm> Layout<'a, 'i, 'm> {
             .collect()
     }
 
-    fn add_interface(&mut self, host: HostId, interface: &Interface, kind: HostKind) {
+    fn add_interface(&mut self, host: HostId, interface: &Interface, is_router: bool) {
         let segment = interface
             .segment
             .map(|id| (id, self.index.model.segment(id)));
         for address in addresses(interface) {
             let Some((id, segment)) = segment.filter(|(_, s)| subnet_of(s, address).is_some())
             else {
-                self.add_stray(address, kind);
+                self.add_stray(address, is_router);
                 continue;
             };
             let entry = self.endpoint(address, id, Some(host));
@@ -198,22 +183,20 @@ impl<'a, 'i, 'm> Layout<'a, 'i, 'm> {
                     IpAddr::V6(_) => bound_mac_flags::IPV6,
                 };
             }
-            if kind == HostKind::Router {
+            if is_router {
                 let entry = self.endpoint(address, id, Some(host));
                 entry.flags |= endpoint_flags::ROUTER | endpoint_flags::DECLARED;
             }
         }
     }
 
-    /// Adds an address that is on no segment: the router's is its own, another machine's of the
-    /// platform is no part of the internet. A tenant's means nothing.
-    fn add_stray(&mut self, address: IpAddr, kind: HostKind) {
-        match kind {
-            HostKind::Router => self.add_router_address(address),
-            HostKind::Platform if could_be_internet(IpNet::from(address)) => {
-                self.exclude(IpNet::from(address));
-            }
-            HostKind::Platform | HostKind::Tenant => {}
+    /// Adds an address that is on no segment: the router's is its own, any other is an address of
+    /// the site that no policy can name, and no part of the internet.
+    fn add_stray(&mut self, address: IpAddr, is_router: bool) {
+        if is_router {
+            self.add_router_address(address);
+        } else if could_be_internet(IpNet::from(address)) {
+            self.exclude(IpNet::from(address));
         }
     }
 

@@ -1,0 +1,237 @@
+//! Would this connection be allowed? Questions about names, answered by the compiled tables.
+//!
+//! A question is about *every* member of its two parties: all addresses of a zone, all segments of a
+//! tenant, every port of a service. The answer says whether all, none or some of these connections
+//! are allowed, and keeps each case with the rule or the reason that decides it.
+
+mod members;
+mod party;
+mod services;
+mod why;
+
+use std::net::IpAddr;
+
+use dataplane_common::reason::DropReason;
+use netmodel::Model;
+use netmodel::model::{PolicyTest, PortSpec, ProtectedFlow};
+use thiserror::Error;
+
+pub use self::members::Member;
+pub use self::party::{Party, parse_destination, resolve};
+pub use self::services::{Service, service_label};
+pub use self::why::{Because, because};
+use crate::compile::{Connection, Tables, Verdict};
+
+/// A model and the tables that enforce it.
+#[derive(Clone, Copy, Debug)]
+pub struct Site<'s> {
+    /// The model.
+    pub model: &'s Model,
+    /// What it compiles to.
+    pub tables: &'s Tables,
+}
+
+/// Who wants to reach whom, on what.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// Who opens the connection.
+    pub from: Party,
+    /// To whom.
+    pub to: Party,
+    /// On which ports; empty means every protocol and port.
+    pub ports: Vec<PortSpec>,
+}
+
+/// One connection of a question: a source, a destination and a service, each standing for all that
+/// the tables treat alike.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// Source.
+    pub from: Member,
+    /// Destination.
+    pub to: Member,
+    /// Service.
+    pub service: Service,
+    /// What the tables say.
+    pub verdict: Verdict,
+}
+
+impl Case {
+    /// Returns the connection that was judged.
+    #[must_use]
+    pub fn connection(&self) -> Connection {
+        Connection {
+            vlan_id: self.from.vlan_id,
+            source: self.from.address,
+            destination: self.to.address,
+            protocol: self.service.protocol_of(self.to.address),
+            port: self.service.port,
+        }
+    }
+}
+
+/// The answer to a [`Question`]: every case that was asked, allowed ones and denied ones.
+#[derive(Clone, Debug, Default)]
+pub struct Answer {
+    /// Allowed.
+    pub allowed: Vec<Case>,
+    /// Denied.
+    pub denied: Vec<Case>,
+}
+
+impl Answer {
+    /// Is every case allowed?
+    #[must_use]
+    pub fn is_allow(&self) -> bool {
+        self.denied.is_empty() && !self.allowed.is_empty()
+    }
+
+    /// Is no case allowed?
+    #[must_use]
+    pub fn is_deny(&self) -> bool {
+        self.allowed.is_empty()
+    }
+}
+
+/// The question cannot be answered.
+#[derive(Clone, Debug, Eq, Error, PartialEq)]
+pub enum AskError {
+    /// Nothing has this name.
+    #[error("nothing is called `{name}`{}", did_you_mean(candidates))]
+    Unknown {
+        /// As it was said.
+        name: String,
+        /// Names that are close.
+        candidates: Vec<String>,
+    },
+    /// Several things have this name.
+    #[error("`{name}` can be {}", candidates.join(", or "))]
+    Ambiguous {
+        /// As it was said.
+        name: String,
+        /// What it can be.
+        candidates: Vec<String>,
+    },
+    /// The port cannot be read.
+    #[error("`{text}` is no port: write 443, 53/udp, 8000-8100/tcp or icmp")]
+    BadPort {
+        /// As it was said.
+        text: String,
+    },
+    /// The party has no address in the site to ask about.
+    #[error("`{name}` has no address on any segment")]
+    NoAddress {
+        /// As it was said.
+        name: String,
+    },
+    /// The router's own connections are not judged.
+    #[error("`{name}` is the router: its own connections are not filtered")]
+    Router {
+        /// As it was said.
+        name: String,
+    },
+    /// The two have no address family in common.
+    #[error("`{from}` and `{to}` have no address family in common")]
+    NoFamily {
+        /// Source, as it was said.
+        from: String,
+        /// Destination, as it was said.
+        to: String,
+    },
+}
+
+fn did_you_mean(candidates: &[String]) -> String {
+    match candidates {
+        [] => String::new(),
+        names => format!("; did you mean {}?", names.join(", ")),
+    }
+}
+
+impl Site<'_> {
+    /// Answers a question.
+    ///
+    /// # Errors
+    ///
+    /// [`AskError`] if a party has no address that the answer could be about.
+    pub fn ask(&self, question: &Question) -> Result<Answer, AskError> {
+        let sources = self.sources(&question.from)?;
+        let destinations = self.destinations(&question.to)?;
+        let services = self.services(question);
+        let mut answer = Answer::default();
+        for from in &sources {
+            for to in &destinations {
+                if from.address.is_ipv4() != to.address.is_ipv4() {
+                    continue;
+                }
+                for service in &services {
+                    self.ask_case(from, to, service, &mut answer);
+                }
+            }
+        }
+        if answer.allowed.is_empty() && answer.denied.is_empty() {
+            let (from, to) = (question.from.text.clone(), question.to.text.clone());
+            return Err(AskError::NoFamily { from, to });
+        }
+        forget_same_segment(&mut answer);
+        Ok(answer)
+    }
+
+    /// Answers a policy test's question.
+    ///
+    /// # Errors
+    ///
+    /// As [`Site::ask`].
+    pub fn ask_test(&self, test: &PolicyTest) -> Result<Answer, AskError> {
+        self.ask(&Question {
+            from: Party::from(&test.from),
+            to: Party::from(&test.to),
+            ports: vec![test.port.clone()],
+        })
+    }
+
+    /// Answers a protected flow's question.
+    ///
+    /// # Errors
+    ///
+    /// As [`Site::ask`].
+    pub fn ask_flow(&self, flow: &ProtectedFlow) -> Result<Answer, AskError> {
+        self.ask(&Question {
+            from: Party::from(&flow.from),
+            to: Party::from(&flow.to),
+            ports: flow.ports.clone(),
+        })
+    }
+
+    fn ask_case(&self, from: &Member, to: &Member, service: &Service, answer: &mut Answer) {
+        let mut case = Case {
+            from: from.clone(),
+            to: to.clone(),
+            service: service.clone(),
+            verdict: Verdict::Deny(DropReason::NoPolicy),
+        };
+        case.verdict = self.tables.judge(&case.connection());
+        match case.verdict {
+            Verdict::Allow(_) => answer.allowed.push(case),
+            Verdict::Deny(_) => answer.denied.push(case),
+        }
+    }
+}
+
+/// Inside of one segment nothing passes the router: worth telling only if the question is about
+/// nothing else.
+fn forget_same_segment(answer: &mut Answer) {
+    let is_same = |case: &Case| case.verdict == Verdict::Deny(DropReason::SameSegment);
+    if !answer.allowed.is_empty() || !answer.denied.iter().all(is_same) {
+        answer.denied.retain(|case| !is_same(case));
+    }
+}
+
+/// Returns `name (address)`, or the address alone.
+fn with_address(name: &str, address: IpAddr) -> String {
+    let address = address.to_string();
+    if name == address {
+        address
+    } else {
+        format!("{name} ({address})")
+    }
+}

@@ -1,0 +1,141 @@
+//! What a question is about: ports, each run of alike ones asked once.
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+
+use dataplane_common::abi::service_index;
+use netmodel::model::{PortSpec, Protocol};
+
+use super::party::protocol_name;
+use super::{AskError, Question, Site};
+
+const ICMP: u8 = 1;
+const TCP: u8 = 6;
+const UDP: u8 = 17;
+const ICMPV6: u8 = 58;
+/// A protocol without ports that no rule can name: SCTP.
+const OTHER: u8 = 132;
+
+/// Ports that the gateway itself serves, whether or not a rule names them.
+const GATEWAY_PORTS: [u16; 4] = [53, 67, 123, 547];
+
+/// Ports (or a protocol) that the tables treat alike, and one of them to ask for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Service {
+    /// `tcp/443`, `udp/5000-5100`, `icmp`, `other`.
+    pub label: String,
+    /// The port to ask for.
+    pub port: u16,
+    protocol: u8,
+}
+
+impl Service {
+    fn new(protocol: u8, label: String, port: u16) -> Self {
+        Self {
+            label,
+            port,
+            protocol,
+        }
+    }
+
+    /// Returns the IP protocol number, for the family of the destination.
+    #[must_use]
+    pub fn protocol_of(&self, destination: IpAddr) -> u8 {
+        match (self.protocol, destination) {
+            (ICMP, IpAddr::V6(_)) => ICMPV6,
+            (protocol, _) => protocol,
+        }
+    }
+}
+
+/// Returns `tcp/443`, `udp/5000-5100`, `tcp`, `icmp`.
+#[must_use]
+pub fn service_label(spec: &PortSpec) -> String {
+    range_label(
+        protocol_name(spec.protocol),
+        &spec.ports,
+        spec.protocol == Protocol::Icmp,
+    )
+}
+
+fn range_label(protocol: &str, ports: &RangeInclusive<u16>, is_portless: bool) -> String {
+    match (*ports.start(), *ports.end()) {
+        _ if is_portless => protocol.to_owned(),
+        (0, u16::MAX) => protocol.to_owned(),
+        (first, last) if first == last => format!("{protocol}/{first}"),
+        (first, last) => format!("{protocol}/{first}-{last}"),
+    }
+}
+
+/// Reads `443`, `53/udp`, `udp/53`, `8000-8100/tcp`, `icmp`.
+pub(super) fn parse_ports(text: &str) -> Result<Vec<PortSpec>, AskError> {
+    let bad = || AskError::BadPort {
+        text: text.to_owned(),
+    };
+    let (ports, protocol) = text.split_once('/').unwrap_or((text, ""));
+    let (ports, protocol) = match (protocol_named(ports), protocol) {
+        (Some(named), "") => ("0-65535", named),
+        (Some(named), ports) => (ports, named),
+        (None, "") => (ports, Protocol::Tcp),
+        (None, name) => (ports, protocol_named(name).ok_or_else(bad)?),
+    };
+    let (first, last) = ports.split_once('-').unwrap_or((ports, ports));
+    let first: u16 = first.parse().map_err(|_| bad())?;
+    let last: u16 = last.parse().map_err(|_| bad())?;
+    if first > last {
+        return Err(bad());
+    }
+    Ok(vec![PortSpec {
+        protocol,
+        ports: first..=last,
+    }])
+}
+
+fn protocol_named(text: &str) -> Option<Protocol> {
+    match text.to_ascii_lowercase().as_str() {
+        "icmp" | "ping" => Some(Protocol::Icmp),
+        "tcp" => Some(Protocol::Tcp),
+        "udp" => Some(Protocol::Udp),
+        _ => None,
+    }
+}
+
+impl Site<'_> {
+    /// Returns the services that a question is about: runs of ports that the tables treat alike.
+    pub(super) fn services(&self, question: &Question) -> Vec<Service> {
+        if question.ports.is_empty() {
+            let mut services = self.runs(TCP, "tcp", 0..=u16::MAX);
+            services.extend(self.runs(UDP, "udp", 0..=u16::MAX));
+            services.push(Service::new(ICMP, "icmp".to_owned(), 0));
+            services.push(Service::new(OTHER, "other protocols".to_owned(), 0));
+            return services;
+        }
+        let specs = question.ports.iter();
+        specs
+            .flat_map(|spec| match spec.protocol {
+                Protocol::Icmp => vec![Service::new(ICMP, "icmp".to_owned(), 0)],
+                Protocol::Tcp => self.runs(TCP, "tcp", spec.ports.clone()),
+                Protocol::Udp => self.runs(UDP, "udp", spec.ports.clone()),
+            })
+            .collect()
+    }
+
+    /// Cuts a range of ports where the service class changes.
+    fn runs(&self, protocol: u8, name: &str, ports: RangeInclusive<u16>) -> Vec<Service> {
+        let class = |port: u16| {
+            let index = service_index(protocol, port) as usize;
+            let gateway = GATEWAY_PORTS.contains(&port).then_some(port);
+            (self.tables.services.get(index).copied(), gateway)
+        };
+        let mut runs: Vec<RangeInclusive<u16>> = Vec::new();
+        for port in ports {
+            match runs.last_mut() {
+                Some(run) if class(*run.end()) == class(port) => *run = *run.start()..=port,
+                _ => runs.push(port..=port),
+            }
+        }
+        runs.iter()
+            .map(|run| Service::new(protocol, range_label(name, run, false), *run.start()))
+            .collect()
+    }
+}
