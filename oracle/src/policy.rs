@@ -175,11 +175,17 @@ fn to_special_address(wish: Wish<'_>) -> Option<Decision> {
     if is_link_local(d) {
         return denied(Reason::LinkLocalScope);
     }
+    if site::is_router_address(world, d) {
+        match site::declared_router_segment(model, d) {
+            None => return denied(Reason::RouterAddress),
+            Some(on) if on == wish.source.segment => {
+                return Some(Decision::allow(Tier::Platform, Why::RouterIsHost));
+            }
+            Some(_) => {}
+        }
+    }
     if site::holds(own, d) {
         return denied(Reason::SameSegment);
-    }
-    if site::is_router_address(world, d) && site::declared_router_segment(model, d).is_none() {
-        return denied(Reason::RouterAddress);
     }
     if model
         .segments
