@@ -184,34 +184,11 @@ fn check_related(world: &World<'_>, state: &State, packet: &Packet<'_>) -> Resul
 /// The flow of the packet that an ICMP error quotes: a plain IP header and 8 octets.
 fn quoted_flow(packet: &Packet<'_>) -> Option<Flow> {
     let quote = packet.transport.get(8..)?;
-    let (header_length, protocol, source, destination) = match packet.family() {
-        Family::V4 => {
-            let is_later_fragment = u16_at(quote, 6).ok()? & 0x1fff != 0;
-            if *quote.first()? != 0x45 || is_later_fragment {
-                return None;
-            }
-            let source = IpAddr::V4(ipv4_at(quote, 12).ok()?);
-            (
-                20,
-                *quote.get(9)?,
-                source,
-                IpAddr::V4(ipv4_at(quote, 16).ok()?),
-            )
-        }
-        Family::V6 => {
-            if quote.first()? >> 4 != 6 {
-                return None;
-            }
-            let source = IpAddr::V6(ipv6_at(quote, 8).ok()?);
-            (
-                40,
-                *quote.get(6)?,
-                source,
-                IpAddr::V6(ipv6_at(quote, 24).ok()?),
-            )
-        }
+    let (source, destination, protocol, transport) = match packet.family() {
+        Family::V4 => quoted_ipv4(quote)?,
+        Family::V6 => quoted_ipv6(quote)?,
     };
-    let transport = quote.get(header_length..header_length + 8)?;
+    let transport = transport.get(..8)?;
     if protocol == icmp_of(packet.family()) && !is_echo(protocol, *transport.first()?) {
         return None;
     }
@@ -223,6 +200,38 @@ fn quoted_flow(packet: &Packet<'_>) -> Option<Flow> {
         source_port,
         destination_port,
     })
+}
+
+/// Source, destination, protocol and what follows.
+type Quoted<'q> = (IpAddr, IpAddr, u8, &'q [u8]);
+
+/// Version 4, no options, no later fragment.
+fn quoted_ipv4(quote: &[u8]) -> Option<Quoted<'_>> {
+    let is_later_fragment = u16_at(quote, 6).ok()? & 0x1fff != 0;
+    if *quote.first()? != 0x45 || is_later_fragment {
+        return None;
+    }
+    let (source, destination) = (ipv4_at(quote, 12).ok()?, ipv4_at(quote, 16).ok()?);
+    Some((
+        source.into(),
+        destination.into(),
+        *quote.get(9)?,
+        quote.get(20..)?,
+    ))
+}
+
+/// Version 6; an extension header is a protocol that no connection has.
+fn quoted_ipv6(quote: &[u8]) -> Option<Quoted<'_>> {
+    if quote.first()? >> 4 != 6 {
+        return None;
+    }
+    let (source, destination) = (ipv6_at(quote, 8).ok()?, ipv6_at(quote, 24).ok()?);
+    Some((
+        source.into(),
+        destination.into(),
+        *quote.get(6)?,
+        quote.get(40..)?,
+    ))
 }
 
 fn is_echo(protocol: u8, kind: u8) -> bool {
