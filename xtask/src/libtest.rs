@@ -99,20 +99,25 @@ pub(crate) struct Program {
 }
 
 /// The programs that `cargo test --no-run --message-format=json` says it built.
-pub(crate) fn programs(messages: &str, wanted: &[TestTarget]) -> Vec<Program> {
+///
+/// # Errors
+/// One that was wanted is not among them: it would not be run, and nobody would see.
+pub(crate) fn programs(messages: &str, wanted: &[TestTarget]) -> Result<Vec<Program>> {
     let artifacts: Vec<Value> = messages
         .lines()
         .filter_map(|line| serde_json::from_str(line).ok())
         .collect();
     wanted
         .iter()
-        .filter_map(|target| {
-            let artifact = artifacts
+        .map(|target| {
+            let path = artifacts
                 .iter()
-                .find(|artifact| is_test(artifact, target))?;
-            Some(Program {
+                .find(|artifact| is_test(artifact, target))
+                .and_then(|artifact| artifact["executable"].as_str())
+                .with_context(|| format!("cargo did not build the test {}", target.name))?;
+            Ok(Program {
                 target: target.clone(),
-                path: PathBuf::from(artifact["executable"].as_str()?),
+                path: PathBuf::from(path),
             })
         })
         .collect()
@@ -261,8 +266,9 @@ mod tests {
             "reason": "compiler-artifact", "manifest_path": "/r/p/Cargo.toml",
             "target": {"name": "netns_x"}, "executable": "/t/netns_x-1",
         });
-        let programs = programs(&format!("{message}\nnoise\n"), &found);
+        let programs = programs(&format!("{message}\nnoise\n"), &found).unwrap();
         assert_eq!(programs.len(), 1);
         assert_eq!(programs[0].path, PathBuf::from("/t/netns_x-1"));
+        assert!(super::programs("noise", &found).is_err());
     }
 }

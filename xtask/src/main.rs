@@ -20,6 +20,7 @@ mod proc;
 mod setup;
 mod test;
 mod vm;
+mod vmtest;
 
 use std::process::ExitCode;
 

@@ -133,6 +133,7 @@ fn lock() -> Result<File> {
 fn steps() -> Vec<Step> {
     let mut steps = build_steps();
     steps.extend(machine_steps());
+    steps.extend(kernel_steps());
     steps.extend(check_steps());
     steps
 }
@@ -164,7 +165,7 @@ fn build_steps() -> Vec<Step> {
     ]
 }
 
-/// Debian's packages and the virtual machines.
+/// Debian's packages, and what boots virtual machines.
 fn machine_steps() -> Vec<Step> {
     vec![
         Step {
@@ -195,6 +196,12 @@ fn machine_steps() -> Vec<Step> {
             present: vm::has_busybox,
             install: vm::fetch_busybox,
         },
+    ]
+}
+
+/// The kernels of the virtual machines.
+fn kernel_steps() -> Vec<Step> {
+    vec![
         Step {
             tier: Tier::Vm,
             name: "Debian kernel 6.1".into(),
