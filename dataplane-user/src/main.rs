@@ -1,3 +1,7 @@
 //! The binary `bulkhead`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    dataplane_user::cli::run()
+}

@@ -50,7 +50,11 @@ impl Member {
 
 impl Site<'_> {
     /// Returns the members of a party as sources.
-    pub(super) fn sources(&self, party: &Party) -> Result<Vec<Member>, AskError> {
+    ///
+    /// # Errors
+    ///
+    /// [`AskError::NoAddress`] if there is none, [`AskError::Router`] if only the router is.
+    pub fn sources(&self, party: &Party) -> Result<Vec<Member>, AskError> {
         if party.kind == PartyKind::Peer(PeerKind::Internet) {
             return Err(AskError::NoAddress {
                 name: party.text.clone(),
@@ -69,7 +73,11 @@ impl Site<'_> {
     }
 
     /// Returns the members of a party as destinations.
-    pub(super) fn destinations(&self, party: &Party) -> Result<Vec<Member>, AskError> {
+    ///
+    /// # Errors
+    ///
+    /// [`AskError::NoAddress`] if there is none.
+    pub fn destinations(&self, party: &Party) -> Result<Vec<Member>, AskError> {
         let members = self.members(party)?;
         let alike = |address| (self.tables.dst_class_of(address), self.is_router(address));
         self.not_empty(party, merge(members, alike))

@@ -17,8 +17,8 @@ use netmodel::model::{PolicyTest, PortSpec, ProtectedFlow};
 use thiserror::Error;
 
 pub use self::members::Member;
-pub use self::party::{Party, parse_destination, resolve};
-pub use self::services::{Service, service_label};
+pub use self::party::{Party, PartyKind, parse_destination, resolve};
+pub use self::services::{Service, is_everything, joined, service_label};
 pub use self::why::{Because, because};
 use crate::compile::{Connection, Tables, Verdict};
 
@@ -65,7 +65,7 @@ impl Case {
             source: self.from.address,
             destination: self.to.address,
             protocol: self.service.protocol_of(self.to.address),
-            port: self.service.port,
+            port: self.service.port(),
         }
     }
 }
@@ -156,24 +156,31 @@ impl Site<'_> {
     pub fn ask(&self, question: &Question) -> Result<Answer, AskError> {
         let sources = self.sources(&question.from)?;
         let destinations = self.destinations(&question.to)?;
-        let services = self.services(question);
+        let answer = self.ask_members(&sources, &destinations, &question.ports);
+        if answer.allowed.is_empty() && answer.denied.is_empty() {
+            let (from, to) = (question.from.text.clone(), question.to.text.clone());
+            return Err(AskError::NoFamily { from, to });
+        }
+        Ok(answer)
+    }
+
+    /// Answers for members that [`Site::sources`] and [`Site::destinations`] found.
+    #[must_use]
+    pub fn ask_members(&self, from: &[Member], to: &[Member], ports: &[PortSpec]) -> Answer {
+        let services = self.services(ports);
         let mut answer = Answer::default();
-        for from in &sources {
-            for to in &destinations {
-                if from.address.is_ipv4() != to.address.is_ipv4() {
-                    continue;
-                }
+        for from in from {
+            for to in to
+                .iter()
+                .filter(|to| to.address.is_ipv4() == from.address.is_ipv4())
+            {
                 for service in &services {
                     self.ask_case(from, to, service, &mut answer);
                 }
             }
         }
-        if answer.allowed.is_empty() && answer.denied.is_empty() {
-            let (from, to) = (question.from.text.clone(), question.to.text.clone());
-            return Err(AskError::NoFamily { from, to });
-        }
         forget_same_segment(&mut answer);
-        Ok(answer)
+        answer
     }
 
     /// Answers a policy test's question.

@@ -7,7 +7,7 @@ use dataplane_common::abi::service_index;
 use netmodel::model::{PortSpec, Protocol};
 
 use super::party::protocol_name;
-use super::{AskError, Question, Site};
+use super::{AskError, Site};
 
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
@@ -19,23 +19,36 @@ const OTHER: u8 = 132;
 /// Ports that the gateway itself serves, whether or not a rule names them.
 const GATEWAY_PORTS: [u16; 4] = [53, 67, 123, 547];
 
-/// Ports (or a protocol) that the tables treat alike, and one of them to ask for.
-#[derive(Clone, Debug, Eq, PartialEq)]
+/// Ports (or a protocol) that the tables treat alike; the first is asked for.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Service {
-    /// `tcp/443`, `udp/5000-5100`, `icmp`, `other`.
-    pub label: String,
-    /// The port to ask for.
-    pub port: u16,
     protocol: u8,
+    first: u16,
+    last: u16,
 }
 
 impl Service {
-    fn new(protocol: u8, label: String, port: u16) -> Self {
+    fn ports(protocol: u8, ports: &RangeInclusive<u16>) -> Self {
+        let (first, last) = (*ports.start(), *ports.end());
         Self {
-            label,
-            port,
             protocol,
+            first,
+            last,
         }
+    }
+
+    fn portless(protocol: u8) -> Self {
+        Self {
+            protocol,
+            first: 0,
+            last: u16::MAX,
+        }
+    }
+
+    /// Returns the port to ask for.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.first
     }
 
     /// Returns the IP protocol number, for the family of the destination.
@@ -46,6 +59,46 @@ impl Service {
             (protocol, _) => protocol,
         }
     }
+
+    /// Returns `tcp/443`, `udp/5000-5100`, `tcp`, `icmp`, `other protocols`.
+    #[must_use]
+    pub fn label(&self) -> String {
+        let ports = self.first..=self.last;
+        match self.protocol {
+            TCP => range_label("tcp", &ports, false),
+            UDP => range_label("udp", &ports, false),
+            ICMP => "icmp".to_owned(),
+            _ => "other protocols".to_owned(),
+        }
+    }
+}
+
+/// Joins what is adjacent: the fewest services that mean the same.
+#[must_use]
+pub fn joined(services: impl IntoIterator<Item = Service>) -> Vec<Service> {
+    let mut services: Vec<_> = services.into_iter().collect();
+    services.sort();
+    services.dedup();
+    let mut joined: Vec<Service> = Vec::new();
+    for service in services {
+        match joined.last_mut() {
+            Some(before)
+                if before.protocol == service.protocol
+                    && u32::from(service.first) <= u32::from(before.last) + 1 =>
+            {
+                before.last = before.last.max(service.last);
+            }
+            _ => joined.push(service),
+        }
+    }
+    joined
+}
+
+/// Are these all protocols and ports?
+#[must_use]
+pub fn is_everything(joined: &[Service]) -> bool {
+    let every = [ICMP, TCP, UDP, OTHER].map(Service::portless);
+    every.iter().all(|service| joined.contains(service))
 }
 
 /// Returns `tcp/443`, `udp/5000-5100`, `tcp`, `icmp`.
@@ -102,26 +155,25 @@ fn protocol_named(text: &str) -> Option<Protocol> {
 
 impl Site<'_> {
     /// Returns the services that a question is about: runs of ports that the tables treat alike.
-    pub(super) fn services(&self, question: &Question) -> Vec<Service> {
-        if question.ports.is_empty() {
-            let mut services = self.runs(TCP, "tcp", 0..=u16::MAX);
-            services.extend(self.runs(UDP, "udp", 0..=u16::MAX));
-            services.push(Service::new(ICMP, "icmp".to_owned(), 0));
-            services.push(Service::new(OTHER, "other protocols".to_owned(), 0));
+    pub(super) fn services(&self, ports: &[PortSpec]) -> Vec<Service> {
+        if ports.is_empty() {
+            let mut services = self.runs(TCP, 0..=u16::MAX);
+            services.extend(self.runs(UDP, 0..=u16::MAX));
+            services.extend([ICMP, OTHER].map(Service::portless));
             return services;
         }
-        let specs = question.ports.iter();
+        let specs = ports.iter();
         specs
             .flat_map(|spec| match spec.protocol {
-                Protocol::Icmp => vec![Service::new(ICMP, "icmp".to_owned(), 0)],
-                Protocol::Tcp => self.runs(TCP, "tcp", spec.ports.clone()),
-                Protocol::Udp => self.runs(UDP, "udp", spec.ports.clone()),
+                Protocol::Icmp => vec![Service::portless(ICMP)],
+                Protocol::Tcp => self.runs(TCP, spec.ports.clone()),
+                Protocol::Udp => self.runs(UDP, spec.ports.clone()),
             })
             .collect()
     }
 
     /// Cuts a range of ports where the service class changes.
-    fn runs(&self, protocol: u8, name: &str, ports: RangeInclusive<u16>) -> Vec<Service> {
+    fn runs(&self, protocol: u8, ports: RangeInclusive<u16>) -> Vec<Service> {
         let class = |port: u16| {
             let index = service_index(protocol, port) as usize;
             let gateway = GATEWAY_PORTS.contains(&port).then_some(port);
@@ -135,7 +187,7 @@ impl Site<'_> {
             }
         }
         runs.iter()
-            .map(|run| Service::new(protocol, range_label(name, run, false), *run.start()))
+            .map(|run| Service::ports(protocol, run))
             .collect()
     }
 }

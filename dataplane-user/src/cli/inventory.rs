@@ -1,0 +1,83 @@
+//! Loading the inventory that the command line and `bulkhead.toml` name.
+
+use netmodel::finding::{Audience, Style, to_json, to_text};
+use netmodel::model::HostId;
+use netmodel::{Loaded, Model, Options};
+
+use super::args::{Common, Format};
+use super::report::{CliError, NO, Paint, Report};
+use crate::compile::{RouterFacts, Tables, compile};
+use crate::config::Config;
+
+/// A model that loaded, and its tables.
+pub(super) struct Inventory {
+    pub(super) model: Model,
+    pub(super) tables: Tables,
+}
+
+/// Returns what to load. `--site` alone is a site without tenants.
+pub(super) fn options(common: &Common) -> Result<Options, CliError> {
+    let config = Config::load(common.config.as_deref())?;
+    let mut options = Options::default();
+    if let Some(site) = common.site.clone().or(config.site) {
+        options.site = site;
+        options.tenants = None;
+    }
+    if let Some(tenants) = common.tenants.clone().or(config.tenants) {
+        options.tenants = Some(tenants);
+    }
+    options.aliases = config.aliases;
+    options.router = config.router;
+    Ok(options)
+}
+
+/// Loads the inventory.
+pub(super) fn load(common: &Common) -> Result<(Options, Loaded), CliError> {
+    let options = options(common)?;
+    let loaded = netmodel::load(&options);
+    Ok((options, loaded))
+}
+
+/// Loads and compiles; `Err` is the report of an inventory that has errors.
+pub(super) fn compiled(common: &Common) -> Result<Result<Inventory, Report>, CliError> {
+    let (options, loaded) = load(common)?;
+    let Some(model) = loaded.model else {
+        return Ok(Err(refusal(common, &loaded)));
+    };
+    let tables = compile(&model, &router_facts(&model, &options))?;
+    Ok(Ok(Inventory { model, tables }))
+}
+
+/// Returns what the inventory says about the router that is chosen.
+pub(super) fn router_facts(model: &Model, options: &Options) -> RouterFacts {
+    let mut facts = RouterFacts::from_model(model);
+    if let Some(name) = &options.router {
+        let place = model
+            .hosts
+            .iter()
+            .position(|host| host.name.as_str() == name);
+        facts.host = place.map(HostId).or(facts.host);
+    }
+    facts
+}
+
+fn refusal(common: &Common, loaded: &Loaded) -> Report {
+    let (findings, sources) = (&loaded.findings, &loaded.sources);
+    match common.format {
+        Format::Json => Report::json(&to_json(findings, sources, Audience::Platform), NO),
+        Format::Text => {
+            let text = to_text(findings, sources, Audience::Platform, Style::Plain);
+            let report = Report::text("", NO).with_talk(text.trim_end());
+            report.with_talk("bulkhead: the inventory has errors")
+        }
+    }
+}
+
+/// Returns the style of findings on standard output.
+pub(super) fn style(paint: Paint) -> Style {
+    if paint.is_on() {
+        Style::Colour
+    } else {
+        Style::Plain
+    }
+}
