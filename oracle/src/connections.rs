@@ -39,7 +39,7 @@ impl Flow {
 /// Where and when one side of a connection was judged.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Side {
-    segment_vlan: u16,
+    vlan: u16,
     mac: [u8; 6],
     generation: u32,
 }
@@ -49,22 +49,14 @@ pub struct Side {
 pub enum Phase {
     /// TCP after a FIN.
     Closing,
-    /// TCP after the opener's ACK of the SYN+ACK.
+    /// TCP after both sides sent something (or one is silent).
     Established,
-    /// TCP after the opener's SYN, and after the SYN+ACK (`answered`).
-    Opening {
-        /// The SYN+ACK was seen.
-        answered: bool,
-    },
-    /// Neither TCP nor UDP.
+    /// TCP after the opener's SYN.
+    Opening,
+    /// Not TCP: it has no phases.
     Other,
     /// TCP after an RST.
     Reset,
-    /// UDP; `replied` once the other side sent something.
-    Udp {
-        /// The other side sent something.
-        replied: bool,
-    },
 }
 
 /// A live connection. (Its address plan is the site's.)
@@ -87,6 +79,15 @@ enum Sender {
     Responder,
 }
 
+impl Sender {
+    fn other(self) -> Self {
+        match self {
+            Self::Opener => Self::Responder,
+            Self::Responder => Self::Opener,
+        }
+    }
+}
+
 impl Connection {
     /// Returns who sends packets of `flow`, if it is this connection's.
     fn sender_of(&self, flow: Flow) -> Option<Sender> {
@@ -96,16 +97,16 @@ impl Connection {
         (self.flow == flow.reversed()).then_some(Sender::Responder)
     }
 
-    /// Was its policy judged under this generation, by a packet of either side?
-    fn is_of_generation(&self, generation: u32) -> bool {
-        [Some(self.opener), self.responder]
-            .iter()
-            .flatten()
-            .any(|side| side.generation == generation)
+    /// Returns where the packets of one side came from, and when they were judged last.
+    fn side(&self, sender: Sender) -> Option<Side> {
+        match sender {
+            Sender::Opener => Some(self.opener),
+            Sender::Responder => self.responder,
+        }
     }
 }
 
-/// Applies rules 1 to 4: `Ok` if the packet is of a connection, or opens one.
+/// Applies rules 1 to 5: `Ok` if the packet is of a connection, or opens one.
 pub(crate) fn check(
     world: &World<'_>,
     state: &mut State,
@@ -115,28 +116,33 @@ pub(crate) fn check(
     if is_icmp_error(packet)? {
         return check_related(world, state, packet);
     }
+    if packet.protocol == TCP && is_impossible(tcp_flags(packet)?) {
+        return Err(Reason::TcpFlags);
+    }
     let flow = flow_of(packet)?;
-    let found = state
-        .connections
-        .iter()
-        .enumerate()
-        .find_map(|(index, connection)| Some((index, connection.sender_of(flow)?)));
-    let Some((index, sender)) = found else {
+    let Some((index, sender)) = find(state, flow) else {
         return open(world, state, packet, now);
     };
+    check_side(packet, sender)?;
     if let Err(reason) = judge_again(world, &mut state.connections[index], packet, sender) {
         state.connections.remove(index);
         return Err(reason);
     }
-    let connection = &mut state.connections[index];
-    check_sequence(connection, packet, sender)?;
-    advance(connection, packet, sender, now)
+    advance(world, &mut state.connections[index], packet, sender, now)
 }
 
-/// Protocol, addresses and ports: an echo's identifier is both ports, other protocols have 0.
+/// The live connection of a flow, and which side sends it.
+fn find(state: &State, flow: Flow) -> Option<(usize, Sender)> {
+    state
+        .connections
+        .iter()
+        .enumerate()
+        .find_map(|(index, connection)| Some((index, connection.sender_of(flow)?)))
+}
+
+/// Protocol, addresses and ports.
 fn flow_of(packet: &Packet<'_>) -> Result<Flow, Reason> {
-    let (source_port, destination_port) =
-        ports(packet.protocol, packet.family(), packet.transport)?;
+    let (source_port, destination_port) = ports(packet.protocol, packet.transport)?;
     Ok(Flow {
         protocol: packet.protocol,
         source: packet.source,
@@ -146,12 +152,19 @@ fn flow_of(packet: &Packet<'_>) -> Result<Flow, Reason> {
     })
 }
 
-fn ports(protocol: u8, family: Family, transport: &[u8]) -> Result<(u16, u16), Reason> {
+/// For echo the requester's port is the identifier, the other side's is 0; other protocols than TCP,
+/// UDP and ICMP have 0 and 0.
+fn ports(protocol: u8, transport: &[u8]) -> Result<(u16, u16), Reason> {
     match protocol {
         TCP | UDP => Ok((u16_at(transport, 0)?, u16_at(transport, 2)?)),
-        _ if protocol == icmp_of(family) => {
+        ICMP | ICMPV6 => {
             let identifier = u16_at(transport, 4)?;
-            Ok((identifier, identifier))
+            let is_request = is_echo_request(protocol, u8_at(transport, 0)?);
+            Ok(if is_request {
+                (identifier, 0)
+            } else {
+                (0, identifier)
+            })
         }
         _ => Ok((0, 0)),
     }
@@ -168,17 +181,27 @@ fn is_icmp_error(packet: &Packet<'_>) -> Result<bool, Reason> {
     })
 }
 
-/// Rule 1: an ICMP error is about a live connection, and comes from its other end.
+/// Rule 1: an ICMP error is about a live connection, whose packet it quotes was judged under this
+/// generation, and comes from the other end and its VLAN.
 fn check_related(world: &World<'_>, state: &State, packet: &Packet<'_>) -> Result<(), Reason> {
-    let quoted = quoted_flow(packet).ok_or(Reason::IcmpErrorUnrelated)?;
-    let about_a_connection = state.connections.iter().any(|connection| {
-        connection.sender_of(quoted).is_some() && connection.is_of_generation(world.generation)
-    });
-    let from_its_end = packet.source == quoted.destination && packet.destination == quoted.source;
-    if about_a_connection && from_its_end {
-        return Ok(());
+    let unrelated = Reason::IcmpErrorUnrelated;
+    let quoted = quoted_flow(packet).ok_or(unrelated)?;
+    let (index, x) = find(state, quoted).ok_or(unrelated)?;
+    let connection = &state.connections[index];
+    let from_y_to_x = packet.source == quoted.destination && packet.destination == quoted.source;
+    let x_is_judged = connection
+        .side(x)
+        .is_some_and(|side| side.generation == world.generation);
+    // Where `y` has sent nothing yet, section 4 has seen to it that it is on its segment's VLAN.
+    let vlan = vlan_of(world, packet);
+    let from_vlan_of_y = connection
+        .side(x.other())
+        .is_none_or(|side| side.vlan == vlan);
+    if from_y_to_x && x_is_judged && from_vlan_of_y {
+        Ok(())
+    } else {
+        Err(unrelated)
     }
-    Err(Reason::IcmpErrorUnrelated)
 }
 
 /// The flow of the packet that an ICMP error quotes: a plain IP header and 8 octets.
@@ -192,7 +215,7 @@ fn quoted_flow(packet: &Packet<'_>) -> Option<Flow> {
     if protocol == icmp_of(packet.family()) && !is_echo(protocol, *transport.first()?) {
         return None;
     }
-    let (source_port, destination_port) = ports(protocol, packet.family(), transport).ok()?;
+    let (source_port, destination_port) = ports(protocol, transport).ok()?;
     Some(Flow {
         protocol,
         source,
@@ -238,7 +261,28 @@ fn is_echo(protocol: u8, kind: u8) -> bool {
     matches!((protocol, kind), (ICMP, 0 | 8) | (ICMPV6, 128 | 129))
 }
 
-/// Rule 2: the side was judged here and now, or is judged again.
+/// Rule 2: no TCP segment opens and closes at once.
+fn is_impossible(flags: u8) -> bool {
+    flags & SYN != 0 && flags & (FIN | RST) != 0
+}
+
+/// Rule 3: only the opener sends a SYN, only the other side a SYN+ACK.
+fn check_side(packet: &Packet<'_>, sender: Sender) -> Result<(), Reason> {
+    if packet.protocol != TCP {
+        return Ok(());
+    }
+    let wrong = match sender {
+        Sender::Opener => SYN | ACK,
+        Sender::Responder => SYN,
+    };
+    if tcp_flags(packet)? & (SYN | ACK) == wrong {
+        Err(Reason::TcpFlags)
+    } else {
+        Ok(())
+    }
+}
+
+/// Rule 4: the side was judged here and now, or is judged again.
 ///
 /// (Section 4 was applied to the packet already: it gives the same answer every time.)
 fn judge_again(
@@ -248,11 +292,7 @@ fn judge_again(
     sender: Sender,
 ) -> Result<(), Reason> {
     let side = side_of(world, packet);
-    let judged = match sender {
-        Sender::Opener => Some(connection.opener),
-        Sender::Responder => connection.responder,
-    };
-    if judged == Some(side) {
+    if connection.side(sender) == Some(side) {
         return Ok(());
     }
     let segment = match sender {
@@ -269,17 +309,21 @@ fn judge_again(
 
 fn side_of(world: &World<'_>, packet: &Packet<'_>) -> Side {
     Side {
-        segment_vlan: world.model.segment(packet.segment).vlan_id.as_u16(),
+        vlan: vlan_of(world, packet),
         mac: packet.source_mac,
         generation: world.generation,
     }
 }
 
-/// The segment of the VLAN on which the connection was opened, if it still holds the opener.
+fn vlan_of(world: &World<'_>, packet: &Packet<'_>) -> u16 {
+    world.model.segment(packet.segment).vlan_id.as_u16()
+}
+
+/// The segment that the opener's packets came from, if it still holds the opener's address.
 fn opener_segment(world: &World<'_>, connection: &Connection) -> Result<SegmentId, Reason> {
-    site::segment_of_vlan(world.model, connection.opener.segment_vlan)
+    site::segment_of_vlan(world.model, connection.opener.vlan)
         .filter(|id| site::holds(world.model.segment(*id), connection.flow.source))
-        .ok_or(Reason::SourceNotInSegment)
+        .ok_or(Reason::NoPolicy)
 }
 
 fn check_policy(world: &World<'_>, segment: SegmentId, flow: Flow) -> Result<(), Reason> {
@@ -300,118 +344,84 @@ fn check_policy(world: &World<'_>, segment: SegmentId, flow: Flow) -> Result<(),
     }
 }
 
-/// Rule 3: a packet of no live connection opens one, if it may.
+/// Rule 5: a packet of no live connection opens one, if it may.
 fn open(world: &World<'_>, state: &mut State, packet: &Packet<'_>, now: u64) -> Result<(), Reason> {
     let phase = match packet.protocol {
         TCP if tcp_flags(packet)? & (SYN | ACK | RST | FIN) != SYN => {
             return Err(Reason::TcpNoConnection);
         }
-        TCP => Phase::Opening { answered: false },
-        UDP => Phase::Udp { replied: false },
-        _ if packet.is_icmp() && !is_echo_request(packet)? => {
+        TCP => Phase::Opening,
+        ICMP | ICMPV6 if !is_echo_request(packet.protocol, u8_at(packet.transport, 0)?) => {
             return Err(Reason::IcmpErrorUnrelated);
         }
         _ => Phase::Other,
     };
     let flow = flow_of(packet)?;
     check_policy(world, packet.segment, flow)?;
-    let deadline = now + lifetime(packet, phase);
     let opener = side_of(world, packet);
-    state.connections.push(Connection {
+    let mut connection = Connection {
         flow,
         opener,
         responder: None,
         phase,
-        deadline,
-    });
-    Ok(())
-}
-
-/// Rule 4, and what a reply is: TCP flags and echo types that the sender may send.
-fn check_sequence(
-    connection: &Connection,
-    packet: &Packet<'_>,
-    sender: Sender,
-) -> Result<(), Reason> {
-    if packet.protocol == TCP {
-        return check_tcp_flags(tcp_flags(packet)?, sender);
-    }
-    let from_opener = sender == Sender::Opener;
-    if packet.is_icmp() && is_echo_request(packet)? != from_opener {
-        return Err(Reason::IcmpErrorUnrelated);
-    }
-    debug_assert!(connection.flow.protocol == packet.protocol);
-    Ok(())
-}
-
-fn check_tcp_flags(flags: u8, sender: Sender) -> Result<(), Reason> {
-    let syn = flags & SYN != 0;
-    let impossible = syn && flags & (FIN | RST) != 0;
-    let wrong_side = match sender {
-        Sender::Opener => syn && flags & ACK != 0,
-        Sender::Responder => syn && flags & ACK == 0,
+        deadline: now,
     };
-    if impossible || wrong_side {
-        Err(Reason::TcpFlags)
-    } else {
-        Ok(())
-    }
+    connection.deadline = now + lifetime(&connection);
+    state.connections.push(connection);
+    Ok(())
 }
 
-/// Moves the connection on, and its timeout.
+/// Moves the connection on, and the end of its life.
 fn advance(
+    world: &World<'_>,
     connection: &mut Connection,
     packet: &Packet<'_>,
     sender: Sender,
     now: u64,
 ) -> Result<(), Reason> {
-    let before = connection.phase;
-    connection.phase = match before {
-        Phase::Udp { replied } => Phase::Udp {
-            replied: replied || sender == Sender::Responder,
-        },
-        Phase::Other => Phase::Other,
-        Phase::Closing | Phase::Established | Phase::Opening { .. } | Phase::Reset => {
-            next_tcp_phase(before, tcp_flags(packet)?, sender)
-        }
-    };
-    // "10 s after RST": what comes later does not prolong it.
-    if (before, connection.phase) != (Phase::Reset, Phase::Reset) {
-        connection.deadline = now + lifetime(packet, connection.phase);
+    if packet.protocol == TCP {
+        let other_has_sent = match sender {
+            Sender::Opener => {
+                connection.responder.is_some() || is_silent(world, connection.flow.destination)
+            }
+            Sender::Responder => true,
+        };
+        let flags = tcp_flags(packet)?;
+        connection.phase = next_phase(connection.phase, flags, sender, other_has_sent);
     }
+    connection.deadline = now + lifetime(connection);
     Ok(())
 }
 
-fn next_tcp_phase(phase: Phase, flags: u8, sender: Sender) -> Phase {
-    let (syn, ack) = (flags & SYN != 0, flags & ACK != 0);
-    if flags & RST != 0 {
-        return Phase::Reset;
-    }
-    match (phase, sender) {
-        // The same ports once more: rule 4 let only a SYN without ACK, FIN, RST come here.
-        (Phase::Closing | Phase::Reset, Sender::Opener) if syn => {
-            Phase::Opening { answered: false }
-        }
-        (Phase::Reset, _) => Phase::Reset,
-        _ if flags & FIN != 0 => Phase::Closing,
-        (Phase::Opening { .. }, Sender::Responder) if syn && ack => {
-            Phase::Opening { answered: true }
-        }
-        (Phase::Opening { answered: true }, Sender::Opener) if ack => Phase::Established,
-        _ => phase,
+/// Is this the router or the internet, whose packets do not come over the trunk?
+fn is_silent(world: &World<'_>, address: IpAddr) -> bool {
+    site::is_router_address(world, address)
+        || site::segment_of_address(world.model, address).is_none()
+}
+
+fn next_phase(phase: Phase, flags: u8, sender: Sender, other_has_sent: bool) -> Phase {
+    let has = |flag| flags & flag != 0;
+    match phase {
+        _ if has(RST) => Phase::Reset,
+        // Rule 3 let only a SYN without ACK come here.
+        Phase::Closing | Phase::Reset if has(SYN) && sender == Sender::Opener => Phase::Opening,
+        Phase::Reset => Phase::Reset,
+        _ if has(FIN) => Phase::Closing,
+        Phase::Opening if !has(SYN) && other_has_sent => Phase::Established,
+        Phase::Closing | Phase::Established | Phase::Opening | Phase::Other => phase,
     }
 }
 
 /// Seconds that a connection lives without another packet.
-fn lifetime(packet: &Packet<'_>, phase: Phase) -> u64 {
-    match phase {
-        Phase::Opening { .. } | Phase::Closing => 60,
-        Phase::Established => 2 * 3600 + 4 * 60,
-        Phase::Reset => 10,
-        Phase::Udp { replied: false } => 30,
-        Phase::Udp { replied: true } => 180,
-        Phase::Other if packet.is_icmp() => 30,
-        Phase::Other => 600,
+fn lifetime(connection: &Connection) -> u64 {
+    match (connection.phase, connection.flow.protocol) {
+        (Phase::Opening | Phase::Closing, _) => 60,
+        (Phase::Established, _) => 2 * 3600 + 4 * 60,
+        (Phase::Reset, _) => 10,
+        (Phase::Other, UDP) if connection.responder.is_none() => 30,
+        (Phase::Other, UDP) => 180,
+        (Phase::Other, ICMP | ICMPV6) => 30,
+        (Phase::Other, _) => 600,
     }
 }
 
@@ -419,10 +429,6 @@ fn tcp_flags(packet: &Packet<'_>) -> Result<u8, Reason> {
     u8_at(packet.transport, 13)
 }
 
-fn is_echo_request(packet: &Packet<'_>) -> Result<bool, Reason> {
-    let kind = u8_at(packet.transport, 0)?;
-    Ok(match packet.family() {
-        Family::V4 => kind == 8,
-        Family::V6 => kind == 128,
-    })
+fn is_echo_request(protocol: u8, kind: u8) -> bool {
+    matches!((protocol, kind), (ICMP, 8) | (ICMPV6, 128))
 }

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use netmodel::model::SegmentId;
 
+use crate::Reason;
 use crate::link::{Link, is_group_mac};
-use crate::wire::{ipv4_at, ipv6_at, is_group, is_link_local, u8_at, u16_at, u32_at};
-use crate::{Reason, World, neighbour, site};
+use crate::wire::{ipv4_at, ipv6_at, is_group, u8_at, u16_at, u32_at};
 
 pub(crate) const ICMP: u8 = 1;
 pub(crate) const TCP: u8 = 6;
@@ -108,28 +108,19 @@ pub(crate) fn icmp_of(family: Family) -> u8 {
 }
 
 /// Applies the rows of section 3 down to `truncated`.
-pub(crate) fn check<'f>(
-    world: &World<'_>,
-    link: &Link<'f>,
-    family: Family,
-) -> Result<Packet<'f>, Reason> {
+pub(crate) fn check<'f>(link: &Link<'f>, family: Family) -> Result<Packet<'f>, Reason> {
     let packet = match family {
-        Family::V4 => parse_ipv4(world, link)?,
-        Family::V6 => parse_ipv6(world, link)?,
+        Family::V4 => parse_ipv4(link)?,
+        Family::V6 => parse_ipv6(link)?,
     };
     if is_group_mac(link.destination_mac) != is_group(packet.destination) {
         return Err(Reason::MacIpMismatch);
     }
     check_transport_fits(&packet)?;
-    let in_subnet_family = site::has_family_of(world.model.segment(link.segment), packet.source);
-    // Section 6: "A segment without IPv6 subnet still gets link-local ND".
-    if !in_subnet_family && !neighbour::may_be_section_6(&packet) {
-        return Err(Reason::SourceNotInSegment);
-    }
     Ok(packet)
 }
 
-fn parse_ipv4<'f>(world: &World<'_>, link: &Link<'f>) -> Result<Packet<'f>, Reason> {
+fn parse_ipv4<'f>(link: &Link<'f>) -> Result<Packet<'f>, Reason> {
     let bytes = link.bytes;
     let destination = ipv4_at(bytes, 16)?;
     let header_length = usize::from(bytes[0] & 0x0f) * 4;
@@ -138,9 +129,6 @@ fn parse_ipv4<'f>(world: &World<'_>, link: &Link<'f>) -> Result<Packet<'f>, Reas
         return Err(Reason::IpMalformed);
     }
     let source = IpAddr::V4(ipv4_at(bytes, 12)?);
-    if !site::has_family_of(world.model.segment(link.segment), source) {
-        return Err(Reason::SourceNotInSegment);
-    }
     check_ipv4_options(&bytes[20..header_length])?;
     let protocol = bytes[9];
     Ok(Packet {
@@ -203,18 +191,13 @@ fn check_ipv4_options(mut options: &[u8]) -> Result<(), Reason> {
     Ok(())
 }
 
-fn parse_ipv6<'f>(world: &World<'_>, link: &Link<'f>) -> Result<Packet<'f>, Reason> {
+fn parse_ipv6<'f>(link: &Link<'f>) -> Result<Packet<'f>, Reason> {
     let bytes = link.bytes;
     let destination = IpAddr::V6(ipv6_at(bytes, 24)?);
     let source = IpAddr::V6(ipv6_at(bytes, 8)?);
     let length = 40 + usize::from(u16_at(bytes, 4)?);
     if bytes[0] >> 4 != 6 || length > bytes.len() {
         return Err(Reason::IpMalformed);
-    }
-    let segment = world.model.segment(link.segment);
-    let may_lack_subnet = is_link_local(source) || source.is_unspecified();
-    if !site::has_family_of(segment, source) && !may_lack_subnet {
-        return Err(Reason::SourceNotInSegment);
     }
     let chain = walk_extensions(bytes[6], &bytes[40..length])?;
     Ok(Packet {
@@ -315,8 +298,7 @@ fn behind_fragment(chain: Chain<'_>) -> Result<Chain<'_>, Reason> {
 fn check_transport_fits(packet: &Packet<'_>) -> Result<(), Reason> {
     let needed = match packet.protocol {
         TCP => 20,
-        UDP => 8,
-        _ if packet.is_icmp() => 8,
+        UDP | ICMP | ICMPV6 => 8,
         _ => 0,
     };
     match packet.fragment {

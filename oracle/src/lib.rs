@@ -38,6 +38,7 @@ pub use world::{RouterFacts, State, World};
 
 use ip::{Fragment, Packet};
 use link::Payload;
+use wire::is_group;
 
 /// A frame as it arrives on the trunk.
 #[derive(Clone, Copy, Debug)]
@@ -104,7 +105,7 @@ fn judge(
         Payload::Ipv4 => ip::Family::V4,
         Payload::Ipv6 => ip::Family::V6,
     };
-    let packet = ip::check(world, &link, family)?; // section 3, shape
+    let packet = ip::check(&link, family)?; // section 3, shape
     let after_first = fragments::check(world, state, &packet)?; // section 3, later fragments
     source::check(world, &packet)?; // section 4
     let verdict = match (&packet.fragment, after_first) {
@@ -122,11 +123,11 @@ fn judge_transport(
     packet: &Packet<'_>,
     now: u64,
 ) -> Result<Verdict, Reason> {
-    if let Some(verdict) = destinations::check(world, packet)? {
-        return Ok(verdict); // section 5
-    }
     if neighbour::is_section_6(packet) {
-        return neighbour::check(world, packet); // section 6
+        return neighbour::check(world, packet); // section 6, before section 5
+    }
+    if is_group(packet.destination) {
+        return destinations::check(world, packet); // section 5
     }
     servers::check(packet)?; // section 7
     connections::check(world, state, packet, now)?; // section 8, and 9 from there

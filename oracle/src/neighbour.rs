@@ -1,12 +1,11 @@
 //! `docs/isolation.md` section 6: ICMPv6 neighbour discovery and MLD.
 //!
-//! Checks come in this order: fragment, hop limit, code; messages refused by their type;
-//! destination; length and options; then the row of the message.
+//! First the messages that only a router sends are refused; then the shape of the others is checked,
+//! then their link-layer options, then the row of the message.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use crate::ip::{Family, Fragment, Packet};
-use crate::source::is_link_scope_multicast;
 use crate::wire::{ipv6_at, is_link_local, u8_at};
 use crate::{Reason, Verdict, World, site};
 
@@ -22,7 +21,6 @@ const REDIRECT: u8 = 137;
 const SOURCE_LINK_LAYER: u8 = 1;
 const TARGET_LINK_LAYER: u8 = 2;
 const MAX_OPTIONS: usize = 4;
-const ALL_ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
 
 /// Is this a message of section 6?
 pub(crate) fn is_section_6(packet: &Packet<'_>) -> bool {
@@ -32,79 +30,82 @@ pub(crate) fn is_section_6(packet: &Packet<'_>) -> bool {
         && matches!(packet.transport.first(), Some(130..=137 | 143))
 }
 
-/// Is this a message of section 6, or a later fragment that section 3 will refuse?
-pub(crate) fn may_be_section_6(packet: &Packet<'_>) -> bool {
-    matches!(packet.fragment, Fragment::Later { .. }) || is_section_6(packet)
-}
-
 /// Decides on a message of section 6.
 pub(crate) fn check(world: &World<'_>, packet: &Packet<'_>) -> Result<Verdict, Reason> {
     let kind = u8_at(packet.transport, 0)?;
-    check_header(packet, kind)?;
     match kind {
         ROUTER_ADVERTISEMENT | MLD_QUERY => return Err(Reason::RouterAdvertisement),
         REDIRECT => return Err(Reason::IcmpRedirect),
-        _ => {}
+        _ => check_shape(world, packet, kind)?,
     }
-    check_destination(world, packet)?;
     match kind {
-        ROUTER_SOLICITATION => router_solicitation(world, packet),
+        ROUTER_SOLICITATION => router_solicitation(packet),
         NEIGHBOUR_SOLICITATION => neighbour_solicitation(world, packet),
         NEIGHBOUR_ADVERTISEMENT => neighbour_advertisement(world, packet),
         _ => mld_report(packet),
     }
 }
 
-/// No fragment (not even a whole one with a fragment header), hop limit, code.
-fn check_header(packet: &Packet<'_>, kind: u8) -> Result<(), Reason> {
+/// No fragment (not even a whole one with a fragment header), hop limit, code, destination.
+fn check_shape(world: &World<'_>, packet: &Packet<'_>, kind: u8) -> Result<(), Reason> {
     let needs_255 = (ROUTER_SOLICITATION..=REDIRECT).contains(&kind);
     let code = u8_at(packet.transport, 1)?;
-    if packet.has_fragment_header || (needs_255 && packet.ttl != 255) || code != 0 {
+    let segment = world.model.segment(packet.segment);
+    let d = packet.destination;
+    let is_local = is_link_local(d) || is_link_scope_multicast(d) || site::is_gateway(segment, d);
+    if packet.has_fragment_header || (needs_255 && packet.ttl != 255) || code != 0 || !is_local {
         return Err(Reason::NdMalformed);
     }
     Ok(())
 }
 
-/// "Destinations of the above".
-fn check_destination(world: &World<'_>, packet: &Packet<'_>) -> Result<(), Reason> {
-    let segment = world.model.segment(packet.segment);
-    let d = packet.destination;
-    if is_link_local(d) || is_link_scope_multicast(d) || site::is_gateway(segment, d) {
-        return Ok(());
-    }
-    Err(Reason::NdMalformed)
+/// Is the address in ff02::/16?
+fn is_link_scope_multicast(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(a) if a.segments()[0] == 0xff02)
 }
 
-/// The link-layer addresses that options of one kind give.
-///
+/// The target of a solicitation or advertisement.
+fn target_of(packet: &Packet<'_>) -> Result<IpAddr, Reason> {
+    ipv6_at(packet.transport, 8)
+        .map(IpAddr::V6)
+        .map_err(|_| Reason::NdMalformed)
+}
+
+/// The types of the options, and the addresses that link-layer options (source and target) give.
+struct Options {
+    types: Vec<u8>,
+    link_layer: Vec<[u8; 6]>,
+}
+
 /// At most four options, each of length ≥ 1 (8 octets) that fits; a link-layer address has length 1.
-fn link_layer_options(mut options: &[u8], wanted: u8) -> Result<Vec<[u8; 6]>, Reason> {
-    let mut found = Vec::new();
-    let mut count = 0;
-    while !options.is_empty() {
-        count += 1;
-        let (&kind, &units) = options
-            .first()
-            .zip(options.get(1))
-            .ok_or(Reason::NdMalformed)?;
+fn options_of(packet: &Packet<'_>, place: usize) -> Result<Options, Reason> {
+    let mut rest = packet.transport.get(place..).ok_or(Reason::NdMalformed)?;
+    let mut options = Options {
+        types: Vec::new(),
+        link_layer: Vec::new(),
+    };
+    while !rest.is_empty() {
+        let (&kind, &units) = rest.first().zip(rest.get(1)).ok_or(Reason::NdMalformed)?;
         let length = usize::from(units) * 8;
-        if count > MAX_OPTIONS || length == 0 || length > options.len() {
+        if options.types.len() == MAX_OPTIONS || length == 0 || length > rest.len() {
             return Err(Reason::NdMalformed);
         }
-        if kind == wanted {
-            let address = options[2..length]
+        if [SOURCE_LINK_LAYER, TARGET_LINK_LAYER].contains(&kind) {
+            let address = rest[2..length]
                 .try_into()
                 .map_err(|_| Reason::NdMalformed)?;
-            found.push(address);
+            options.link_layer.push(address);
         }
-        options = &options[length..];
+        options.types.push(kind);
+        rest = &rest[length..];
     }
-    Ok(found)
+    Ok(options)
 }
 
-/// Every such option says the source MAC.
-fn check_link_layer(packet: &Packet<'_>, addresses: &[[u8; 6]]) -> Result<(), Reason> {
-    if addresses
+/// Every link-layer option says the source MAC.
+fn check_link_layer(packet: &Packet<'_>, options: &Options) -> Result<(), Reason> {
+    if options
+        .link_layer
         .iter()
         .all(|address| *address == packet.source_mac)
     {
@@ -114,47 +115,40 @@ fn check_link_layer(packet: &Packet<'_>, addresses: &[[u8; 6]]) -> Result<(), Re
 }
 
 /// Row 133.
-fn router_solicitation(world: &World<'_>, packet: &Packet<'_>) -> Result<Verdict, Reason> {
-    let addresses = link_layer_options(&packet.transport[8..], SOURCE_LINK_LAYER)?;
-    check_link_layer(packet, &addresses)?;
-    let segment = world.model.segment(packet.segment);
-    let to_router = packet.destination == IpAddr::V6(ALL_ROUTERS)
-        || site::is_own_gateway(&world.router, segment, packet.destination);
-    if to_router {
-        Ok(Verdict::ToKernel)
-    } else {
-        Err(Reason::NdMalformed)
-    }
+fn router_solicitation(packet: &Packet<'_>) -> Result<Verdict, Reason> {
+    check_link_layer(packet, &options_of(packet, 8)?)?;
+    Ok(Verdict::ToKernel)
 }
 
 /// Row 135.
 fn neighbour_solicitation(world: &World<'_>, packet: &Packet<'_>) -> Result<Verdict, Reason> {
-    let target = IpAddr::V6(ipv6_at(packet.transport, 8)?);
-    let addresses = link_layer_options(&packet.transport[24..], SOURCE_LINK_LAYER)?;
-    check_link_layer(packet, &addresses)?;
-    let segment = world.model.segment(packet.segment);
+    let target = target_of(packet)?;
+    let options = options_of(packet, 24)?;
     if packet.source.is_unspecified() {
-        check_claim(world, packet, target)?;
-        if !addresses.is_empty() {
+        if !options.link_layer.is_empty() {
             return Err(Reason::NdMalformed);
         }
-    } else if site::is_own_gateway(&world.router, segment, target) {
-        return Ok(Verdict::Answered);
-    } else if segment.ipv6.is_none() && !is_link_local(target) {
-        return Err(Reason::NdMismatch);
-    }
-    if packet.destination.is_multicast() {
+        check_claim(world, packet, target)?;
         return Ok(Verdict::ToKernel);
     }
-    Err(Reason::NdMalformed)
+    check_link_layer(packet, &options)?;
+    let segment = world.model.segment(packet.segment);
+    if segment.ipv6.is_none() && !is_link_local(target) {
+        return Err(Reason::NdMismatch);
+    }
+    let is_plain = !packet.has_options && matches!(options.types[..], [] | [SOURCE_LINK_LAYER]);
+    if is_plain && site::is_own_gateway(&world.router, segment, target) {
+        return Ok(Verdict::Answered);
+    }
+    Ok(Verdict::ToKernel)
 }
 
 /// Row 136.
 fn neighbour_advertisement(world: &World<'_>, packet: &Packet<'_>) -> Result<Verdict, Reason> {
-    let target = IpAddr::V6(ipv6_at(packet.transport, 8)?);
-    let addresses = link_layer_options(&packet.transport[24..], TARGET_LINK_LAYER)?;
+    let target = target_of(packet)?;
+    let options = options_of(packet, 24)?;
+    check_link_layer(packet, &options)?;
     check_claim(world, packet, target)?;
-    check_link_layer(packet, &addresses)?;
     Ok(Verdict::ToKernel)
 }
 

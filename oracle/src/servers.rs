@@ -1,7 +1,7 @@
 //! `docs/isolation.md` section 7: servers and messages that only the router may be and send.
 
 use crate::Reason;
-use crate::ip::{Family, Packet};
+use crate::ip::{Family, ICMP, ICMPV6, Packet};
 use crate::wire::u8_at;
 
 const REDIRECT: u8 = 5;
@@ -17,10 +17,14 @@ pub(crate) fn check(packet: &Packet<'_>) -> Result<(), Reason> {
     {
         return Err(Reason::DhcpServer);
     }
-    if packet.is_icmp() {
-        check_icmp_type(packet.family(), u8_at(packet.transport, 0)?)?;
+    match packet.protocol {
+        ICMP | ICMPV6 if packet.is_icmp() => {
+            check_icmp_type(packet.family(), u8_at(packet.transport, 0)?)
+        }
+        // The other family's ICMP.
+        ICMP | ICMPV6 => Err(Reason::IcmpType),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 fn check_icmp_type(family: Family, kind: u8) -> Result<(), Reason> {

@@ -59,15 +59,17 @@ pub(crate) fn is_own_gateway(router: &RouterFacts, segment: &Segment, address: I
 
 /// Is the address the network or broadcast address of the segment's subnet?
 ///
-/// IPv4 subnets of 31 and 32 bits have neither; IPv6 has no broadcast, and its network address is
-/// the subnet-router anycast address.
+/// IPv4 subnets of 31 and 32 bits have neither. IPv6 has no broadcast; its network address is the
+/// subnet-router anycast address, which subnets of 127 and 128 bits do not have.
 pub(crate) fn is_network_or_broadcast(segment: &Segment, address: IpAddr) -> bool {
     match address {
         IpAddr::V4(a) => segment.ipv4.is_some_and(|subnet| {
             subnet.net.prefix_len() <= 30
                 && (a == subnet.net.network() || a == subnet.net.broadcast())
         }),
-        IpAddr::V6(a) => segment.ipv6.is_some_and(|subnet| a == subnet.net.network()),
+        IpAddr::V6(a) => segment
+            .ipv6
+            .is_some_and(|subnet| subnet.net.prefix_len() <= 126 && a == subnet.net.network()),
     }
 }
 

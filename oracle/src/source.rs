@@ -3,12 +3,16 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::ip::{Fragment, Packet};
-use crate::neighbour::{MLD_REPORTS, NEIGHBOUR_SOLICITATION};
+use crate::neighbour::{MLD_REPORTS, NEIGHBOUR_SOLICITATION, is_section_6};
 use crate::wire::{is_link_local, u8_at};
 use crate::{Reason, World, site};
 
-/// Applies the numbered list of section 4.
+/// Applies section 4: the family, then the numbered list.
 pub(crate) fn check(world: &World<'_>, packet: &Packet<'_>) -> Result<(), Reason> {
+    let segment = world.model.segment(packet.segment);
+    if !site::has_family_of(segment, packet.source) && !is_section_6(packet) {
+        return Err(Reason::SourceNotInSegment);
+    }
     match packet.source {
         IpAddr::V4(source) if source.is_unspecified() => return check_unspecified_ipv4(packet),
         IpAddr::V4(source) => check_martian_ipv4(source)?,
@@ -66,15 +70,10 @@ fn check_link_local(world: &World<'_>, packet: &Packet<'_>) -> Result<(), Reason
     if packet.source == IpAddr::V6(world.router.link_local) {
         return Err(Reason::GatewayClaim);
     }
-    if is_link_local(packet.destination) || is_link_scope_multicast(packet.destination) {
+    if is_link_local(packet.destination) || packet.destination.is_multicast() {
         return Ok(());
     }
     Err(Reason::LinkLocalScope)
-}
-
-/// Is the address in ff02::/16: the multicast destinations of section 6?
-pub(crate) fn is_link_scope_multicast(address: IpAddr) -> bool {
-    matches!(address, IpAddr::V6(a) if a.segments()[0] == 0xff02)
 }
 
 /// IPv4 3 to 5, IPv6 4: gateway, subnet, binding.

@@ -133,7 +133,7 @@ fn link_local_sources_stay_on_the_link() {
         ("to another link-local", packet(API, &to("fe80::1")), "link-local-scope"),
         ("to the internet", packet(API, &to("2606:4700::1")), "link-local-scope"),
         ("to the gateway's other address", packet(API, &to("fd00:100::1")), "link-local-scope"),
-        ("to a multicast beyond the link", packet(API, &report), "link-local-scope"),
+        ("to a multicast beyond the link", packet(API, &report), "nd-malformed"),
         ("the end of fe80::/10 is link-local", from(API, "febf::1"), "link-local-scope"),
         ("fec0::/10 is not", from(API, "fec0::1"), "source-not-in-segment"),
     ]);

@@ -1,5 +1,5 @@
 use oracle::fixtures::sample_model;
-use oracle::frames::{Ether, Ip, echo, flags, protocol, tcp, udp};
+use oracle::frames::{Ether, Ip, Part, echo, flags, protocol, tcp, udp};
 
 use crate::support::{API, check, check_with, ip, packet};
 
@@ -15,6 +15,13 @@ fn solicit(source: &str) -> Ether {
     to(source, "ff02::1:2", protocol::UDP, udp(546, 547, b""))
 }
 
+fn first_fragment(source: &str, to: &str, client: u16) -> Ether {
+    let server = if client == 68 { 67 } else { 547 };
+    let mut ip = Ip::new(ip(source), ip(to), protocol::UDP, udp(client, server, b""));
+    ip.part = Some(Part { id: 1, offset: 0, more: true });
+    packet(API, &ip)
+}
+
 #[test]
 fn only_dhcp_clients_may_send_to_groups() {
     let mdns = udp(5353, 5353, b"");
@@ -23,6 +30,8 @@ fn only_dhcp_clients_may_send_to_groups() {
         ("DHCPv6", solicit("fe80::9"), "to-kernel"),
         ("DHCPv6 with a global source", solicit(API.ipv6), "multicast-not-allowed"),
         ("DHCPv6 to all nodes", to("fe80::9", "ff02::1", protocol::UDP, udp(546, 547, b"")), "multicast-not-allowed"),
+        ("DHCP in fragments", first_fragment(API.ipv4, "255.255.255.255", 68), "multicast-not-allowed"),
+        ("DHCPv6 in fragments", first_fragment("fe80::9", "ff02::1:2", 546), "multicast-not-allowed"),
         ("mDNS", to(API.ipv4, "224.0.0.251", protocol::UDP, mdns.clone()), "multicast-not-allowed"),
         ("mDNS over IPv6", to("fe80::9", "ff02::fb", protocol::UDP, mdns), "multicast-not-allowed"),
         ("ping to broadcast", to(API.ipv4, "255.255.255.255", protocol::ICMP, echo(8, 1)), "multicast-not-allowed"),

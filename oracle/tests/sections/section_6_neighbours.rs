@@ -49,7 +49,9 @@ fn the_shape_of_every_message_is_checked() {
     check(vec![
         ("a solicitation for the gateway", with(|_| {}), "answered"),
         ("without option", with_options(&[]), "answered"),
-        ("four options", with_options(&[good.clone(), other.repeat(3)].concat()), "answered"),
+        ("four options", with_options(&[good.clone(), other.repeat(3)].concat()), "to-kernel"),
+        ("a second option for the router", with_options(&good.repeat(2)), "to-kernel"),
+        ("extension headers", with(|p| p.extensions = vec![(60, vec![0, 0, 1, 4, 0, 0, 0, 0])]), "to-kernel"),
         ("hop limit 254", with(|p| p.ttl = 254), "nd-malformed"),
         ("code 1", with(|p| p.payload[1] = 1), "nd-malformed"),
         ("an atomic fragment", with(|p| { p.part = Some(Part { id: 1, offset: 0, more: false, }) }), "nd-malformed"),
@@ -59,7 +61,7 @@ fn the_shape_of_every_message_is_checked() {
         ("an option that does not fit", with_options(&[SOURCE, 2, 0, 0, 0, 0, 0, 0]), "nd-malformed"),
         ("an option of one octet", with_options(&[SOURCE]), "nd-malformed"),
         ("a link-layer address of 14 octets", with_options(&long), "nd-malformed"),
-        ("half a target", with(|p| p.payload.truncate(16)), "truncated"),
+        ("half a target", with(|p| p.payload.truncate(16)), "nd-malformed"),
         ("to another host's address", with(|p| p.destination = ip("fd00:101::10")), "nd-malformed"),
         ("to a site multicast", with(|p| p.destination = ip("ff05::1")), "nd-malformed"),
     ]);
@@ -74,10 +76,10 @@ fn a_solicitation_says_the_truth() {
         ("for the router's link-local", solicit(API, API.ipv6, ROUTER_LINK_LOCAL), "answered"),
         ("to the gateway itself", with(|p| p.destination = ip(GATEWAY)), "answered"),
         ("for another host", solicit(API, API.ipv6, "fd00:100::99"), "to-kernel"),
-        ("for another host, to the router", with(|p| { p.payload[23] = 9; p.destination = ip(GATEWAY) }), "nd-malformed"),
+        ("for another host, to the router", with(|p| { p.payload[23] = 9; p.destination = ip(GATEWAY) }), "to-kernel"),
         ("another's MAC in the option", with_options(&wrong), "nd-mismatch"),
         ("another's MAC in the second option", with_options(&both), "nd-mismatch"),
-        ("a target option does not matter here", with_options(&link_layer_option(TARGET, STRANGER.mac)), "answered"),
+        ("another's MAC in a target option", with_options(&link_layer_option(TARGET, STRANGER.mac)), "nd-mismatch"),
         ("a spoofed source", solicit(STRANGER, API.ipv6, GATEWAY), "spoofed-source"),
     ]);
 }
@@ -100,7 +102,7 @@ fn duplicate_address_detection_claims_only_what_is_free() {
         ("an address of another segment", detect(STRANGER, "fd00:101::77"), "nd-mismatch"),
         ("the subnet-router anycast address", detect(STRANGER, "fd00:100::"), "nd-mismatch"),
         ("with a link-layer option", with_option(API.mac), "nd-malformed"),
-        ("with another's link-layer option", with_option(STRANGER.mac), "nd-mismatch"),
+        ("with another's link-layer option", with_option(STRANGER.mac), "nd-malformed"),
     ]);
 }
 
@@ -133,6 +135,11 @@ fn only_the_router_acts_as_a_router() {
         let payload = icmp(133, 0, [0; 4], &link_layer_option(SOURCE, mac));
         packet(API, &message("fe80::9", to, payload))
     };
+    let fragmented = |kind| {
+        let mut ip = message("fe80::9", "ff02::1", icmp(kind, 0, [0; 4], &[0; 40]));
+        ip.part = Some(Part { id: 1, offset: 0, more: true });
+        packet(API, &ip)
+    };
     let routers = |kind, hop_limit| {
         let mut ip = message("fe80::9", "ff02::1", icmp(kind, 0, [0; 4], &[0; 40]));
         ip.ttl = hop_limit;
@@ -141,10 +148,12 @@ fn only_the_router_acts_as_a_router() {
     check(vec![
         ("a solicitation", solicit("ff02::2", API.mac), "to-kernel"),
         ("a solicitation to the router", solicit(ROUTER_LINK_LOCAL, API.mac), "to-kernel"),
-        ("a solicitation to all nodes", solicit("ff02::1", API.mac), "nd-malformed"),
+        ("a solicitation to all nodes", solicit("ff02::1", API.mac), "to-kernel"),
         ("with another's MAC", solicit("ff02::2", STRANGER.mac), "nd-mismatch"),
         ("an advertisement", routers(134, 255), "router-advertisement"),
-        ("an advertisement from afar", routers(134, 64), "nd-malformed"),
+        ("an advertisement from afar", routers(134, 64), "router-advertisement"),
+        ("an advertisement in fragments", fragmented(134), "router-advertisement"),
+        ("a redirect in fragments", fragmented(137), "icmp-redirect"),
         ("a redirect", routers(137, 255), "icmp-redirect"),
         ("an MLD query", routers(130, 1), "router-advertisement"),
     ]);

@@ -35,6 +35,7 @@ fn only_echo_and_errors_are_icmp() {
         ("reserved in ICMPv6", v6(0), "icmp-type"),
         ("node information", v6(139), "icmp-type"),
         ("private use in ICMPv6", v6(200), "icmp-type"),
-        ("ICMP over IPv6 is any protocol", packet(API, &crossed), "to-kernel"),
+        ("ICMP over IPv6", packet(API, &crossed), "icmp-type"),
+        ("ICMPv6 over IPv4", send("1.1.1.1", protocol::ICMPV6, echo(128, 1)), "icmp-type"),
     ]);
 }

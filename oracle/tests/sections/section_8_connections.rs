@@ -41,32 +41,17 @@ fn established(model: &Model) -> Router<'_> {
 fn replies_pass_and_nothing_else_does() {
     let model = sample_model();
     let mut router = Router::new(&model);
-    router.expect(
-        "an answer before the question",
-        &answer(SYN | ACK),
-        "tcp-no-connection",
-    );
+    router.expect("an answer before the question", &answer(SYN | ACK), "tcp-no-connection");
     router.expect("data before the SYN", &ask(ACK), "tcp-no-connection");
-    router.expect(
-        "SYN+FIN opens nothing",
-        &ask(SYN | FIN),
-        "tcp-no-connection",
-    );
+    router.expect("SYN+FIN of no connection", &ask(SYN | FIN), "tcp-flags");
+    router.expect("SYN+RST of no connection", &ask(SYN | RST), "tcp-flags");
     router.expect("the other way round", &answer(SYN), "other-tenant");
     router.expect("the SYN", &ask(SYN), "forwarded");
     router.expect("its answer", &answer(SYN | ACK), "forwarded");
     let other_port = send(API, WEB, true, protocol::TCP, tcp(443, 40_001, SYN | ACK));
-    router.expect(
-        "an answer to another port",
-        &other_port,
-        "tcp-no-connection",
-    );
+    router.expect("an answer to another port", &other_port, "tcp-no-connection");
     let other_family = send(API, WEB, false, protocol::TCP, tcp(443, 40_000, SYN | ACK));
-    router.expect(
-        "an answer in the other family",
-        &other_family,
-        "tcp-no-connection",
-    );
+    router.expect("an answer in the other family", &other_family, "tcp-no-connection");
 }
 
 #[test]
@@ -116,9 +101,40 @@ fn closing_takes_a_minute_and_a_reset_ten_seconds() {
     let mut router = established(&model);
     router.expect("RST", &answer(RST), "forwarded");
     router.now += 9;
-    router.expect("9 s after it", &ask(ACK), "forwarded");
-    router.now += 1;
-    router.expect("10 s after it", &ask(ACK), "tcp-no-connection");
+    router.expect("FIN 9 s after it", &ask(FIN | ACK), "forwarded");
+    router.now += 9;
+    router.expect("data 9 s later", &ask(ACK), "forwarded");
+    router.now += 10;
+    router.expect("10 s after that", &ask(ACK), "tcp-no-connection");
+}
+
+#[test]
+fn a_connection_to_the_internet_is_established_by_the_opener_alone() {
+    let model = sample_model();
+    let mut router = Router::new(&model);
+    let to_internet = |tcp_flags| {
+        packet(API, &own_packet(API, "1.1.1.1", protocol::TCP, tcp(40_000, 443, tcp_flags)))
+    };
+    router.expect("SYN", &to_internet(SYN), "to-kernel");
+    router.expect("SYN once more", &to_internet(SYN), "to-kernel");
+    router.now += 59;
+    router.expect("ACK", &to_internet(ACK), "to-kernel");
+    router.now += 7439;
+    router.expect("two hours later", &to_internet(ACK), "to-kernel");
+}
+
+#[test]
+fn a_connection_to_a_host_is_established_by_both() {
+    let model = sample_model();
+    let mut router = Router::new(&model);
+    router.expect("SYN", &ask(SYN), "forwarded");
+    router.expect("ACK without an answer", &ask(ACK), "forwarded");
+    router.now += 60;
+    router.expect("a minute later", &ask(ACK), "tcp-no-connection");
+    router.expect("SYN", &ask(SYN), "forwarded");
+    router.expect("an answer without SYN", &answer(ACK), "forwarded");
+    router.now += 7439;
+    router.expect("two hours later", &ask(ACK), "forwarded");
 }
 
 #[test]
@@ -165,17 +181,9 @@ fn echo_is_answered_once_asked() {
         router.expect("a request", &asked, "forwarded");
         router.expect("its reply", &replied, "forwarded");
         let other = quiet(QUIET_WEB, QUIET_DB, reply, 8);
-        router.expect(
-            "a reply with another identifier",
-            &other,
-            "icmp-error-unrelated",
-        );
+        router.expect("a reply with another identifier", &other, "icmp-error-unrelated");
         let back = quiet(QUIET_WEB, QUIET_DB, request, 7);
-        router.expect(
-            "a request the other way round",
-            &back,
-            "icmp-error-unrelated",
-        );
+        router.expect("a request the other way round is judged itself", &back, "tenant-rule");
         let odd = quiet(QUIET_DB, QUIET_WEB, reply, 7);
         router.expect("a reply of who asked", &odd, "icmp-error-unrelated");
         router.now += 30;
@@ -190,18 +198,10 @@ fn other_protocols_have_no_ports_and_live_for_ten_minutes() {
     let ask = send(QUIET_WEB, QUIET_DB, true, protocol::SCTP, vec![1, 2, 3]);
     router.expect("the first packet", &ask, "forwarded");
     router.now += 599;
-    router.expect(
-        "a reply",
-        &send(QUIET_DB, QUIET_WEB, true, 132, vec![9; 40]),
-        "forwarded",
-    );
+    router.expect("a reply", &send(QUIET_DB, QUIET_WEB, true, 132, vec![9; 40]), "forwarded");
     assert_eq!(router.state.connections.len(), 1);
     router.now += 600;
-    router.expect(
-        "a frame of anybody",
-        &send(WEB, API, true, 132, vec![]),
-        "other-tenant",
-    );
+    router.expect("a frame of anybody", &send(WEB, API, true, 132, vec![]), "other-tenant");
     assert!(router.state.connections.is_empty());
 }
 
@@ -234,11 +234,7 @@ fn an_icmp_error_is_about_a_live_connection() {
         protocol: protocol::UDP,
         ..quoted.clone()
     };
-    router.expect(
-        "about another protocol",
-        &about(&other),
-        "icmp-error-unrelated",
-    );
+    router.expect("about another protocol", &about(&other), "icmp-error-unrelated");
     let other = Ip {
         payload: quoted.payload[..7].to_vec(),
         ..quoted.clone()
@@ -259,19 +255,11 @@ fn an_icmp_error_is_about_a_live_connection() {
         "icmp-error-unrelated",
     );
     router.flip(&model);
-    router.expect(
-        "under a new generation",
-        &about(&quoted),
-        "icmp-error-unrelated",
-    );
+    router.expect("under a new generation", &about(&quoted), "icmp-error-unrelated");
     router.expect("judged again", &ask(ACK), "forwarded");
     router.expect("after that", &about(&quoted), "forwarded");
     router.now += 7440;
-    router.expect(
-        "of a dead connection",
-        &about(&quoted),
-        "icmp-error-unrelated",
-    );
+    router.expect("of a dead connection", &about(&quoted), "icmp-error-unrelated");
 }
 
 #[test]
@@ -290,19 +278,26 @@ fn an_icmpv6_error_is_about_a_live_connection() {
 }
 
 #[test]
-fn an_error_about_the_gateway_s_reply_is_related() {
+fn what_the_router_sends_is_judged_by_nobody() {
     let model = sample_model();
     let mut router = Router::new(&model);
     let query = own_packet(API, "10.100.0.1", protocol::UDP, udp(1000, 53, b""));
     router.expect("a query", &packet(API, &query), "to-kernel");
-    let reply = Ip::new(
-        ip("10.100.0.1"),
-        ip(API.ipv4),
-        protocol::UDP,
-        udp(53, 1000, b""),
-    );
+    let reply = Ip::new(ip("10.100.0.1"), ip(API.ipv4), protocol::UDP, udp(53, 1000, b""));
     let about = error(API, API.ipv4, "10.100.0.1", &reply.bytes());
-    router.expect("port unreachable", &about, "to-kernel");
+    router.expect("an error about its reply", &about, "icmp-error-unrelated");
+}
+
+#[test]
+fn an_error_about_a_first_datagram_needs_no_reply_before() {
+    let model = sample_model();
+    let mut router = Router::new(&model);
+    let ask = own_packet(QUIET_WEB, WEB.ipv4, protocol::UDP, udp(1000, 5000, b""));
+    router.expect("a datagram", &packet(QUIET_WEB, &ask), "forwarded");
+    let about = error(WEB, WEB.ipv4, QUIET_WEB.ipv4, &ask.bytes());
+    router.expect("port unreachable", &about, "forwarded");
+    router.now += 30;
+    router.expect("an error does not prolong", &about, "icmp-error-unrelated");
 }
 
 #[test]
@@ -390,11 +385,7 @@ fn a_connection_of_a_segment_that_moved_away_is_removed_by_a_reply() {
     after.segments[segments::VINTRONICS.0].vlan_id = netmodel::ids::VlanId::new(2000).unwrap();
     let mut router = established(&before);
     router.flip(&after);
-    router.expect(
-        "a reply to the old VLAN's host",
-        &answer(ACK),
-        "source-not-in-segment",
-    );
+    router.expect("a reply to the old VLAN's host", &answer(ACK), "no-policy");
     assert!(router.state.connections.is_empty());
     let mut router = established(&before);
     router.flip(&after);
