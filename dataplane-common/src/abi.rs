@@ -39,8 +39,11 @@ pub const SERVICE_INDEXES: u32 = 2 * 65_536 + 256;
 /// Slots for prefix lengths per family in [`Generation`].
 pub const PREFIX_LENGTHS: usize = 16;
 
-/// Ends the list of prefix lengths in [`Generation`].
+/// Fills up a list of prefix lengths.
 pub const NO_PREFIX_LENGTH: u8 = 0xff;
+
+/// Ends the list of prefixes in [`Generation`].
+pub const NO_PREFIX: u32 = u32::MAX;
 
 /// Returns the index into `SERVICES` of a destination port (TCP, UDP) or of the protocol itself.
 #[inline(always)]
@@ -100,6 +103,25 @@ impl Address {
             a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3], c[0], c[1], c[2], c[3], d[0], d[1],
             d[2], d[3],
         ]
+    }
+
+    /// Makes the mask of a prefix length, 0–128 (IPv4-mapped: 96–128).
+    #[must_use]
+    pub fn mask(length: u32) -> Self {
+        let bits = if length == 0 {
+            0
+        } else {
+            u128::MAX.checked_shl(128 - length).unwrap_or(0)
+        };
+        Self::from_ipv6(bits.to_be_bytes())
+    }
+
+    /// Clears the bits that a mask does not have.
+    #[inline(always)]
+    #[must_use]
+    pub const fn masked(self, mask: Self) -> Self {
+        let ([a, b, c, d], [e, f, g, h]) = (self.0, mask.0);
+        Self([a & e, b & f, c & g, d & h])
     }
 
     /// Is it an IPv4-mapped address?
@@ -172,14 +194,52 @@ pub struct Generation {
     pub _pad: u16,
     /// Link-local IPv6 address of the router on every segment (EUI-64 of `router_mac`).
     pub router_link_local: Address,
-    /// Lengths in `PREFIXES` for IPv4 (0–32), longest first, then [`NO_PREFIX_LENGTH`].
-    pub prefix_lengths4: [u8; PREFIX_LENGTHS],
-    /// Lengths in `PREFIXES` for IPv6 (0–128), longest first, then [`NO_PREFIX_LENGTH`].
-    pub prefix_lengths6: [u8; PREFIX_LENGTHS],
+    /// Lengths in `PREFIXES` for IPv4, longest first.
+    pub prefixes4: [PrefixLength; PREFIX_LENGTHS],
+    /// Lengths in `PREFIXES` for IPv6, longest first.
+    pub prefixes6: [PrefixLength; PREFIX_LENGTHS],
+}
+
+/// A prefix length in use, and its mask.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(C)]
+pub struct PrefixLength {
+    /// [`PrefixKey::length`], or [`NO_PREFIX`] behind the last one.
+    pub length: u32,
+    /// Mask of that length.
+    pub mask: Address,
+}
+
+impl Default for PrefixLength {
+    fn default() -> Self {
+        Self {
+            length: NO_PREFIX,
+            mask: Address::default(),
+        }
+    }
+}
+
+impl PrefixLength {
+    /// Makes the list of [`Generation`] out of IPv4 (`mapped` 96) or IPv6 (`mapped` 0) prefix lengths,
+    /// which end with [`NO_PREFIX_LENGTH`].
+    #[must_use]
+    pub fn list(lengths: [u8; PREFIX_LENGTHS], mapped: u32) -> [Self; PREFIX_LENGTHS] {
+        lengths.map(|length| {
+            if length == NO_PREFIX_LENGTH {
+                return Self::default();
+            }
+            let length = u32::from(length) + mapped;
+            Self {
+                length,
+                mask: Address::mask(length),
+            }
+        })
+    }
 }
 
 const _: () = {
-    assert!(size_of::<Generation>() == 76);
+    assert!(size_of::<PrefixLength>() == 20);
+    assert!(size_of::<Generation>() == 684);
     assert!(offset_of!(Generation, router_mac) == 20);
     assert!(offset_of!(Generation, router_link_local) == 28);
 };
@@ -230,10 +290,14 @@ pub struct SegmentEntry {
     pub prefix_len4: u8,
     /// IPv6 prefix length, 0–128.
     pub prefix_len6: u8,
+    /// Mask of the IPv4 subnet, in wire order.
+    pub mask4: u32,
     /// IPv4 network address, as [`Address`].
     pub net4: Address,
     /// IPv4 gateway, as [`Address`].
     pub gateway4: Address,
+    /// Mask of the IPv6 subnet.
+    pub mask6: Address,
     /// IPv6 network address.
     pub net6: Address,
     /// IPv6 gateway.
@@ -241,8 +305,8 @@ pub struct SegmentEntry {
 }
 
 const _: () = {
-    assert!(size_of::<SegmentEntry>() == 88);
-    assert!(offset_of!(SegmentEntry, net4) == 24);
+    assert!(size_of::<SegmentEntry>() == 108);
+    assert!(offset_of!(SegmentEntry, net4) == 28);
 };
 
 /// Key of `ENDPOINTS`.
@@ -587,6 +651,7 @@ mod pod {
         PairKey,
         PrefixEntry,
         PrefixKey,
+        PrefixLength,
         RuleKey,
         SegmentCounters,
         SegmentEntry

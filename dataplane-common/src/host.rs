@@ -5,6 +5,7 @@
 use core::cell::{Cell, RefCell, RefMut};
 use core::mem::size_of;
 use core::ptr;
+use std::boxed::Box;
 use std::collections::HashMap;
 use std::vec::Vec;
 
@@ -13,7 +14,8 @@ use crate::abi::{
     Generation, PairEntry, PairKey, PrefixEntry, PrefixKey, RuleKey, SERVICE_INDEXES, SegmentEntry,
     VLAN_IDS,
 };
-use crate::policy::{Frame, Tables};
+use crate::policy::tables::Scratch;
+use crate::policy::{Frame, MAX_OFFSET, Tables};
 use crate::wire::Wire;
 
 /// A frame in a slice.
@@ -27,6 +29,9 @@ pub struct Slice<'a> {
 
 impl Frame for Slice<'_> {
     fn read<W: Wire>(&self, offset: usize) -> Option<W> {
+        if offset > MAX_OFFSET {
+            return None;
+        }
         let bytes = self
             .bytes
             .get(offset..offset.checked_add(size_of::<W>())?)?;
@@ -94,6 +99,11 @@ impl Default for HostTables {
 
 impl Tables for HostTables {
     type Flow<'a> = RefMut<'a, FlowEntry>;
+    type Scratch<'a> = Box<Scratch>;
+
+    fn scratch(&self) -> Option<Self::Scratch<'_>> {
+        Some(Box::default())
+    }
 
     fn generation(&self) -> Option<&Generation> {
         self.generation.as_ref()

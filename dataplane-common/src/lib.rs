@@ -17,4 +17,5 @@ pub mod abi;
 pub mod host;
 pub mod policy;
 pub mod reason;
+pub mod rewrite;
 pub mod wire;

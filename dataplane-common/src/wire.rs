@@ -20,6 +20,13 @@ pub unsafe trait Wire: Copy {}
 pub struct Be16(u16);
 
 impl Be16 {
+    /// Makes it of a number in host byte order.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(number: u16) -> Self {
+        Self(number.to_be())
+    }
+
     /// Returns the number in host byte order.
     #[inline(always)]
     #[must_use]
@@ -34,6 +41,13 @@ impl Be16 {
 pub struct Be32(u32);
 
 impl Be32 {
+    /// Makes it of a number in host byte order.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(number: u32) -> Self {
+        Self(number.to_be())
+    }
+
     /// Returns the number in host byte order.
     #[inline(always)]
     #[must_use]
@@ -224,23 +238,13 @@ pub struct Ipv6 {
     pub destination: Address,
 }
 
-/// The first two octets of an extension header, RFC 8200 §4.
-#[derive(Clone, Copy)]
-#[repr(C)]
-pub struct ExtensionHeader {
-    /// Protocol of what follows.
-    pub next_header: u8,
-    /// Length in units of 8 octets, not counting the first 8.
-    pub length: u8,
-}
-
-/// Fragment header, RFC 8200 §4.5.
+/// Fragment header, RFC 8200 §4.5; the first two octets of every other extension header, too.
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct FragmentHeader {
     /// Protocol of what follows.
     pub next_header: u8,
-    /// Reserved.
+    /// Reserved. Other headers: length in units of 8 octets, not counting the first 8.
     pub reserved: u8,
     /// Offset in units of 8 octets (13 bits), reserved (2), more fragments (1).
     pub offset_more: Be16,
@@ -313,12 +317,13 @@ wire!(
     Tag = 4,
     Ipv4 = 20,
     Ipv6 = 40,
-    ExtensionHeader = 2,
     FragmentHeader = 8,
     Transport = 8,
     Arp = 28,
     NdLinkLayer = 8,
     Address = 16,
     Be16 = 2,
+    Be32 = 4,
+    Mac = 6,
     u8 = 1,
 );

@@ -2,7 +2,7 @@
 
 use crate::abi::{Address, segment_flags};
 use crate::policy::source::{self, Binding};
-use crate::policy::{Answer, Context, Frame, Tables, Verdict};
+use crate::policy::{Answer, Context, Frame, Report, Tables, Verdict};
 use crate::reason::DropReason;
 use crate::wire::{Arp, ether_type};
 
@@ -17,7 +17,8 @@ pub(super) fn check<F: Frame, T: Tables>(
     context: &Context<'_, T>,
     l3: usize,
     ether_type: u16,
-) -> Result<Verdict, DropReason> {
+    report: &mut Report,
+) -> Result<(), DropReason> {
     let arp = frame.read::<Arp>(l3).ok_or(DropReason::Truncated)?;
     check_shape(&arp, context.segment.flags, ether_type)?;
     // guard: arp-sender-mac
@@ -30,9 +31,9 @@ pub(super) fn check<F: Frame, T: Tables>(
     }
     let for_gateway = source::is_gateway(context.segment, address(arp.target), true);
     if arp.operation.get() == REQUEST && for_gateway && arp.sender != [0, 0] {
-        return Ok(Verdict::Answer(Answer::Arp));
+        report.verdict = Verdict::Answer(Answer::Arp);
     }
-    Ok(Verdict::ToKernel)
+    Ok(())
 }
 
 #[inline(always)]

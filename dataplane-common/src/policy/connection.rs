@@ -9,10 +9,14 @@
 //!                              └────────────────────────────────────────── RESET  ◄─ RST of any state
 //! ```
 
-use crate::abi::{Address, FlowEntry, FlowKey, FlowSide, flow_state, segment_flags, side_flags};
+use crate::abi::{
+    Address, FlowEntry, FlowKey, FlowSide, SegmentEntry, flow_state, segment_flags, side_flags,
+};
 use crate::policy::destination::{self, Request};
+use crate::policy::ip::next_hop;
 use crate::policy::source::{self, Source};
-use crate::policy::{Context, Frame, Packet, Report, Tables};
+use crate::policy::tables::Scratch;
+use crate::policy::{Context, Frame, Packet, Report, Tables, opaque};
 use crate::reason::DropReason;
 use crate::wire::{Ipv4, Ipv6, Transport, icmp_type, icmpv6_type, protocol, tcp_flags};
 
@@ -103,34 +107,37 @@ fn sides(flow: &mut FlowEntry, from_a: bool) -> (&mut FlowSide, &mut FlowSide) {
     if from_a { (a, b) } else { (b, a) }
 }
 
-/// The fast path: a packet of a connection that needs no second judgement costs this one lookup.
-/// Returns the side it goes to.
+/// The fast path: a packet of a connection that needs no second judgement costs this one lookup. Returns
+/// whether it is one.
 #[inline(always)]
-pub(super) fn established<T: Tables>(
+pub(super) fn established<F: Frame, T: Tables>(
+    frame: &F,
     context: &Context<'_, T>,
     packet: &Packet,
     report: &mut Report,
-) -> Option<FlowSide> {
+) -> bool {
     if !packet.is_plain() {
-        return None;
+        return false;
     }
     let Keyed { key, from_a } = packet_key(context, packet);
-    let mut flow = context.tables.flow(&key)?;
+    let Some(mut flow) = context.tables.flow(&key) else {
+        return false;
+    };
     let now = context.tables.now();
     let (from, to) = sides(&mut flow, from_a);
-    let (from, to) = (*from, *to);
+    let to = *to;
     // guard: established
-    if flow.expires <= now
-        || from.generation != context.generation.number
-        || from.vlan_id != context.vlan_id
-        || from.mac != context.source_mac
-    {
-        return None;
+    let judged = from.generation == context.generation.number
+        && from.vlan_id == context.vlan_id
+        && from.mac == context.source_mac;
+    if !judged || flow.expires <= now {
+        return false;
     }
     advance(context, &mut flow, packet, from_a, now);
     report.rule_id = flow.rule_id;
     report.to_vlan_id = to.vlan_id;
-    Some(to)
+    report.verdict = next_hop(frame, context, packet, &to, report);
+    true
 }
 
 /// Moves a connection on after one of its packets.
@@ -181,47 +188,76 @@ fn next_tcp_state(state: u8, flags: u8, from_opener: bool, other_has_sent: bool)
     state
 }
 
-/// Judges a packet whose source was judged: a connection's that must be judged again, or a new one's.
-/// Returns the side it goes to.
-#[inline(always)]
-pub(super) fn check<F: Frame, T: Tables>(
-    frame: &F,
-    context: &Context<'_, T>,
-    packet: &Packet,
-    source: &Source,
-    report: &mut Report,
-) -> Result<FlowSide, DropReason> {
-    if is_icmp_error(packet) {
-        return check_icmp_error(frame, context, packet, report);
-    }
-    let pure_syn = check_tcp_flags(packet)?;
-    let Keyed { key, from_a } = packet_key(context, packet);
-    if let Some(mut flow) = context.tables.flow(&key) {
-        let now = context.tables.now();
-        if flow.expires > now {
-            let from_opener = (flow.opener == 0) == from_a;
-            let syn = packet.protocol == protocol::TCP && packet.tcp_flags & tcp_flags::SYN != 0;
-            // guard: tcp-syn-direction
-            if syn && pure_syn != from_opener {
-                return Err(DropReason::TcpFlags);
-            }
-            let to = judge_again(context, &mut flow, packet, source, from_a);
-            let Ok(to) = to else {
-                drop(flow);
-                context.tables.remove_flow(&key);
-                return to;
-            };
-            advance(context, &mut flow, packet, from_a, now);
-            report.rule_id = flow.rule_id;
-            report.to_vlan_id = to.vlan_id;
-            return Ok(to);
-        }
-    }
-    check_opening(packet, pure_syn)?;
-    open(context, packet, source, &Keyed { key, from_a }, report)
+/// What is known of a packet's connection before section 9 is asked.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Found {
+    /// There is one, and it is live.
+    live: bool,
+    /// The packet comes from side `a`.
+    from_a: bool,
+    /// The packet goes back to the side that opened it.
+    backwards: bool,
+    /// VLAN id of the opener's segment, if `backwards`.
+    opener_vlan: u16,
 }
 
-/// Section 8.4. Returns whether it is a SYN without ACK.
+/// Finds the connection of a packet whose source was judged, and checks what it may be (sections 8.2, 8.3,
+/// 8.5). Leaves its findings in [`Scratch::found`].
+#[inline(never)]
+pub(super) fn find<T: Tables>(
+    context: &Context<'_, T>,
+    scratch: &mut Scratch,
+) -> Result<(), DropReason> {
+    let packet = &scratch.packet;
+    let pure_syn = check_tcp_flags(packet)?;
+    let Keyed { key, from_a } = packet_key(context, packet);
+    scratch.flow_key = key;
+    scratch.found = Found {
+        from_a,
+        ..Found::default()
+    };
+    match context.tables.flow(&scratch.flow_key) {
+        Some(flow) if flow.expires > context.tables.now() => {
+            let from_opener = (flow.opener == 0) == from_a;
+            check_syn_direction(packet, pure_syn, from_opener)?;
+            let [a, b] = &flow.sides;
+            scratch.found.live = true;
+            scratch.found.backwards = !from_opener;
+            scratch.found.opener_vlan = if from_a { b.vlan_id } else { a.vlan_id };
+            Ok(())
+        }
+        _ => check_opening(packet, pure_syn),
+    }
+}
+
+/// Enters section 9's answer into the connection. Returns the deciding answer; where the packet goes is left in
+/// [`Scratch::to`].
+#[inline(never)]
+pub(super) fn settle<T: Tables>(
+    context: &Context<'_, T>,
+    scratch: &mut Scratch,
+    allowed: Result<(), DropReason>,
+    report: &mut Report,
+) -> Result<(), DropReason> {
+    if allowed.is_err() {
+        if scratch.found.live {
+            context.tables.remove_flow(&scratch.flow_key);
+        }
+        return allowed;
+    }
+    if scratch.found.live {
+        renew(context, scratch);
+    } else {
+        open(context, scratch);
+        report.opened = true;
+    }
+    report.rule_id = scratch.allowed.rule_id;
+    report.to_vlan_id = scratch.to.vlan_id;
+    Ok(())
+}
+
+/// Section 8.2. Returns whether it is a SYN without ACK.
 #[inline(always)]
 fn check_tcp_flags(packet: &Packet) -> Result<bool, DropReason> {
     if packet.protocol != protocol::TCP || packet.tcp_flags & tcp_flags::SYN == 0 {
@@ -234,7 +270,22 @@ fn check_tcp_flags(packet: &Packet) -> Result<bool, DropReason> {
     Ok(packet.tcp_flags & tcp_flags::ACK == 0)
 }
 
-/// Section 8.3: what can open a connection at all.
+/// Section 8.3: a SYN comes from the opener, a SYN with ACK from the other side.
+#[inline(always)]
+fn check_syn_direction(
+    packet: &Packet,
+    pure_syn: bool,
+    from_opener: bool,
+) -> Result<(), DropReason> {
+    let syn = packet.protocol == protocol::TCP && packet.tcp_flags & tcp_flags::SYN != 0;
+    // guard: tcp-syn-direction
+    if syn && pure_syn != from_opener {
+        return Err(DropReason::TcpFlags);
+    }
+    Ok(())
+}
+
+/// Section 8.5: what can open a connection at all.
 #[inline(always)]
 fn check_opening(packet: &Packet, pure_syn: bool) -> Result<(), DropReason> {
     // guard: tcp-no-connection
@@ -248,48 +299,80 @@ fn check_opening(packet: &Packet, pure_syn: bool) -> Result<(), DropReason> {
     Ok(())
 }
 
-/// Opens a connection if section 9 allows it.
-#[inline(always)]
-fn open<T: Tables>(
+/// Asks section 9 about the packet's connection, in the direction in which it is or was opened. Leaves the
+/// answer in [`Scratch::allowed`].
+#[inline(never)]
+pub(super) fn judge<T: Tables>(
     context: &Context<'_, T>,
-    packet: &Packet,
-    source: &Source,
-    keyed: &Keyed,
-    report: &mut Report,
-) -> Result<FlowSide, DropReason> {
-    let request = Request {
-        src_class: source.class,
+    scratch: &mut Scratch,
+) -> Result<(), DropReason> {
+    let packet = &scratch.packet;
+    let mut segment = context.segment;
+    let mut vlan_id = context.vlan_id;
+    scratch.request = Request {
+        src_class: scratch.source.class,
         destination: packet.destination,
         protocol: packet.protocol,
         port: packet.destination_port,
         ipv4: packet.ipv4,
     };
-    let allowed = destination::check(context, context.segment, context.vlan_id, &request)?;
-    report.rule_id = allowed.rule_id;
-    report.to_vlan_id = allowed.side.vlan_id;
+    if scratch.found.backwards {
+        vlan_id = scratch.found.opener_vlan;
+        segment = opener_segment(context, packet, vlan_id)?;
+        let opener = packet.destination;
+        scratch.request.src_class = source::class_of(context, segment, opener, packet.ipv4);
+        scratch.request.destination = packet.source;
+        scratch.request.port = packet.source_port;
+    }
+    scratch.allowed = destination::check(context, segment, vlan_id, &scratch.request)?;
+    Ok(())
+}
+
+/// Returns the segment of a connection's opener, the packet's destination.
+#[inline(always)]
+fn opener_segment<'a, T: Tables>(
+    context: &Context<'a, T>,
+    packet: &Packet,
+    vlan_id: u16,
+) -> Result<&'a SegmentEntry, DropReason> {
+    let segment = context
+        .tables
+        .segment(context.generation.slot, vlan_id)
+        .ok_or(DropReason::NoPolicy)?;
+    // guard: opener-segment
+    if segment.flags & segment_flags::PRESENT == 0
+        || !source::is_in(segment, packet.destination, packet.ipv4)
+    {
+        return Err(DropReason::NoPolicy);
+    }
+    Ok(segment)
+}
+
+/// Opens a connection that section 9 allows.
+#[inline(always)]
+fn open<T: Tables>(context: &Context<'_, T>, scratch: &mut Scratch) {
+    let packet = &scratch.packet;
+    let to = scratch.allowed.side;
+    let from_a = scratch.found.from_a;
     let state = match packet.protocol {
         protocol::TCP => flow_state::OPENING,
         protocol::UDP => flow_state::UNREPLIED,
         _ if packet.is_icmp() => flow_state::ECHO,
         _ => flow_state::OTHER,
     };
-    let from = judged_side(context, source);
+    let from = judged_side(context, &scratch.source);
     let ticks = timeout(state) * u64::from(context.generation.ticks_per_second);
-    let entry = FlowEntry {
+    scratch.to = to;
+    scratch.flow = FlowEntry {
         expires: context.tables.now() + ticks,
-        sides: if keyed.from_a {
-            [from, allowed.side]
-        } else {
-            [allowed.side, from]
-        },
-        rule_id: allowed.rule_id,
-        opener: u8::from(!keyed.from_a),
+        sides: if from_a { [from, to] } else { [to, from] },
+        rule_id: scratch.allowed.rule_id,
+        opener: u8::from(!from_a),
         state,
         _pad: 0,
     };
-    context.tables.insert_flow(&keyed.key, &entry);
-    report.opened = true;
-    Ok(allowed.side)
+    // If there is no room, the next packet is judged anew: slower, not wider.
+    context.tables.insert_flow(&scratch.flow_key, &scratch.flow);
 }
 
 /// The side of a connection that the frame at hand was sent by.
@@ -304,66 +387,35 @@ fn judged_side<T: Tables>(context: &Context<'_, T>, source: &Source) -> FlowSide
     }
 }
 
-/// Section 8.2: judges a live connection again, in the direction in which it was opened.
+/// Notes in a live connection that a packet of it was judged again, and how. If another CPU has removed it
+/// meanwhile, the packet goes where section 9 says and the next one opens it anew.
 #[inline(always)]
-fn judge_again<T: Tables>(
-    context: &Context<'_, T>,
-    flow: &mut FlowEntry,
-    packet: &Packet,
-    source: &Source,
-    from_a: bool,
-) -> Result<FlowSide, DropReason> {
-    let from_opener = (flow.opener == 0) == from_a;
-    let judged = judged_side(context, source);
-    let (from, to) = sides(flow, from_a);
-    let (rule_id, to_side) = if from_opener {
-        let request = Request {
-            src_class: source.class,
-            destination: packet.destination,
-            protocol: packet.protocol,
-            port: packet.destination_port,
-            ipv4: packet.ipv4,
-        };
-        let allowed = destination::check(context, context.segment, context.vlan_id, &request)?;
-        let mut side = allowed.side;
-        side.generation = to.generation;
-        if side.flags & (side_flags::FORWARD | side_flags::SILENT) == 0 {
-            side.mac = to.mac;
+fn renew<T: Tables>(context: &Context<'_, T>, scratch: &mut Scratch) {
+    scratch.to = scratch.allowed.side;
+    let from_a = scratch.found.from_a;
+    let Some(mut flow) = context.tables.flow(&scratch.flow_key) else {
+        return;
+    };
+    let (from, to) = sides(&mut flow, from_a);
+    *from = judged_side(context, &scratch.source);
+    if !scratch.found.backwards {
+        let resolved = &scratch.allowed.side;
+        to.vlan_id = resolved.vlan_id;
+        to.mtu = resolved.mtu;
+        to.flags = resolved.flags;
+        if resolved.flags & side_flags::FORWARD != 0 {
+            to.mac = resolved.mac;
         }
-        (allowed.rule_id, side)
-    } else {
-        (check_opener(context, packet, to.vlan_id)?, *to)
-    };
-    *from = judged;
-    *to = to_side;
-    flow.rule_id = rule_id;
-    Ok(to_side)
-}
-
-/// May the other side of this reply (still) open the connection to its sender? Returns the rule.
-#[inline(always)]
-fn check_opener<T: Tables>(
-    context: &Context<'_, T>,
-    packet: &Packet,
-    vlan_id: u16,
-) -> Result<u32, DropReason> {
-    let opener = packet.destination;
-    let segment = context
-        .tables
-        .segment(context.generation.slot, vlan_id)
-        .ok_or(DropReason::NoPolicy)?;
-    // guard: opener-segment
-    if segment.flags & segment_flags::PRESENT == 0 || !source::is_in(segment, opener, packet.ipv4) {
-        return Err(DropReason::NoPolicy);
     }
-    let request = Request {
-        src_class: source::class_of(context, segment, opener, packet.ipv4),
-        destination: packet.source,
-        protocol: packet.protocol,
-        port: packet.source_port,
-        ipv4: packet.ipv4,
-    };
-    destination::check(context, segment, vlan_id, &request).map(|allowed| allowed.rule_id)
+    scratch.to = *to;
+    flow.rule_id = scratch.allowed.rule_id;
+    advance(
+        context,
+        &mut flow,
+        &scratch.packet,
+        from_a,
+        context.tables.now(),
+    );
 }
 
 /// Is it an ICMP error of the packet's own family?
@@ -388,21 +440,23 @@ pub(super) fn is_icmp_error(packet: &Packet) -> bool {
 /// Section 8.1: an ICMP error passes if it is the answer of one side of a live connection to a packet of
 /// the other.
 #[inline(never)]
-fn check_icmp_error<F: Frame, T: Tables>(
+pub(super) fn check_icmp_error<F: Frame, T: Tables>(
     frame: &F,
     context: &Context<'_, T>,
-    packet: &Packet,
+    scratch: &mut Scratch,
     report: &mut Report,
-) -> Result<FlowSide, DropReason> {
+) -> Result<(), DropReason> {
+    let packet = &scratch.packet;
     let (protocol, from, to) = read_quoted(frame, packet).ok_or(DropReason::IcmpErrorUnrelated)?;
     // guard: icmp-error-ends
     if from.address != packet.destination || to.address != packet.source {
         return Err(DropReason::IcmpErrorUnrelated);
     }
     let Keyed { key, from_a } = keyed(context.segment.vpc_id, protocol, from, to);
+    scratch.flow_key = key;
     let mut flow = context
         .tables
-        .flow(&key)
+        .flow(&scratch.flow_key)
         .ok_or(DropReason::IcmpErrorUnrelated)?;
     let live = flow.expires > context.tables.now();
     let (quoted, reporter) = sides(&mut flow, from_a);
@@ -414,13 +468,14 @@ fn check_icmp_error<F: Frame, T: Tables>(
         return Err(DropReason::IcmpErrorUnrelated);
     }
     report.to_vlan_id = quoted.vlan_id;
-    Ok(*quoted)
+    scratch.to = *quoted;
+    Ok(())
 }
 
 /// Reads the packet that an ICMP error quotes: protocol, source, destination.
 #[inline(always)]
 fn read_quoted<F: Frame>(frame: &F, packet: &Packet) -> Option<(u8, End, End)> {
-    let at = usize::from(packet.l4) + 8;
+    let at = opaque(packet.l4 + 8);
     let end = usize::from(packet.l3) + usize::from(packet.length);
     let (protocol, source, destination, l4) = if packet.ipv4 {
         let ip = frame.read::<Ipv4>(at)?;

@@ -9,27 +9,29 @@ use crate::reason::DropReason;
 use crate::wire::protocol;
 
 /// A connection that somebody wants to open.
-#[derive(Clone, Copy)]
-pub(super) struct Request {
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Request {
     /// Class of the source address.
-    pub(super) src_class: u32,
+    pub src_class: u32,
     /// Destination address.
-    pub(super) destination: Address,
+    pub destination: Address,
     /// IP protocol.
-    pub(super) protocol: u8,
+    pub protocol: u8,
     /// Destination port; 0 without ports.
-    pub(super) port: u16,
+    pub port: u16,
     /// IPv4?
-    pub(super) ipv4: bool,
+    pub ipv4: bool,
 }
 
 /// An allowed destination.
-#[derive(Clone, Copy)]
-pub(super) struct Allowed {
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Allowed {
     /// Where packets to it go; `generation` is 0.
-    pub(super) side: FlowSide,
+    pub side: FlowSide,
     /// The deciding rule; 0 for the built-in ones.
-    pub(super) rule_id: u32,
+    pub rule_id: u32,
 }
 
 /// Is it the segment's own gateway address, or the router's link-local one?
@@ -44,7 +46,7 @@ pub(super) fn is_own_gateway<T: Tables>(
 }
 
 /// Decides whether `segment` may open the connection.
-#[inline(never)]
+#[inline(always)]
 pub(super) fn check<T: Tables>(
     context: &Context<'_, T>,
     segment: &SegmentEntry,

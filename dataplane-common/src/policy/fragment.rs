@@ -1,6 +1,7 @@
 //! Section 3 of `docs/isolation.md`: later fragments follow a judged first one.
 
 use crate::abi::{FlowSide, FragmentEntry, FragmentKey};
+use crate::policy::tables::Scratch;
 use crate::policy::{Context, Packet, Report, Tables};
 use crate::reason::DropReason;
 
@@ -18,11 +19,13 @@ fn key<T: Tables>(context: &Context<'_, T>, packet: &Packet) -> FragmentKey {
     }
 }
 
-/// Remembers what a first fragment was judged to be.
+/// Remembers what a first fragment was judged to be; returns whether it could. If not, the later
+/// fragments are dropped.
 #[inline(never)]
-pub(super) fn remember<T: Tables>(context: &Context<'_, T>, packet: &Packet, to: &FlowSide) {
+pub(super) fn remember<T: Tables>(context: &Context<'_, T>, scratch: &mut Scratch) -> bool {
     let ticks = TIMEOUT * u64::from(context.generation.ticks_per_second);
-    let entry = FragmentEntry {
+    scratch.fragment_key = key(context, &scratch.packet);
+    scratch.fragment = FragmentEntry {
         expires: context.tables.now() + ticks,
         source: FlowSide {
             mac: context.source_mac,
@@ -31,26 +34,26 @@ pub(super) fn remember<T: Tables>(context: &Context<'_, T>, packet: &Packet, to:
             mtu: 0,
             flags: 0,
         },
-        destination: *to,
-        first_end: u32::from(packet.fragment_length),
+        destination: scratch.to,
+        first_end: u32::from(scratch.packet.fragment_length),
         _pad: 0,
     };
-    // If it cannot be stored, the later fragments are dropped.
     context
         .tables
-        .insert_fragment(&key(context, packet), &entry);
+        .insert_fragment(&scratch.fragment_key, &scratch.fragment)
 }
 
-/// Finds the first fragment that a later one follows, and where it went.
+/// Finds the first fragment that a later one follows. Where it went is left in [`Scratch::to`].
 #[inline(never)]
 pub(super) fn follow<T: Tables>(
     context: &Context<'_, T>,
-    packet: &Packet,
+    scratch: &mut Scratch,
     report: &mut Report,
-) -> Result<FlowSide, DropReason> {
+) -> Result<(), DropReason> {
+    scratch.fragment_key = key(context, &scratch.packet);
     let first = context
         .tables
-        .fragment(&key(context, packet))
+        .fragment(&scratch.fragment_key)
         .ok_or(DropReason::FragmentWithoutFirst)?;
     // guard: fragment-source
     if first.expires <= context.tables.now()
@@ -61,9 +64,10 @@ pub(super) fn follow<T: Tables>(
         return Err(DropReason::FragmentWithoutFirst);
     }
     // guard: overlapping-fragment
-    if u32::from(packet.fragment_offset) < first.first_end {
+    if u32::from(scratch.packet.fragment_offset) < first.first_end {
         return Err(DropReason::OverlappingFragment);
     }
     report.to_vlan_id = first.destination.vlan_id;
-    Ok(first.destination)
+    scratch.to = first.destination;
+    Ok(())
 }

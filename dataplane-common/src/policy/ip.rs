@@ -2,23 +2,20 @@
 //! only servers send.
 
 use crate::abi::{Address, FlowSide, segment_flags, side_flags};
+use crate::policy::tables::Scratch;
 use crate::policy::{
     Answer, Context, Frame, Hop, Report, Tables, Verdict, connection, destination, fragment, nd,
-    source,
+    opaque, source,
 };
 use crate::reason::DropReason;
 use crate::wire::{
-    ExtensionHeader, FragmentHeader, Ipv4, Ipv6, Transport, dhcp_port, icmp_type, icmpv6_type,
-    protocol, tcp_flags,
+    FragmentHeader, Ipv4, Ipv6, Transport, dhcp_port, icmp_type, icmpv6_type, protocol, tcp_flags,
 };
 
 /// Most IPv6 extension headers that are walked.
 const MAX_EXTENSION_HEADERS: u32 = 6;
 /// Most IPv4 options that are walked.
 const MAX_OPTIONS: u32 = 8;
-/// No header that is judged lies farther from the start of the frame. It bounds the offset for the
-/// verifier; the longest legal chain of extension headers that fits an Ethernet frame is shorter.
-const MAX_OFFSET: usize = 0x7ff;
 
 /// Bits of [`Packet::shape`].
 mod shape {
@@ -30,10 +27,15 @@ mod shape {
     pub(super) const OPTIONS: u8 = 1 << 2;
     /// Destination is multicast or broadcast.
     pub(super) const TO_GROUP: u8 = 1 << 3;
+    /// All headers have been read: [`super::complete`] has nothing to do.
+    pub(super) const COMPLETE: u8 = 1 << 4;
+    /// Has an IPv6 fragment header, if only an atomic one (RFC 6946).
+    pub(super) const FRAGMENT_HEADER: u8 = 1 << 5;
 }
 
 /// An IP packet whose headers have been read: one type for both families.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
 pub struct Packet {
     /// Source address.
     pub source: Address,
@@ -57,6 +59,10 @@ pub struct Packet {
     pub icmp_code: u8,
     /// [`shape`].
     shape: u8,
+    /// Where a walk over options or extension headers has come to: offset from the Ethernet header.
+    pub(super) cursor: u16,
+    /// Neighbour discovery: an option with a link-layer address was seen.
+    pub(super) has_link_layer: bool,
     /// Octets of IP header and payload.
     pub length: u16,
     /// Offset of the IP header from the Ethernet header.
@@ -101,7 +107,7 @@ impl Packet {
             _ => false,
         };
         // An IPv6 packet between IPv4-mapped addresses must not meet an IPv4 connection.
-        transport && self.shape & !shape::OPTIONS == 0 && (self.ipv4 || self.source.0[0] != 0)
+        transport && self.shape == shape::COMPLETE && (self.ipv4 || self.source.0[0] != 0)
     }
 
     /// Is it ICMPv6 of section 6 (neighbour discovery, MLD)?
@@ -145,7 +151,8 @@ pub(super) fn parse_ipv4<F: Frame, T: Tables>(
     frame: &F,
     context: &Context<'_, T>,
     l3: usize,
-) -> Result<Packet, DropReason> {
+    packet: &mut Packet,
+) -> Result<(), DropReason> {
     let ip = frame.read::<Ipv4>(l3).ok_or(DropReason::Truncated)?;
     let header = usize::from(ip.version_ihl & 0xf) * 4;
     let length = usize::from(ip.total_length.get());
@@ -154,7 +161,7 @@ pub(super) fn parse_ipv4<F: Frame, T: Tables>(
         return Err(DropReason::IpMalformed);
     }
     let fragment = ip.fragment.get();
-    let mut packet = Packet {
+    *packet = Packet {
         source: Address::from_ipv4_word(ip.source),
         destination: Address::from_ipv4_word(ip.destination),
         protocol: ip.protocol,
@@ -166,16 +173,18 @@ pub(super) fn parse_ipv4<F: Frame, T: Tables>(
         ..blank(l3, l3 + header)
     };
     if header > 20 {
-        check_options(frame, l3 + 20, l3 + header)?;
         packet.shape |= shape::OPTIONS;
     }
-    check_group(context, &mut packet)?;
     if fragment & 0x3fff != 0 {
         packet.fragment_id = u32::from(ip.id.get());
         packet.shape |= fragment_shape(packet.fragment_offset);
     }
-    read_transport(frame, &mut packet, length - header)?;
-    Ok(packet)
+    if packet.shape == 0 {
+        check_group(context, packet)?;
+        read_transport(frame, packet, l3 + 20, length - 20)?;
+        packet.shape |= shape::COMPLETE;
+    }
+    Ok(())
 }
 
 #[inline(always)]
@@ -183,14 +192,15 @@ pub(super) fn parse_ipv6<F: Frame, T: Tables>(
     frame: &F,
     context: &Context<'_, T>,
     l3: usize,
-) -> Result<Packet, DropReason> {
+    packet: &mut Packet,
+) -> Result<(), DropReason> {
     let ip = frame.read::<Ipv6>(l3).ok_or(DropReason::Truncated)?;
     let length = usize::from(ip.payload_length.get()) + 40;
     // guard: ipv6-malformed
     if ip.version.get() >> 28 != 6 || l3 + length > frame.length() || length > 0xffff {
         return Err(DropReason::IpMalformed);
     }
-    let mut packet = Packet {
+    *packet = Packet {
         source: ip.source,
         destination: ip.destination,
         protocol: ip.next_header,
@@ -199,35 +209,40 @@ pub(super) fn parse_ipv6<F: Frame, T: Tables>(
         length: ip.payload_length.get().saturating_add(40),
         ..blank(l3, l3 + 40)
     };
-    if is_extension(ip.next_header) {
-        walk_extensions(frame, &mut packet)?;
+    if !is_extension(ip.next_header) {
+        check_group(context, packet)?;
+        read_transport(frame, packet, l3 + 40, length - 40)?;
+        packet.shape |= shape::COMPLETE;
     }
-    check_group(context, &mut packet)?;
-    let payload = (l3 + length).saturating_sub(usize::from(packet.l4));
-    read_transport(frame, &mut packet, payload)?;
-    Ok(packet)
+    Ok(())
+}
+
+/// Reads what is behind options, extension headers and fragment headers.
+#[inline(never)]
+fn complete<F: Frame, T: Tables>(
+    frame: &F,
+    context: &Context<'_, T>,
+    packet: &mut Packet,
+) -> Result<(), DropReason> {
+    if packet.ipv4 {
+        if packet.has_options() {
+            check_options(frame, packet)?;
+        }
+    } else {
+        walk_extensions(frame, packet)?;
+    }
+    check_group(context, packet)?;
+    let l4 = opaque(packet.l4);
+    let end = usize::from(packet.l3) + usize::from(packet.length);
+    read_transport(frame, packet, l4, end.saturating_sub(l4))
 }
 
 #[inline(always)]
 fn blank(l3: usize, l4: usize) -> Packet {
     Packet {
-        source: Address([0; 4]),
-        destination: Address([0; 4]),
-        source_port: 0,
-        destination_port: 0,
-        protocol: 0,
-        ttl: 0,
-        ipv4: false,
-        tcp_flags: 0,
-        icmp_type: 0,
-        icmp_code: 0,
-        shape: 0,
-        length: 0,
         l3: offset16(l3),
         l4: offset16(l4),
-        fragment_offset: 0,
-        fragment_length: 0,
-        fragment_id: 0,
+        ..Packet::default()
     }
 }
 
@@ -265,40 +280,55 @@ fn check_group<T: Tables>(context: &Context<'_, T>, packet: &mut Packet) -> Resu
 }
 
 /// Walks IPv4 options, RFC 791 §3.1, for a source route.
-#[inline(never)]
-fn check_options<F: Frame>(frame: &F, start: usize, end: usize) -> Result<(), DropReason> {
+#[inline(always)]
+fn check_options<F: Frame>(frame: &F, packet: &mut Packet) -> Result<(), DropReason> {
+    packet.cursor = packet.l3 + 20;
+    let mut count = 0;
+    while count < MAX_OPTIONS && packet.cursor < packet.l4 {
+        let length = check_option(frame, packet)?;
+        if length == 0 {
+            return Ok(());
+        }
+        packet.cursor += length;
+        count += 1;
+    }
+    // guard: option-count
+    if packet.cursor < packet.l4 {
+        return Err(DropReason::IpOptions);
+    }
+    Ok(())
+}
+
+/// Checks the option at the cursor; returns its length, 0 at the end of the list.
+#[inline(always)]
+fn check_option<F: Frame>(frame: &F, packet: &Packet) -> Result<u16, DropReason> {
     const END: u8 = 0;
     const NO_OPERATION: u8 = 1;
     const LOOSE_SOURCE_ROUTE: u8 = 131;
     const STRICT_SOURCE_ROUTE: u8 = 137;
-    let mut at = start;
-    let mut count = 0;
-    while count < MAX_OPTIONS && at < end && at < MAX_OFFSET {
-        let kind = frame.read::<u8>(at).ok_or(DropReason::Truncated)?;
-        match kind {
-            END => return Ok(()),
-            NO_OPERATION => at += 1,
-            // guard: source-route
-            LOOSE_SOURCE_ROUTE | STRICT_SOURCE_ROUTE => return Err(DropReason::IpOptions),
-            _ => {
-                if at + 1 >= end {
-                    return Err(DropReason::IpOptions);
-                }
-                let length = frame.read::<u8>(at + 1).ok_or(DropReason::Truncated)?;
-                // guard: option-length
-                if length < 2 || at + usize::from(length) > end {
-                    return Err(DropReason::IpOptions);
-                }
-                at += usize::from(length);
-            }
-        }
-        count += 1;
+    let at = opaque(packet.cursor);
+    let kind = frame.read::<u8>(at).ok_or(DropReason::Truncated)?;
+    if kind == END {
+        return Ok(0);
     }
-    // guard: option-count
-    if at < end {
+    if kind == NO_OPERATION {
+        return Ok(1);
+    }
+    // guard: source-route
+    if kind == LOOSE_SOURCE_ROUTE || kind == STRICT_SOURCE_ROUTE {
         return Err(DropReason::IpOptions);
     }
-    Ok(())
+    let left = packet.l4 - packet.cursor;
+    // guard: option-cut
+    if left < 2 {
+        return Err(DropReason::IpOptions);
+    }
+    let length = u16::from(frame.read::<u8>(at + 1).ok_or(DropReason::Truncated)?);
+    // guard: option-length
+    if length < 2 || length > left {
+        return Err(DropReason::IpOptions);
+    }
+    Ok(length)
 }
 
 /// Is it a header that stands between IPv6 and the transport?
@@ -318,54 +348,21 @@ fn is_extension(next_header: u8) -> bool {
 }
 
 /// Walks IPv6 extension headers, RFC 8200 §4, until the transport or a later fragment's payload.
-#[inline(never)]
+#[inline(always)]
 fn walk_extensions<F: Frame>(frame: &F, packet: &mut Packet) -> Result<(), DropReason> {
-    let end = usize::from(packet.l3) + usize::from(packet.length);
-    let mut at = usize::from(packet.l4);
-    let mut count = 0;
     packet.shape |= shape::OPTIONS;
+    let mut count = 0;
     while count < MAX_EXTENSION_HEADERS {
-        let short = if packet.is_fragment() {
-            DropReason::TinyFragment
-        } else {
-            DropReason::Truncated
-        };
-        match packet.protocol {
-            protocol::FRAGMENT => {
-                // guard: second-fragment-header
-                if packet.is_fragment() {
-                    return Err(DropReason::IpOptions);
-                }
-                if at + 8 > end || at > MAX_OFFSET {
-                    return Err(short);
-                }
-                read_fragment_header(frame, packet, at, end)?;
-                at += 8;
-                if packet.shape & shape::LATER_FRAGMENT != 0 {
-                    packet.l4 = offset16(at);
-                    return Ok(());
-                }
-            }
-            protocol::HOP_BY_HOP | protocol::DESTINATION_OPTIONS => {
-                // guard: hop-by-hop-not-first
-                if packet.protocol == protocol::HOP_BY_HOP && count != 0 {
-                    return Err(DropReason::IpOptions);
-                }
-                if at + 8 > end || at > MAX_OFFSET {
-                    return Err(short);
-                }
-                let header = frame
-                    .read::<ExtensionHeader>(at)
-                    .ok_or(DropReason::Truncated)?;
-                at += (usize::from(header.length) + 1) * 8;
-                if at > end {
-                    return Err(short);
-                }
-                packet.protocol = header.next_header;
-            }
-            // guard: extension-header
-            next if is_extension(next) => return Err(DropReason::IpOptions),
-            _ => break,
+        if !is_extension(packet.protocol) {
+            return Ok(());
+        }
+        // guard: hop-by-hop-not-first
+        if packet.protocol == protocol::HOP_BY_HOP && count != 0 {
+            return Err(DropReason::IpOptions);
+        }
+        walk_extension(frame, packet)?;
+        if packet.shape & shape::LATER_FRAGMENT != 0 {
+            return Ok(());
         }
         count += 1;
     }
@@ -373,36 +370,77 @@ fn walk_extensions<F: Frame>(frame: &F, packet: &mut Packet) -> Result<(), DropR
     if is_extension(packet.protocol) {
         return Err(DropReason::IpOptions);
     }
-    packet.l4 = offset16(at);
     Ok(())
 }
 
+/// Steps over the extension header at `l4`.
 #[inline(always)]
-fn read_fragment_header<F: Frame>(
-    frame: &F,
-    packet: &mut Packet,
-    at: usize,
-    end: usize,
-) -> Result<(), DropReason> {
+fn walk_extension<F: Frame>(frame: &F, packet: &mut Packet) -> Result<(), DropReason> {
+    let end = usize::from(packet.l3) + usize::from(packet.length);
+    let at = opaque(packet.l4);
+    let kind = packet.protocol;
+    // guard: extension-header
+    if kind != protocol::FRAGMENT
+        && kind != protocol::HOP_BY_HOP
+        && kind != protocol::DESTINATION_OPTIONS
+    {
+        return Err(DropReason::IpOptions);
+    }
+    // guard: second-fragment-header
+    if kind == protocol::FRAGMENT && packet.shape & shape::FRAGMENT_HEADER != 0 {
+        return Err(DropReason::IpOptions);
+    }
+    // guard: extension-cut
+    if at + 8 > end {
+        return Err(cut_short(packet));
+    }
     let header = frame
         .read::<FragmentHeader>(at)
         .ok_or(DropReason::Truncated)?;
-    let offset_more = header.offset_more.get();
     packet.protocol = header.next_header;
-    if offset_more & !6 != 0 {
-        packet.fragment_id = header.id.get();
-        packet.fragment_offset = offset_more & 0xfff8;
-        packet.fragment_length = offset16(end.saturating_sub(at + 8));
-        packet.shape |= fragment_shape(packet.fragment_offset);
+    if kind == protocol::FRAGMENT {
+        packet.l4 = offset16(at + 8);
+        read_fragment_header(packet, &header, end);
+        return Ok(());
     }
+    // The second octet is the length in every header but the fragment header.
+    let next = at + (usize::from(header.reserved) + 1) * 8;
+    // guard: extension-length
+    if next > end {
+        return Err(cut_short(packet));
+    }
+    packet.l4 = offset16(next);
     Ok(())
 }
 
-/// Reads ports, flags and types. `payload`: octets behind the headers of IP.
+/// The reason for a packet that ends inside of its headers.
+#[inline(always)]
+fn cut_short(packet: &Packet) -> DropReason {
+    if packet.is_first_fragment() {
+        DropReason::TinyFragment
+    } else {
+        DropReason::Truncated
+    }
+}
+
+#[inline(always)]
+fn read_fragment_header(packet: &mut Packet, header: &FragmentHeader, end: usize) {
+    let offset_more = header.offset_more.get();
+    packet.shape |= shape::FRAGMENT_HEADER;
+    if offset_more & !6 != 0 {
+        packet.fragment_id = header.id.get();
+        packet.fragment_offset = offset_more & 0xfff8;
+        packet.fragment_length = offset16(end.saturating_sub(usize::from(packet.l4)));
+        packet.shape |= fragment_shape(packet.fragment_offset);
+    }
+}
+
+/// Reads ports, flags and types at `l4`. `payload`: octets behind the headers of IP.
 #[inline(always)]
 fn read_transport<F: Frame>(
     frame: &F,
     packet: &mut Packet,
+    l4: usize,
     payload: usize,
 ) -> Result<(), DropReason> {
     if packet.shape & shape::LATER_FRAGMENT != 0 {
@@ -415,15 +453,7 @@ fn read_transport<F: Frame>(
     };
     // guard: transport-header
     if payload < needed {
-        return Err(if packet.is_first_fragment() {
-            DropReason::TinyFragment
-        } else {
-            DropReason::Truncated
-        });
-    }
-    let l4 = usize::from(packet.l4);
-    if l4 > MAX_OFFSET {
-        return Err(DropReason::Truncated);
+        return Err(cut_short(packet));
     }
     let transport = frame.read::<Transport>(l4).ok_or(DropReason::Truncated)?;
     match packet.protocol {
@@ -471,31 +501,42 @@ fn is_echo(packet: &Packet) -> bool {
     }
 }
 
-/// Judges a packet of no connection that was judged before: sections 3 (later fragments) to 9.
-#[inline(never)]
+/// Judges a packet: sections 3 (what is left of it) to 9.
+#[inline(always)]
 pub(super) fn judge<F: Frame, T: Tables>(
     frame: &F,
     context: &Context<'_, T>,
-    packet: &Packet,
+    scratch: &mut Scratch,
     report: &mut Report,
-) -> Result<Verdict, DropReason> {
-    if packet.shape & shape::LATER_FRAGMENT != 0 {
-        let to = fragment::follow(context, packet, report)?;
-        return Ok(next_hop(frame, context, packet, &to));
+) -> Result<(), DropReason> {
+    if scratch.packet.shape & shape::COMPLETE == 0 {
+        complete(frame, context, &mut scratch.packet)?;
     }
-    let source = source::check(context, packet)?;
-    if packet.is_neighbour_discovery() {
-        return nd::check(frame, context, packet);
+    if scratch.packet.shape & shape::LATER_FRAGMENT != 0 {
+        fragment::follow(context, scratch, report)?;
+        report.verdict = next_hop(frame, context, &scratch.packet, &scratch.to, report);
+        return Ok(());
     }
-    if packet.shape & shape::TO_GROUP != 0 {
-        return check_group_destination(context, packet);
+    source::check(context, scratch)?;
+    if scratch.packet.is_neighbour_discovery() {
+        return nd::check(frame, context, &mut scratch.packet, report);
     }
-    check_servers(packet)?;
-    let to = connection::check(frame, context, packet, &source, report)?;
-    if packet.is_first_fragment() {
-        fragment::remember(context, packet, &to);
+    if scratch.packet.shape & shape::TO_GROUP != 0 {
+        return check_group_destination(context, &scratch.packet);
     }
-    Ok(next_hop(frame, context, packet, &to))
+    check_servers(&scratch.packet)?;
+    if connection::is_icmp_error(&scratch.packet) {
+        connection::check_icmp_error(frame, context, scratch, report)?;
+    } else {
+        connection::find(context, scratch)?;
+        let allowed = connection::judge(context, scratch);
+        connection::settle(context, scratch, allowed, report)?;
+    }
+    if scratch.packet.is_first_fragment() {
+        fragment::remember(context, scratch);
+    }
+    report.verdict = next_hop(frame, context, &scratch.packet, &scratch.to, report);
+    Ok(())
 }
 
 /// Section 5: of all group destinations, DHCP alone is left here.
@@ -503,7 +544,7 @@ pub(super) fn judge<F: Frame, T: Tables>(
 fn check_group_destination<T: Tables>(
     context: &Context<'_, T>,
     packet: &Packet,
-) -> Result<Verdict, DropReason> {
+) -> Result<(), DropReason> {
     let offered = context.segment.flags & segment_flags::DHCP != 0;
     let plain_udp = packet.protocol == protocol::UDP && !packet.is_fragment();
     let dhcp = if packet.ipv4 {
@@ -521,7 +562,7 @@ fn check_group_destination<T: Tables>(
     if !(offered && plain_udp && dhcp) {
         return Err(DropReason::MulticastNotAllowed);
     }
-    Ok(Verdict::ToKernel)
+    Ok(())
 }
 
 /// Section 7: what only the router may send.
@@ -561,20 +602,22 @@ pub(super) fn next_hop<F: Frame, T: Tables>(
     context: &Context<'_, T>,
     packet: &Packet,
     to: &FlowSide,
+    report: &mut Report,
 ) -> Verdict {
     if to.flags & side_flags::FORWARD != 0 && to.vlan_id != context.vlan_id {
-        let headers = packet.l4 - packet.l3
-            + if packet.protocol == protocol::TCP {
-                20
-            } else {
-                8
-            };
+        let transport = if packet.protocol == protocol::TCP {
+            20
+        } else {
+            8
+        };
+        let headers = packet.l4 - packet.l3 + transport;
         if packet.ttl > 1 && frame.wire_length(packet.length, headers) <= to.mtu {
-            return Verdict::Forward(Hop {
+            report.hop = Hop {
                 mac: to.mac,
                 vlan_id: to.vlan_id,
                 ipv4: packet.ipv4,
-            });
+            };
+            return Verdict::Forward;
         }
     }
     if to.flags & side_flags::SILENT != 0

@@ -18,11 +18,18 @@
 //! *Fail closed*: whatever is missing, short or unknown is an `Err`. No check returns an action or
 //! counts; the hook does both, once.
 //!
+//! # Shape
+//!
+//! Functions that are not inlined return one integer (`Result<(), DropReason>` is one) and write the rest
+//! through references: the verifier refuses a function that leaves a pointer to its stack in `r0`, as
+//! those do whose value is returned in memory.
+//!
 //! # Cost
 //!
 //! A packet of a connection that both was judged under the current generation and comes from the same
-//! VLAN and MAC costs one hash lookup ([`connection::established`]); the rest is `#[inline(never)]`
-//! behind it.
+//! VLAN and MAC costs one hash lookup ([`established`]). Only what that does not know goes through
+//! [`from_trunk`]; in the kernel it is a program of its own behind a tail call, so that the fast path
+//! carries none of its weight (ADR 0002).
 
 mod arp;
 mod connection;
@@ -41,9 +48,14 @@ use crate::wire::{Wire, ether_type};
 pub use self::ip::Packet;
 pub use self::tables::Tables;
 
+/// No header that is judged lies farther from the start of the frame: [`Frame::read`] refuses. It bounds
+/// offsets for the verifier; the longest legal chain of headers that fits an Ethernet frame is shorter.
+pub const MAX_OFFSET: usize = 0x7ff;
+
 /// A frame, wherever it lies: in an XDP buffer, a socket buffer, or a slice.
 pub trait Frame {
-    /// Reads a header at an offset from the Ethernet header; `None` if the frame ends before.
+    /// Reads a header at an offset from the Ethernet header; `None` if the frame ends before, or the
+    /// offset is above [`MAX_OFFSET`].
     fn read<W: Wire>(&self, offset: usize) -> Option<W>;
 
     /// Returns the length in octets, without a tag that the kernel took out.
@@ -57,19 +69,27 @@ pub trait Frame {
     fn wire_length(&self, length: u16, headers: u16) -> u16;
 }
 
+/// Hides from the compiler how an offset was computed, so that it compares and uses one and the same
+/// register: the verifier must see the bound of [`Frame::read`] on the value that is used.
+#[inline(always)]
+fn opaque(offset: u16) -> usize {
+    usize::from(core::hint::black_box(offset))
+}
+
 /// What happens to an allowed frame.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Verdict {
     /// The kernel's stack takes it.
+    #[default]
     ToKernel,
-    /// The program sends it back out of the trunk.
-    Forward(Hop),
+    /// The program sends it back out of the trunk, to [`Report::hop`].
+    Forward,
     /// The program answers as the gateway.
     Answer(Answer),
 }
 
 /// Where a forwarded frame goes.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Hop {
     /// Destination MAC.
     pub mac: Mac,
@@ -84,19 +104,17 @@ pub struct Hop {
 pub enum Answer {
     /// ARP reply for the gateway's address.
     Arp,
-    /// Neighbour advertisement for the solicited target; `true` if there is an option to turn into a target
-    /// link-layer address.
-    Neighbour {
-        /// The solicitation has exactly one option: its source's link-layer address.
-        option: bool,
-    },
+    /// Neighbour advertisement for the solicited target.
+    Neighbour,
+    /// The same; the solicitation's one option, its source's link-layer address, becomes the target's.
+    NeighbourWithOption,
     /// ICMP echo reply.
     Echo4,
     /// ICMPv6 echo reply.
     Echo6,
 }
 
-/// What was learned on the way to the verdict, for counters and events.
+/// The verdict on an allowed frame, and what was learned on the way to it.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Report {
     /// VLAN id in the frame; 0 if it had no valid tag.
@@ -107,6 +125,10 @@ pub struct Report {
     pub generation: u32,
     /// Rule that decided; 0 if none.
     pub rule_id: u32,
+    /// What happens to the frame if it is allowed.
+    pub verdict: Verdict,
+    /// Where the frame goes, with [`Verdict::Forward`].
+    pub hop: Hop,
     /// The frame opened a connection.
     pub opened: bool,
     /// Offset of the IP or ARP header from the Ethernet header.
@@ -129,7 +151,50 @@ pub struct Context<'a, T: Tables> {
     pub to_group_mac: bool,
 }
 
-/// Decides on a frame that came in over the trunk.
+impl<'a, T: Tables> Context<'a, T> {
+    #[inline(always)]
+    fn new(
+        tables: &'a T,
+        generation: &'a Generation,
+        link: &link::Link<'a>,
+        report: &Report,
+    ) -> Self {
+        Self {
+            tables,
+            generation,
+            segment: link.segment,
+            vlan_id: report.vlan_id,
+            source_mac: link.source_mac,
+            to_group_mac: link.to_group_mac,
+        }
+    }
+}
+
+/// Decides on a frame of a connection that needs no second judgement: the fast path.
+///
+/// Returns whether it is known to be allowed. If not, that says nothing: [`from_trunk`] decides. Whatever this function allows, that one
+/// would allow, too: it only looks at less.
+#[inline(always)]
+pub fn established<F: Frame, T: Tables>(frame: &F, tables: &T, report: &mut Report) -> bool {
+    let Some(generation) = tables.generation() else {
+        return false;
+    };
+    report.generation = generation.number;
+    let Ok(link) = link::check(frame, tables, generation, report) else {
+        return false;
+    };
+    let context = Context::new(tables, generation, &link, report);
+    let mut packet = Packet::default();
+    let parsed = match link.ether_type {
+        ether_type::IPV4 => ip::parse_ipv4(frame, &context, link.l3, &mut packet),
+        ether_type::IPV6 => ip::parse_ipv6(frame, &context, link.l3, &mut packet),
+        _ => return false,
+    };
+    parsed.is_ok() && connection::established(frame, &context, &packet, report)
+}
+
+/// Decides on a frame that came in over the trunk. If it is allowed, [`Report::verdict`] tells what happens
+/// to it.
 ///
 /// # Errors
 ///
@@ -139,29 +204,20 @@ pub fn from_trunk<F: Frame, T: Tables>(
     frame: &F,
     tables: &T,
     report: &mut Report,
-) -> Result<Verdict, DropReason> {
+) -> Result<(), DropReason> {
     let generation = tables.generation().ok_or(DropReason::NoGeneration)?;
     report.generation = generation.number;
     let link = link::check(frame, tables, generation, report)?;
-    let context = Context {
-        tables,
-        generation,
-        segment: link.segment,
-        vlan_id: report.vlan_id,
-        source_mac: link.source_mac,
-        to_group_mac: link.to_group_mac,
-    };
-    let packet = match link.ether_type {
-        ether_type::IPV4 => ip::parse_ipv4(frame, &context, link.l3)?,
-        ether_type::IPV6 => ip::parse_ipv6(frame, &context, link.l3)?,
+    let context = Context::new(tables, generation, &link, report);
+    let mut scratch = tables.scratch().ok_or(DropReason::NoGeneration)?;
+    match link.ether_type {
+        ether_type::IPV4 => ip::parse_ipv4(frame, &context, link.l3, &mut scratch.packet)?,
+        ether_type::IPV6 => ip::parse_ipv6(frame, &context, link.l3, &mut scratch.packet)?,
         ether_type::ARP | ether_type::RARP => {
-            return arp::check(frame, &context, link.l3, link.ether_type);
+            return arp::check(frame, &context, link.l3, link.ether_type, report);
         }
         // guard: unknown-ether-type
         _ => return Err(DropReason::UnknownEtherType),
-    };
-    if let Some(to) = connection::established(&context, &packet, report) {
-        return Ok(ip::next_hop(frame, &context, &packet, &to));
     }
-    ip::judge(frame, &context, &packet, report)
+    ip::judge(frame, &context, &mut scratch, report)
 }

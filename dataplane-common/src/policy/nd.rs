@@ -3,7 +3,7 @@
 
 use crate::abi::{Address, segment_flags};
 use crate::policy::source::{self, Binding};
-use crate::policy::{Answer, Context, Frame, Packet, Tables, Verdict, destination};
+use crate::policy::{Answer, Context, Frame, Packet, Report, Tables, Verdict, destination, opaque};
 use crate::reason::DropReason;
 use crate::wire::{NdLinkLayer, icmpv6_type};
 
@@ -17,8 +17,9 @@ const TARGET_LINK_LAYER: u8 = 2;
 pub(super) fn check<F: Frame, T: Tables>(
     frame: &F,
     context: &Context<'_, T>,
-    packet: &Packet,
-) -> Result<Verdict, DropReason> {
+    packet: &mut Packet,
+    report: &mut Report,
+) -> Result<(), DropReason> {
     match packet.icmp_type {
         // guard: router-advertisement
         icmpv6_type::ROUTER_ADVERTISEMENT | icmpv6_type::MLD_QUERY => {
@@ -30,11 +31,11 @@ pub(super) fn check<F: Frame, T: Tables>(
     }
     check_shape(context, packet)?;
     match packet.icmp_type {
-        icmpv6_type::NEIGHBOUR_SOLICITATION => check_solicitation(frame, context, packet),
+        icmpv6_type::NEIGHBOUR_SOLICITATION => check_solicitation(frame, context, packet, report),
         icmpv6_type::NEIGHBOUR_ADVERTISEMENT => check_advertisement(frame, context, packet),
         icmpv6_type::ROUTER_SOLICITATION => {
             walk_options(frame, context, packet, 8)?;
-            Ok(Verdict::ToKernel)
+            Ok(())
         }
         _ => check_report(packet),
     }
@@ -69,8 +70,9 @@ fn check_shape<T: Tables>(context: &Context<'_, T>, packet: &Packet) -> Result<(
 fn check_solicitation<F: Frame, T: Tables>(
     frame: &F,
     context: &Context<'_, T>,
-    packet: &Packet,
-) -> Result<Verdict, DropReason> {
+    packet: &mut Packet,
+    report: &mut Report,
+) -> Result<(), DropReason> {
     let target = read_target(frame, packet)?;
     let link_layer = walk_options(frame, context, packet, 24)?;
     if packet.source == Address([0; 4]) {
@@ -80,29 +82,29 @@ fn check_solicitation<F: Frame, T: Tables>(
         if link_layer {
             return Err(DropReason::NdMalformed);
         }
-        check_claim(context, target)?;
-        return Ok(Verdict::ToKernel);
+        return check_claim(context, target);
     }
     let length = packet.length - (packet.l4 - packet.l3);
     let turns_around = !packet.has_options() && (length == 24 || (length == 32 && link_layer));
     if turns_around && destination::is_own_gateway(context, target, false) {
-        return Ok(Verdict::Answer(Answer::Neighbour {
-            option: length == 32,
-        }));
+        report.verdict = Verdict::Answer(if length == 32 {
+            Answer::NeighbourWithOption
+        } else {
+            Answer::Neighbour
+        });
     }
-    Ok(Verdict::ToKernel)
+    Ok(())
 }
 
 #[inline(always)]
 fn check_advertisement<F: Frame, T: Tables>(
     frame: &F,
     context: &Context<'_, T>,
-    packet: &Packet,
-) -> Result<Verdict, DropReason> {
+    packet: &mut Packet,
+) -> Result<(), DropReason> {
     let target = read_target(frame, packet)?;
     walk_options(frame, context, packet, 24)?;
-    check_claim(context, target)?;
-    Ok(Verdict::ToKernel)
+    check_claim(context, target)
 }
 
 /// May the frame's source MAC claim this address?
@@ -129,13 +131,13 @@ fn check_claim<T: Tables>(context: &Context<'_, T>, target: Address) -> Result<(
 }
 
 #[inline(always)]
-fn check_report(packet: &Packet) -> Result<Verdict, DropReason> {
+fn check_report(packet: &Packet) -> Result<(), DropReason> {
     let from_link = source::is_link_local(packet.source) || packet.source == Address([0; 4]);
     // guard: mld-report
     if !from_link || !source::is_multicast(packet.destination, false) {
         return Err(DropReason::NdMalformed);
     }
-    Ok(Verdict::ToKernel)
+    Ok(())
 }
 
 #[inline(always)]
@@ -145,7 +147,7 @@ fn read_target<F: Frame>(frame: &F, packet: &Packet) -> Result<Address, DropReas
         return Err(DropReason::NdMalformed);
     }
     frame
-        .read::<Address>(usize::from(packet.l4) + 8)
+        .read::<Address>(opaque(packet.l4 + 8))
         .ok_or(DropReason::NdMalformed)
 }
 
@@ -154,39 +156,48 @@ fn read_target<F: Frame>(frame: &F, packet: &Packet) -> Result<Address, DropReas
 fn walk_options<F: Frame, T: Tables>(
     frame: &F,
     context: &Context<'_, T>,
-    packet: &Packet,
-    fixed: usize,
+    packet: &mut Packet,
+    fixed: u16,
 ) -> Result<bool, DropReason> {
-    let end = usize::from(packet.l3) + usize::from(packet.length);
-    let mut at = usize::from(packet.l4) + fixed;
-    let mut link_layer = false;
+    packet.cursor = packet.l4 + fixed;
     let mut count = 0;
-    while count < MAX_OPTIONS && at < end && at < 0xfff {
-        let option = frame
-            .read::<NdLinkLayer>(at)
-            .ok_or(DropReason::NdMalformed)?;
-        let length = usize::from(option.length) * 8;
-        // guard: nd-option-length
-        if length == 0 || at + length > end {
-            return Err(DropReason::NdMalformed);
-        }
-        if option.kind == SOURCE_LINK_LAYER || option.kind == TARGET_LINK_LAYER {
-            // guard: nd-link-layer-length
-            if length != 8 {
-                return Err(DropReason::NdMalformed);
-            }
-            // guard: nd-link-layer-mac
-            if option.mac != context.source_mac {
-                return Err(DropReason::NdMismatch);
-            }
-            link_layer = true;
-        }
-        at += length;
+    while count < MAX_OPTIONS && packet.cursor < packet.l3 + packet.length {
+        walk_option(frame, context, packet)?;
         count += 1;
     }
     // guard: nd-option-count
-    if at < end {
+    if packet.cursor < packet.l3 + packet.length {
         return Err(DropReason::NdMalformed);
     }
-    Ok(link_layer)
+    Ok(packet.has_link_layer)
+}
+
+/// Checks the option at the cursor and steps over it.
+#[inline(always)]
+fn walk_option<F: Frame, T: Tables>(
+    frame: &F,
+    context: &Context<'_, T>,
+    packet: &mut Packet,
+) -> Result<(), DropReason> {
+    let option = frame
+        .read::<NdLinkLayer>(opaque(packet.cursor))
+        .ok_or(DropReason::NdMalformed)?;
+    let length = u16::from(option.length) * 8;
+    // guard: nd-option-length
+    if length == 0 || packet.cursor + length > packet.l3 + packet.length {
+        return Err(DropReason::NdMalformed);
+    }
+    if option.kind == SOURCE_LINK_LAYER || option.kind == TARGET_LINK_LAYER {
+        // guard: nd-link-layer-length
+        if length != 8 {
+            return Err(DropReason::NdMalformed);
+        }
+        // guard: nd-link-layer-mac
+        if option.mac != context.source_mac {
+            return Err(DropReason::NdMismatch);
+        }
+        packet.has_link_layer = true;
+    }
+    packet.cursor += length;
+    Ok(())
 }

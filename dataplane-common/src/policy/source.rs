@@ -1,16 +1,18 @@
 //! Section 4 of `docs/isolation.md`: may this address and this MAC send from this segment?
 
 use crate::abi::{
-    Address, BoundMacKey, EndpointKey, NO_PREFIX_LENGTH, PREFIX_LENGTHS, PrefixEntry, PrefixKey,
-    SegmentEntry, bound_mac_flags, endpoint_flags, prefix_flags, segment_flags,
+    Address, BoundMacKey, EndpointKey, NO_PREFIX, PrefixEntry, PrefixKey, SegmentEntry,
+    bound_mac_flags, endpoint_flags, prefix_flags, segment_flags,
 };
+use crate::policy::tables::Scratch;
 use crate::policy::{Context, Packet, Tables};
 use crate::reason::DropReason;
 use crate::wire::{dhcp_port, icmpv6_type, protocol};
 
 /// A source that may send.
-#[derive(Clone, Copy)]
-pub(super) struct Source {
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Source {
     /// Its class in `PAIRS`.
     pub(super) class: u32,
     /// Is it an endpoint with a known MAC (so that packets can be forwarded to it)?
@@ -36,12 +38,18 @@ pub(super) enum Binding {
     Contradicts,
 }
 
-/// Checks the source address of an IP packet.
-#[inline(always)]
+/// Checks the source address of an IP packet. Leaves what it finds in [`Scratch::source`].
+#[inline(never)]
 pub(super) fn check<T: Tables>(
     context: &Context<'_, T>,
-    packet: &Packet,
-) -> Result<Source, DropReason> {
+    scratch: &mut Scratch,
+) -> Result<(), DropReason> {
+    scratch.source = judge(context, &scratch.packet)?;
+    Ok(())
+}
+
+#[inline(always)]
+fn judge<T: Tables>(context: &Context<'_, T>, packet: &Packet) -> Result<Source, DropReason> {
     let segment = context.segment;
     let family = if packet.ipv4 {
         segment_flags::IPV4
@@ -235,26 +243,23 @@ pub(super) fn longest_prefix<'a, T: Tables>(
     ipv4: bool,
 ) -> Option<&'a PrefixEntry> {
     let generation = context.generation;
-    let (lengths, mapped) = if ipv4 {
-        (&generation.prefix_lengths4, 96)
+    let prefixes = if ipv4 {
+        &generation.prefixes4
     } else {
-        (&generation.prefix_lengths6, 0)
+        &generation.prefixes6
     };
-    let mut i = 0;
-    while i < PREFIX_LENGTHS {
-        let length = match lengths.get(i) {
-            Some(&length) if length != NO_PREFIX_LENGTH => u32::from(length) + mapped,
-            _ => return None,
-        };
+    for prefix in prefixes {
+        if prefix.length == NO_PREFIX {
+            return None;
+        }
         let key = PrefixKey {
             vpc_id,
-            length,
-            address: truncate(address, length),
+            length: prefix.length,
+            address: address.masked(prefix.mask),
         };
         if let Some(entry) = context.tables.prefix(generation.slot, &key) {
             return Some(entry);
         }
-        i += 1;
     }
     None
 }
@@ -270,12 +275,10 @@ pub(super) fn is_host_of(segment: &SegmentEntry, address: Address, ipv4: bool) -
 #[inline(always)]
 pub(super) fn is_in(segment: &SegmentEntry, address: Address, ipv4: bool) -> bool {
     if ipv4 {
-        let length = u32::from(segment.prefix_len4);
         segment.flags & segment_flags::IPV4 != 0
-            && truncate_word(address.0[3], length) == segment.net4.0[3]
+            && address.0[3] & segment.mask4 == segment.net4.0[3]
     } else {
-        segment.flags & segment_flags::IPV6 != 0
-            && truncate(address, u32::from(segment.prefix_len6)) == segment.net6
+        segment.flags & segment_flags::IPV6 != 0 && address.masked(segment.mask6) == segment.net6
     }
 }
 
@@ -287,14 +290,10 @@ pub(super) fn is_network_or_broadcast(
     ipv4: bool,
 ) -> bool {
     if ipv4 {
-        let length = u32::from(segment.prefix_len4);
-        if length > 30 {
-            return false;
-        }
-        let host_bits = u32::from_be(address.0[3]) & !mask(length);
-        host_bits == 0 || host_bits == !mask(length)
+        let host_bits = address.0[3] & !segment.mask4;
+        segment.prefix_len4 <= 30 && (host_bits == 0 || host_bits == !segment.mask4)
     } else {
-        segment.prefix_len6 < 127 && address == segment.net6
+        segment.prefix_len6 <= 126 && address == segment.net6
     }
 }
 
@@ -348,30 +347,4 @@ pub(super) fn is_link_local(address: Address) -> bool {
 #[inline(always)]
 pub(super) const fn first_octet(word: u32) -> u32 {
     u32::from_be(word) >> 24
-}
-
-#[inline(always)]
-const fn mask(length: u32) -> u32 {
-    match u32::MAX.checked_shl(32 - length) {
-        Some(mask) => mask,
-        None => 0,
-    }
-}
-
-#[inline(always)]
-fn truncate_word(word: u32, length: u32) -> u32 {
-    word & mask(length).to_be()
-}
-
-/// Clears the bits behind the first `length` ones of an address (0–128).
-#[inline(always)]
-fn truncate(address: Address, length: u32) -> Address {
-    let bits = |word: u32| length.saturating_sub(32 * word).min(32);
-    let [a, b, c, d] = address.0;
-    Address([
-        truncate_word(a, bits(0)),
-        truncate_word(b, bits(1)),
-        truncate_word(c, bits(2)),
-        truncate_word(d, bits(3)),
-    ])
 }

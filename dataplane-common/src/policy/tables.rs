@@ -3,9 +3,40 @@
 use core::ops::DerefMut;
 
 use crate::abi::{
-    BoundMacKey, EndpointEntry, EndpointKey, FlowEntry, FlowKey, FragmentEntry, FragmentKey,
-    Generation, PairEntry, PairKey, PrefixEntry, PrefixKey, RuleKey, SegmentEntry,
+    BoundMacKey, EndpointEntry, EndpointKey, FlowEntry, FlowKey, FlowSide, FragmentEntry,
+    FragmentKey, Generation, PairEntry, PairKey, PrefixEntry, PrefixKey, RuleKey, SegmentEntry,
 };
+use crate::policy::Packet;
+use crate::policy::connection::Found;
+use crate::policy::destination::{Allowed, Request};
+use crate::policy::source::Source;
+
+/// Working memory for one packet. In the kernel it is not on the stack: that has 512 octets for all, and
+/// the verifier follows its contents, so that it would tell apart every way that led to them.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Scratch {
+    /// The packet that is judged.
+    pub packet: Packet,
+    /// Key of its connection.
+    pub flow_key: FlowKey,
+    /// The connection it opens.
+    pub flow: FlowEntry,
+    /// Its source.
+    pub source: Source,
+    /// What is known of its connection.
+    pub found: Found,
+    /// What section 9 is asked.
+    pub request: Request,
+    /// What it answers.
+    pub allowed: Allowed,
+    /// The side that the packet goes to.
+    pub to: FlowSide,
+    /// Key of its first fragment.
+    pub fragment_key: FragmentKey,
+    /// What its first fragment is judged to be.
+    pub fragment: FragmentEntry,
+}
 
 /// The tables of the current generation, the state that outlives it, and the clock.
 ///
@@ -16,6 +47,14 @@ pub trait Tables {
     type Flow<'a>: DerefMut<Target = FlowEntry>
     where
         Self: 'a;
+
+    /// Working memory for one packet.
+    type Scratch<'a>: DerefMut<Target = Scratch>
+    where
+        Self: 'a;
+
+    /// Returns the working memory. It is asked for once per packet.
+    fn scratch(&self) -> Option<Self::Scratch<'_>>;
 
     /// Returns the current generation.
     fn generation(&self) -> Option<&Generation>;

@@ -1,0 +1,179 @@
+//! The maps, and the policy's view of them.
+//!
+//! Types and their meaning are in `dataplane_common::abi`. Tables of a generation are maps in maps: the
+//! outer one has a slot per generation. Their inner sizes here are templates; the controller sizes the
+//! real ones.
+
+use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+use aya_ebpf::btf_maps::{
+    Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf,
+};
+use aya_ebpf::helpers::bpf_jiffies64;
+use aya_ebpf::macros::btf_map;
+use dataplane_common::abi::{
+    BoundMacKey, EndpointEntry, EndpointKey, Event, FlowEntry, FlowKey, FragmentEntry, FragmentKey,
+    Generation, PairEntry, PairKey, PrefixEntry, PrefixKey, RuleKey, SERVICE_INDEXES, SLOTS,
+    SegmentCounters, SegmentEntry, VLAN_IDS,
+};
+use dataplane_common::policy::Tables;
+use dataplane_common::policy::tables::Scratch;
+
+const SLOT_COUNT: usize = SLOTS as usize;
+const ON_DEMAND: usize = BPF_F_NO_PREALLOC as usize;
+const TEMPLATE: usize = 1024;
+
+type Hash<K, V> = HashMap<K, V, TEMPLATE, ON_DEMAND>;
+
+#[btf_map]
+static GENERATION: ArrayOfMaps<Array<Generation, 1>, 1> = ArrayOfMaps::new();
+#[btf_map]
+static SEGMENTS: ArrayOfMaps<Array<SegmentEntry, { VLAN_IDS as usize }>, SLOT_COUNT> =
+    ArrayOfMaps::new();
+#[btf_map]
+static ENDPOINTS: ArrayOfMaps<Hash<EndpointKey, EndpointEntry>, SLOT_COUNT> = ArrayOfMaps::new();
+#[btf_map]
+static BOUND_MACS: ArrayOfMaps<Hash<BoundMacKey, u32>, SLOT_COUNT> = ArrayOfMaps::new();
+#[btf_map]
+static PREFIXES: ArrayOfMaps<Hash<PrefixKey, PrefixEntry>, SLOT_COUNT> = ArrayOfMaps::new();
+#[btf_map]
+static PAIRS: ArrayOfMaps<Hash<PairKey, PairEntry>, SLOT_COUNT> = ArrayOfMaps::new();
+#[btf_map]
+static RULES: ArrayOfMaps<Hash<RuleKey, u32>, SLOT_COUNT> = ArrayOfMaps::new();
+#[btf_map]
+static SERVICES: ArrayOfMaps<Array<u32, { SERVICE_INDEXES as usize }>, SLOT_COUNT> =
+    ArrayOfMaps::new();
+
+/// Connections. The loader sets the real size.
+#[btf_map]
+static FLOWS: LruHashMap<FlowKey, FlowEntry, 262_144> = LruHashMap::new();
+/// Judged first fragments.
+#[btf_map]
+static FRAGMENTS: LruHashMap<FragmentKey, FragmentEntry, 16_384> = LruHashMap::new();
+/// The program behind `xdp_from_trunk`, which judges what the fast path does not know.
+#[btf_map]
+pub(crate) static XDP_JUDGE: ProgramArray<1> = ProgramArray::new();
+/// The program behind `tc_from_trunk`. (One array cannot hold programs of two types.)
+#[btf_map]
+pub(crate) static TC_JUDGE: ProgramArray<1> = ProgramArray::new();
+
+/// Frames by segment, direction and outcome.
+#[btf_map]
+pub(crate) static COUNTERS: PerCpuArray<SegmentCounters, { VLAN_IDS as usize }> =
+    PerCpuArray::new();
+/// Drops and new connections, a bounded number per tick and CPU.
+#[btf_map]
+pub(crate) static EVENTS: RingBuf<Event, { 1 << 20 }> = RingBuf::new();
+/// How many events this CPU may still emit in this tick.
+#[btf_map]
+pub(crate) static EVENT_BUDGET: PerCpuArray<EventBudget, 1> = PerCpuArray::new();
+
+/// Working memory of the program that runs on this CPU.
+#[btf_map]
+static SCRATCH: PerCpuArray<Scratch, 1> = PerCpuArray::new();
+
+/// Bounds events, so that a flood of drops cannot become a flood of events.
+#[repr(C)]
+pub(crate) struct EventBudget {
+    /// The tick that `left` is of.
+    pub(crate) tick: u64,
+    /// Events left in it.
+    pub(crate) left: u64,
+}
+
+/// The kernel's tables.
+pub(crate) struct KernelTables;
+
+impl Tables for KernelTables {
+    type Flow<'a> = &'a mut FlowEntry;
+    type Scratch<'a> = &'a mut Scratch;
+
+    #[inline(always)]
+    fn scratch(&self) -> Option<Self::Scratch<'_>> {
+        let place = SCRATCH.get_ptr_mut(0)?;
+        // SAFETY: this CPU's own place. One program at a time runs on a CPU in this hook's context, and it
+        // asks once per packet, so this is the only reference. Any bytes that a packet left there are valid.
+        Some(unsafe { &mut *place })
+    }
+
+    #[inline(always)]
+    fn generation(&self) -> Option<&Generation> {
+        GENERATION.get_value(0, &0)
+    }
+
+    #[inline(always)]
+    fn segment(&self, slot: u32, vlan_id: u16) -> Option<&SegmentEntry> {
+        SEGMENTS.get_value(slot, &u32::from(vlan_id))
+    }
+
+    #[inline(always)]
+    fn endpoint(&self, slot: u32, key: &EndpointKey) -> Option<&EndpointEntry> {
+        // SAFETY: the controller fills a slot before the flip and changes it only after the next one,
+        // when no program can hold a reference any more. The same holds for the tables below.
+        unsafe { ENDPOINTS.get(slot)?.get(key) }
+    }
+
+    #[inline(always)]
+    fn bound_mac(&self, slot: u32, key: &BoundMacKey) -> Option<u32> {
+        // SAFETY: see `endpoint`.
+        unsafe { BOUND_MACS.get(slot)?.get(key).copied() }
+    }
+
+    #[inline(always)]
+    fn prefix(&self, slot: u32, key: &PrefixKey) -> Option<&PrefixEntry> {
+        // SAFETY: see `endpoint`.
+        unsafe { PREFIXES.get(slot)?.get(key) }
+    }
+
+    #[inline(always)]
+    fn pair(&self, slot: u32, key: &PairKey) -> Option<&PairEntry> {
+        // SAFETY: see `endpoint`.
+        unsafe { PAIRS.get(slot)?.get(key) }
+    }
+
+    #[inline(always)]
+    fn rule(&self, slot: u32, key: &RuleKey) -> Option<u32> {
+        // SAFETY: see `endpoint`.
+        unsafe { RULES.get(slot)?.get(key).copied() }
+    }
+
+    #[inline(always)]
+    fn service(&self, slot: u32, index: u32) -> Option<u32> {
+        SERVICES.get_value(slot, &index).copied()
+    }
+
+    #[inline(always)]
+    fn flow(&self, key: &FlowKey) -> Option<Self::Flow<'_>> {
+        let entry = FLOWS.get_ptr_mut(key)?;
+        // SAFETY: the kernel keeps the entry in place until the program ends. Another CPU may change it
+        // meanwhile; every field is a plain integer, and whatever mixture is read was judged.
+        Some(unsafe { &mut *entry })
+    }
+
+    #[inline(always)]
+    fn insert_flow(&self, key: &FlowKey, entry: &FlowEntry) -> bool {
+        FLOWS.insert(key, entry, 0).is_ok()
+    }
+
+    #[inline(always)]
+    fn remove_flow(&self, key: &FlowKey) {
+        // It fails if another CPU was faster: just as well.
+        let _ = FLOWS.remove(key);
+    }
+
+    #[inline(always)]
+    fn fragment(&self, key: &FragmentKey) -> Option<FragmentEntry> {
+        // SAFETY: as for `flow`; the entry is copied.
+        unsafe { FRAGMENTS.get(key).copied() }
+    }
+
+    #[inline(always)]
+    fn insert_fragment(&self, key: &FragmentKey, entry: &FragmentEntry) -> bool {
+        FRAGMENTS.insert(key, entry, 0).is_ok()
+    }
+
+    #[inline(always)]
+    fn now(&self) -> u64 {
+        // SAFETY: the helper takes nothing and returns a number.
+        unsafe { bpf_jiffies64() }
+    }
+}
