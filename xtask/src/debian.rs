@@ -3,10 +3,14 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::proc;
+use crate::proc::{self, Echo};
+
+/// The longest that fetching and installing packages may take.
+const LIMIT: Duration = Duration::from_secs(20 * 60);
 
 /// Whether this machine has Debian's package tools.
 pub(crate) fn is_debian() -> bool {
@@ -37,8 +41,21 @@ pub(crate) fn install(packages: &[&str]) -> Result<()> {
 /// Fetches the lists of packages, as root.
 fn update() -> Result<()> {
     let mut command = proc::as_root("apt-get", &[]);
-    proc::run(command.args(["update", "--quiet"]))
+    quietly(command.arg("update"))
         .context("fetch Debian's package lists; is deb.debian.org reachable from here?")
+}
+
+/// Runs a package tool; its many lines are shown only if it fails.
+fn quietly(command: &mut Command) -> Result<()> {
+    let finished = proc::capture(command, LIMIT, Echo::Keep)?;
+    ensure!(
+        finished.success(),
+        "`{}`: {}\n{}",
+        proc::shown(command),
+        finished.ending(),
+        proc::tail(&finished.text, 15)
+    );
+    Ok(())
 }
 
 /// The newest package whose name matches the regular expression `pattern`.

@@ -325,8 +325,10 @@ fn install_bpf_linker() -> Result<()> {
     let mut cargo = proc::cargo_nightly();
     // Built where cargo installs, not into the project's target directory.
     cargo.env_remove("CARGO_TARGET_DIR");
-    proc::run(cargo.args(["install", &version, "--locked", "--force"]))
-        .context("is crates.io reachable, and a C compiler installed (apt-get install gcc)?")
+    proc::run(cargo.args(["install", &version, "--locked", "--force"])).context(
+        "is crates.io reachable, and a C compiler installed (apt-get install gcc)? this version \
+             wants the LLVM 22 that the nightly of 2026-05-20 ships",
+    )
 }
 
 /// Adds rustfmt to the default toolchain, and clippy to both.
