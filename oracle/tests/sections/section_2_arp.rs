@@ -92,6 +92,7 @@ fn a_sender_that_is_somebody_else_is_refused() {
             "gateway-claim",
         ),
         ("an address of another segment", reply(API, "10.101.0.10"), "arp-sender-mismatch"),
+        ("another segment's address by a stranger", reply(STRANGER, "10.101.0.99"), "arp-sender-mismatch"),
         ("the network address", reply(API, "10.100.0.0"), "arp-sender-mismatch"),
         ("the broadcast address", reply(API, "10.100.0.255"), "arp-sender-mismatch"),
         ("another endpoint's address", reply(API, "10.100.0.11"), "arp-sender-mismatch"),

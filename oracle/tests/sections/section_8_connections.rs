@@ -396,3 +396,33 @@ fn a_connection_of_a_segment_that_moved_away_is_removed_by_a_reply() {
     router.expect("the opener on its new VLAN", &moved, "forwarded");
     router.expect("then the reply", &answer(ACK), "forwarded");
 }
+
+#[test]
+fn a_connection_of_a_vlan_that_is_another_segment_s_is_removed_by_a_reply() {
+    let before = sample_model();
+    let mut after = sample_model();
+    let (a, b) = (segments::VINTRONICS.0, segments::MONEYROUTER.0);
+    let vlans = (before.segments[a].vlan_id, before.segments[b].vlan_id);
+    (after.segments[a].vlan_id, after.segments[b].vlan_id) = (vlans.1, vlans.0);
+    let mut router = established(&before);
+    router.flip(&after);
+    router.expect("a reply", &answer(ACK), "no-policy");
+    assert!(router.state.connections.is_empty());
+}
+
+#[test]
+fn an_icmp_error_comes_from_the_vlan_of_the_other_end() {
+    let before = sample_model();
+    let mut after = sample_model();
+    after.segments[segments::GROOVEIQ.0].vlan_id = netmodel::ids::VlanId::new(2000).unwrap();
+    let mut router = established(&before);
+    router.flip(&after);
+    router.expect("the opener is judged again", &ask(ACK), "forwarded");
+    let quoted = own_packet(WEB, API.ipv4, protocol::TCP, tcp(40_000, 443, ACK));
+    let moved = Host { vlan: 2000, ..API };
+    let about = error(moved, API.ipv4, WEB.ipv4, &quoted.bytes());
+    router.expect("an error before any packet from there", &about, "icmp-error-unrelated");
+    let data = Ether { tags: vec![(0x8100, 2000)], ..answer(ACK) };
+    router.expect("a packet from there", &data, "forwarded");
+    router.expect("an error after it", &about, "forwarded");
+}
