@@ -22,10 +22,12 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Inventory {
                 .note("an inventory without hosts must say so: a missing file may be a mistake")
                 .help("write `all: {}` into it if there are no hosts"),
         );
+        inventory.is_unreadable = true;
         return inventory;
     };
     let (_, content) = reader.yaml(name);
     let Content::Map(Some(root)) = content else {
+        inventory.is_unreadable = !matches!(content, Content::Map(_));
         return inventory;
     };
     let mut builder = Builder {

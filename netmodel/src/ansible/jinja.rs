@@ -57,7 +57,7 @@ impl Engine {
             small_environment()
         };
         env.set_fuel(Some(FUEL));
-        env.set_undefined_behavior(UndefinedBehavior::Chainable);
+        env.set_undefined_behavior(UndefinedBehavior::SemiStrict);
         env.set_formatter(|out, state, value| {
             if value.is_undefined() {
                 return Err(undefined());

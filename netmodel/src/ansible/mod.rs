@@ -77,6 +77,8 @@ pub(crate) struct Inventory {
     pub(crate) groups: Vec<Group>,
     /// All hosts, in file order.
     pub(crate) hosts: Vec<InventoryHost>,
+    /// The hosts file could not be read: which names are unknown is not known either.
+    is_unreadable: bool,
     group_by_name: HashMap<Arc<str>, GroupIndex>,
     host_by_name: HashMap<Arc<str>, HostIndex>,
 }

@@ -31,12 +31,14 @@ pub(super) fn read(inventory: &mut Inventory, reader: &mut Reader<'_>) {
                 inventory.groups[group].depth = 1;
                 inventory.groups[group].files = vars;
             }
+            None if inventory.is_unreadable => {}
             None => owner.unused("group", reader),
         }
     }
     for owner in owners("host_vars", reader) {
         match inventory.host(&owner.name) {
             Some(host) => inventory.hosts[host].files = owner.read(reader),
+            None if inventory.is_unreadable => {}
             None => owner.unused("host", reader),
         }
     }

@@ -181,7 +181,8 @@ fn add_host(draft: &mut Draft, id: HostId, records: &mut Records) {
             (interface.ipv4.map(|a| ("A", a.to_string())), facts.ipv4),
             (interface.ipv6.map(|a| ("AAAA", a.to_string())), facts.ipv6),
         ];
-        if addresses.iter().all(|(address, _)| address.is_none()) {
+        let has_address = addresses.iter().any(|(address, _)| address.is_some());
+        if !has_address && !facts.unreadable {
             let finding = no_address(draft, id, asked, facts.ipv4);
             draft.findings.push(finding);
         }
@@ -231,6 +232,9 @@ fn add_alias(
     let name = relative(&cname.text.to_ascii_lowercase(), &draft.dns_zone(owner));
     if let Some(why) = why_not_name(&name) {
         draft.findings.push(bad_name(&cname.text, why, cname.place));
+        return;
+    }
+    if !has_record && draft.hosts[id.0].facts.iter().any(|facts| facts.unreadable) {
         return;
     }
     if !has_record {
@@ -457,7 +461,7 @@ fn read_record(draft: &mut Draft, id: TenantId, scope: &Scope, item: &Arc<Value>
                     kind.place,
                 ),
                 BadRecord::Value(_) => (
-                    format!("`{}` is no value of a {kind_name} record", value.text),
+                    format!("`{}` cannot be the value of type {kind_name}", value.text),
                     value.place,
                 ),
             };

@@ -1,6 +1,6 @@
 //! The model while it is being checked: with the place of everything that findings point at.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -32,6 +32,10 @@ pub(crate) struct Draft {
     pub(crate) segments: Vec<SegmentDraft>,
     /// The platform's segments by name.
     pub(crate) zones: HashMap<String, SegmentId>,
+    /// Segments and services that could not be read: naming them is no second mistake.
+    pub(crate) unusable: HashSet<String>,
+    /// The host that the operator says is the router.
+    pub(crate) named_router: Option<String>,
     /// The blackhole for untagged frames.
     pub(crate) native: Option<At<SegmentId>>,
     /// Tenants, as in the model.
@@ -137,6 +141,8 @@ pub(crate) struct InterfaceFacts {
     pub(crate) ipv4: Option<Place>,
     /// Where its IPv6 address is said.
     pub(crate) ipv6: Option<Place>,
+    /// Its address or segment is said, but cannot be read.
+    pub(crate) unreadable: bool,
     /// Where its segment is said.
     pub(crate) segment: Option<Place>,
     /// `host_a_record: true`.

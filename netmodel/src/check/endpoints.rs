@@ -337,7 +337,7 @@ fn check_reservation(draft: &mut Draft, at: Endpoint) -> Option<Wanted> {
         Owner::Tenant(tenant) => draft.tenants[tenant.0].macs_are_automatic,
     };
     let Some(ipv4) = interface.ipv4 else {
-        if interface.ipv6.is_none() || facts.ipv4.is_some() {
+        if !facts.unreadable && (interface.ipv6.is_none() || facts.ipv4.is_some()) {
             let mut finding = Finding::new(
                 Code::ReservationNoAddress,
                 format!("`{name}` wants a reservation, but no address is said"),

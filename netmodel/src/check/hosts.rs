@@ -11,6 +11,7 @@ use crate::finding::{Code, Finding};
 use crate::ids::{HostName, MacAddr};
 use crate::model::{Host, HostId, Interface, Owner, SegmentId};
 use crate::source::Place;
+use crate::yaml::plain::{Plain, read as read_plain};
 use crate::yaml::{Entry, Kind, Value};
 
 const ENV_KEYS: &[&str] = &["ip", "ip6", "prefix", "segment", "purpose", "dns"];
@@ -77,6 +78,7 @@ impl Read {
                 mac_unknown: false,
                 ipv4: None,
                 ipv6: None,
+                unreadable: false,
                 segment: None,
                 record: None,
                 reservation: None,
@@ -152,11 +154,15 @@ fn read_env(cx: &mut Cx<'_>, value: &Arc<Value>, what: &str, read: &mut Read) {
     };
     if let Some(entry) = fields.get("ip") {
         read.facts.ipv4 = Some(entry.value.place);
-        read.ipv4 = read_address(cx, entry, "an IPv4 address, `dhcp` or null").flatten();
+        let address = read_address(cx, entry, "an IPv4 address, `dhcp` or null");
+        read.facts.unreadable |= address.is_none();
+        read.ipv4 = address.flatten();
     }
     if let Some(entry) = fields.get("ip6") {
         read.facts.ipv6 = Some(entry.value.place);
-        read.ipv6 = read_address(cx, entry, "an IPv6 address, `auto`, `dhcp` or null").flatten();
+        let address = read_address(cx, entry, "an IPv6 address, `auto`, `dhcp` or null");
+        read.facts.unreadable |= address.is_none();
+        read.ipv6 = address.flatten();
     }
     if let Some(entry) = fields.get("segment") {
         read.segment = cx.text(&entry.value, "a segment's name");
@@ -219,6 +225,22 @@ pub(crate) fn read_mac(cx: &mut Cx<'_>, value: &Arc<Value>, read: &mut Read) {
         return;
     };
     read.facts.mac = Some(value.place);
+    if let Kind::Scalar(scalar) = &value.kind
+        && scalar.plain
+        && matches!(read_plain(&scalar.text), Plain::Sexagesimal(_))
+    {
+        let text = &scalar.text;
+        cx.report(
+            Finding::new(
+                Code::SexagesimalMac,
+                format!("`{text}` without quotes is a number, not a hardware address"),
+                value.place,
+            )
+            .label("YAML 1.1 reads digits joined by `:` in base 60")
+            .help(format!("quote it: \"{text}\"")),
+        );
+        return;
+    }
     let Some(text) = cx.text(&value, "a hardware address") else {
         return;
     };
@@ -265,6 +287,8 @@ pub(crate) fn add_interface(draft: &mut Draft, host: &mut HostDraft, name: &str,
         None => derive_segment(draft, owner, &read),
     };
     let origin = draft.sources.origin(read.facts.ipv4.unwrap_or(read.key));
+    let mut facts = read.facts;
+    facts.unreadable |= facts.segment.is_some() && segment.is_none();
     host.host.interfaces.push(Interface {
         name: name.to_owned(),
         mac: read.mac,
@@ -273,13 +297,13 @@ pub(crate) fn add_interface(draft: &mut Draft, host: &mut HostDraft, name: &str,
         ipv6: read.ipv6,
         origin,
     });
-    host.facts.push(read.facts);
+    host.facts.push(facts);
 }
 
 fn find_segment(draft: &mut Draft, owner: Owner, said: &Text) -> Option<SegmentId> {
     let zones = zones_of(draft, owner);
     let found = zones.get(&said.text).copied();
-    if found.is_none() {
+    if found.is_none() && !draft.unusable.contains(&said.text) {
         let mut names: Vec<&str> = zones.keys().map(String::as_str).collect();
         names.sort_unstable();
         let help = match did_you_mean(&said.text, names.iter().copied()) {

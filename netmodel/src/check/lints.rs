@@ -9,7 +9,7 @@ use super::cx::did_you_mean;
 use super::draft::Draft;
 use crate::ansible::{Scope, Vars};
 use crate::finding::{Code, Finding};
-use crate::model::{Owner, PortSpec, Protocol, SegmentId, Zone, ZonePolicy};
+use crate::model::{Owner, PortSpec, Protocol, Router, SegmentId, Zone, ZonePolicy};
 use crate::source::Place;
 
 /// Variables of the site as a whole.
@@ -47,11 +47,31 @@ const TENANT_KEYS: &[&str] = &[
 
 /// Warns of what is allowed, but can hardly be meant.
 pub(crate) fn check(draft: &mut Draft) {
+    check_named_router(draft);
     check_router(draft);
     check_misplaced(draft);
     check_spelling(draft);
     check_policies(draft);
     check_internet(draft);
+}
+
+fn check_named_router(draft: &mut Draft) {
+    let Some(name) = draft.named_router.clone() else {
+        return;
+    };
+    let is_it = |router: &Router| draft.hosts[router.host.0].host.name.as_str() == name;
+    if !draft.routers.iter().any(is_it) {
+        let place = Place::file(draft.sources.first());
+        draft.findings.push(
+            Finding::new(
+                Code::UnknownHost,
+                format!("the site has no router `{name}`"),
+                place,
+            )
+            .note("a host is a router if `router_parent`, its trunk interface, is set for it")
+            .help("correct `router` in bulkhead.toml"),
+        );
+    }
 }
 
 fn check_router(draft: &mut Draft) {
@@ -243,14 +263,16 @@ fn why_never(draft: &Draft, policy: &ZonePolicy) -> Option<String> {
         let Zone::Segment(id) = zone else {
             continue;
         };
-        let segment = &draft.segment(id).segment;
-        if segment.ipv4.is_none() && segment.ipv6.is_none() {
+        let found = draft.segment(id);
+        let segment = &found.segment;
+        if found.net4.is_none() && found.net6.is_none() {
             return Some(format!(
                 "`{}` has no subnet: nothing is routed there",
                 segment.name
             ));
         }
-        if net.is_some_and(|net| !touches(draft, id, net)) {
+        let is_read = segment.ipv4.is_some() || segment.ipv6.is_some();
+        if is_read && net.is_some_and(|net| !touches(draft, id, net)) {
             return Some(format!("`{key}` is outside of `{}`", segment.name));
         }
     }

@@ -45,6 +45,7 @@ pub(crate) fn run(
     let tree = draft.site.clone();
     hosts::read(&mut draft, Owner::Platform, &tree);
     site::read_routers(&mut draft);
+    site::check_hypervisors(&mut draft);
     if let Some(tenants) = tenants {
         tenant::read_all(&mut draft, tenants, options);
     }

@@ -102,8 +102,10 @@ pub(crate) fn find_zone(draft: &mut Draft, said: &Text) -> Option<Zone> {
     if let Some(&id) = draft.zones.get(&said.text) {
         return Some(Zone::Segment(id));
     }
-    let finding = unknown_zone(draft, said);
-    draft.findings.push(finding);
+    if !draft.unusable.contains(&said.text) {
+        let finding = unknown_zone(draft, said);
+        draft.findings.push(finding);
+    }
     None
 }
 
@@ -112,10 +114,20 @@ pub(crate) fn find_platform_segment(draft: &mut Draft, said: &Text) -> Option<Se
     if let Some(&id) = draft.zones.get(&said.text) {
         return Some(id);
     }
-    let mut finding = unknown_zone(draft, said);
-    if said.text == "tenants" {
-        finding.message = "a platform zone is wanted here, not `tenants`".to_owned();
+    if draft.unusable.contains(&said.text) {
+        return None;
     }
+    let finding = if said.text == "tenants" {
+        Finding::new(
+            Code::UnknownZone,
+            "a platform zone is wanted here, not `tenants`",
+            said.place,
+        )
+        .note("tenants reach each other by an offer and a use")
+        .help("name a segment of the site")
+    } else {
+        unknown_zone(draft, said)
+    };
     draft.findings.push(finding);
     None
 }
@@ -143,7 +155,10 @@ fn unknown_zone(draft: &Draft, said: &Text) -> Finding {
     }
     match did_you_mean(&said.text, names.iter().copied().chain(["tenants"])) {
         Some(similar) => finding.help(format!("did you mean `{similar}`?")),
-        None => finding.platform_note(format!("the zones are {} and `tenants`", listed(names))),
+        None => finding.platform_note(format!(
+            "the zones are {}",
+            listed(names.into_iter().chain(["tenants"]))
+        )),
     }
 }
 
@@ -327,6 +342,10 @@ fn read_test(draft: &mut Draft, scope: &Scope, value: &Arc<Value>) -> Option<Pol
 fn read_peer(draft: &mut Draft, scope: &Scope, entry: &Entry) -> Option<Peer> {
     let text = draft.cx(scope).text(&entry.value, "a side of a flow")?;
     let Some(kind) = resolve_peer(draft, &text.text) else {
+        let first = text.text.split('/').next().unwrap_or_default();
+        if draft.unusable.contains(first) {
+            return None;
+        }
         let finding = unknown_peer(draft, &text);
         draft.findings.push(finding);
         return None;

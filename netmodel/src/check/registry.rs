@@ -82,7 +82,11 @@ pub(crate) fn read(draft: &mut Draft) {
             defaults: defaults.as_ref(),
             pool: &pool,
         };
-        if let Some((tenant, mut segment)) = reader.read(&entry) {
+        let read = reader.read(&entry);
+        if read.is_none() {
+            draft.unusable.insert(entry.key.to_string());
+        }
+        if let Some((tenant, mut segment)) = read {
             if tenant.tenant.kind == TenantKind::Vpc {
                 next_vpc += 1;
                 segment.segment.vpc_id = next_vpc;
@@ -310,6 +314,8 @@ fn read_main(
             check_net6(cx, net).then_some(net)
         }),
     };
+    // A subnet that cannot be read is there all the same.
+    let place_of = |key: &str| own.get(key).map(|entry| entry.value.place);
     Some(SegmentDraft {
         segment: Segment {
             name: SegmentName::new("main"),
@@ -330,8 +336,8 @@ fn read_main(
         },
         key: entry.key_place,
         vlan: vlan.place,
-        net4: net4.map(|net| net.place),
-        net6: net6.map(|net| net.place),
+        net4: net4.map(|net| net.place).or_else(|| place_of("subnet")),
+        net6: net6.map(|net| net.place).or_else(|| place_of("subnet6")),
         range: None,
         dhcp_enabled: None,
         dns_servers: Vec::new(),

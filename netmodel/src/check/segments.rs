@@ -50,6 +50,8 @@ pub(crate) fn read_site(draft: &mut Draft) {
             let id = SegmentId(draft.segments.len());
             draft.zones.insert(entry.key.to_string(), id);
             draft.segments.push(segment);
+        } else {
+            draft.unusable.insert(entry.key.to_string());
         }
     }
 }
@@ -96,13 +98,15 @@ fn read_segment(draft: &mut Draft, entry: &Entry) -> Option<SegmentDraft> {
         dhcp_enabled: None,
         dns_servers: Vec::new(),
     };
-    if let Some(net) = fields.get("subnet").and_then(|e| read_net4(&mut cx, e)) {
-        segment.net4 = Some(net.place);
-        segment.segment.ipv4 = read_gateway4(&mut cx, &fields, net);
+    if let Some(entry) = fields.get("subnet") {
+        segment.net4 = Some(entry.value.place);
+        let net = read_net4(&mut cx, entry);
+        segment.segment.ipv4 = net.and_then(|net| read_gateway4(&mut cx, &fields, net));
     }
-    if let Some(net) = fields.get("subnet6").and_then(|e| read_net6(&mut cx, e)) {
-        segment.net6 = Some(net.place);
-        segment.segment.ipv6 = read_gateway6(&mut cx, &fields, net);
+    if let Some(entry) = fields.get("subnet6") {
+        segment.net6 = Some(entry.value.place);
+        let net = read_net6(&mut cx, entry);
+        segment.segment.ipv6 = net.and_then(|net| read_gateway6(&mut cx, &fields, net));
     }
     read_dhcp(&mut cx, &fields, &mut segment);
     Some(segment)

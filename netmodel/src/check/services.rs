@@ -34,8 +34,11 @@ pub(crate) fn read(draft: &mut Draft) {
     let mut entries = entries.unwrap_or_default();
     entries.sort_by(|a, b| a.key.cmp(&b.key));
     for entry in entries {
-        if let Some(service) = read_service(draft, &scope, &entry) {
-            draft.services.push(service);
+        match read_service(draft, &scope, &entry) {
+            Some(service) => draft.services.push(service),
+            None => {
+                draft.unusable.insert(entry.key.to_string());
+            }
         }
     }
 }
@@ -114,6 +117,9 @@ fn take_host_addresses(
         .or(here(service.segment).find_map(|interface| interface.ipv6));
     if service.ipv4.is_some() || service.ipv6.is_some() {
         return Some(());
+    }
+    if draft.hosts[id.0].facts.iter().any(|facts| facts.unreadable) {
+        return None;
     }
     let name = draft.segment_name(service.segment);
     let place = draft.hosts[id.0].place;
@@ -198,7 +204,9 @@ pub(crate) fn resolve_grants(draft: &mut Draft) {
     for index in 0..draft.tenants.len() {
         for said in std::mem::take(&mut draft.tenants[index].services) {
             let Some(&id) = by_name.get(&said.text) else {
-                unknown_service(draft, &said);
+                if !draft.unusable.contains(&said.text) {
+                    unknown_service(draft, &said);
+                }
                 continue;
             };
             let origin = draft.sources.origin(said.place);

@@ -1,6 +1,6 @@
 //! The site itself: its variables, its name, its routers.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::cx::{At, Cx, Unknown};
@@ -51,6 +51,8 @@ pub(crate) fn open(tree: &dyn Tree, options: &Options) -> Draft {
         site_domain: String::new(),
         segments: Vec::new(),
         zones: HashMap::new(),
+        unusable: HashSet::new(),
+        named_router: options.router.clone(),
         native: None,
         tenants: Vec::new(),
         tenant_ids: HashMap::new(),
@@ -106,8 +108,18 @@ pub(crate) fn read_identity(draft: &mut Draft) {
 fn required_text(draft: &mut Draft, key: &str, example: &str) -> String {
     let scope = draft.site.clone();
     if let Some(var) = draft.site_var(key) {
-        let text = draft.cx(&scope).text(&var.value, &format!("`{key}`"));
-        return text.map(|text| text.text).unwrap_or_default();
+        let mut cx = draft.cx(&scope);
+        let Some(text) = cx.text(&var.value, &format!("`{key}`")) else {
+            return String::new();
+        };
+        if text.text.is_empty() {
+            cx.invalid(
+                text.place,
+                format!("`{key}` is empty"),
+                &format!("write `{key}: {example}`"),
+            );
+        }
+        return text.text;
     }
     let place = site_place(draft);
     let encrypted = !scope.encrypted().is_empty();
@@ -218,6 +230,20 @@ fn read_uplinks(cx: &mut Cx<'_>) -> Vec<Uplink> {
     }
     uplinks.sort_by(|a, b| a.name.cmp(&b.name));
     uplinks
+}
+
+/// Checks what is said about the hypervisors' bridges.
+pub(crate) fn check_hypervisors(draft: &mut Draft) {
+    let site = draft.site.clone();
+    for index in 0..site.inventory().hosts.len() {
+        let scope = site.of(Target::Host(index));
+        let mut cx = draft.cx(&scope);
+        for key in ["hypervisor_bridge", "hypervisor_uplink_port"] {
+            if let Some(var) = cx.var(key) {
+                interface_name(&mut cx, &var.value);
+            }
+        }
+    }
 }
 
 /// Reads a name that the kernel could have for an interface.

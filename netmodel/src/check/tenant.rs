@@ -10,7 +10,7 @@ use super::segments::{SEGMENT_KEYS, read_dhcp};
 use super::terraform;
 use crate::ansible::jinja::Engine;
 use crate::ansible::{Inventory, Scope, Target};
-use crate::finding::{Code, Finding};
+use crate::finding::{Code, Finding, Severity};
 use crate::model::{Owner, TenantId, TenantKind};
 use crate::options::Options;
 use crate::reader::{Reader, unreadable};
@@ -89,12 +89,17 @@ fn read(draft: &mut Draft, id: TenantId, tree: &dyn Tree, options: &Options) {
         findings: &mut draft.findings,
         files: 0,
     };
+    let before = reader.findings.len();
     let inventory = Arc::new(Inventory::load(&mut reader));
     let files = reader.files;
+    let is_error = |finding: &Finding| finding.severity() == Severity::Error;
+    let is_readable = !reader.findings[before..].iter().any(is_error);
     let target = inventory.group(&name).map_or(Target::All, Target::Group);
     let scope = Scope::new(inventory, Arc::new(Engine::new(false)), target);
     draft.tenants[id.0].scope = Some(scope.clone());
-    check_claimed_name(draft, id, &scope);
+    if is_readable || scope.get("tenant_name").is_some() {
+        check_claimed_name(draft, id, &scope);
+    }
     read_segments(draft, id, &scope);
     read_flags(draft, id, &scope);
     hosts::read(draft, Owner::Tenant(id), &scope);

@@ -125,7 +125,7 @@ mod tests {
             ("0x1f", Plain::OddInt(31)),
             ("1_000", Plain::OddInt(1000)),
             ("12:34:56", Plain::Sexagesimal(45_296)),
-            ("12:34:56:12:34:56", Plain::Sexagesimal(9_784_283_696)),
+            ("12:34:56:12:34:56", Plain::Sexagesimal(9_783_981_296)),
             ("02:34:56:12:34:56", Plain::Text),
             ("12:34:56:78:34:56", Plain::Text),
             ("1.5", Plain::Float),
