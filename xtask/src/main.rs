@@ -13,11 +13,13 @@ mod bench;
 mod check;
 mod debian;
 mod demo;
+mod fuzz;
 mod guards;
 mod libtest;
 mod mutants;
 mod proc;
 mod setup;
+mod steps;
 mod test;
 mod vm;
 mod vmtest;
@@ -59,6 +61,8 @@ enum Task {
     Demo(demo::Args),
     /// Run one benchmark: path, policy, compiler, inventory.
     Bench(bench::Args),
+    /// Feed the fuzz targets for a while.
+    Fuzz(fuzz::Args),
     /// Remove each guard of the policy in turn and demand that a test fails.
     Mutants(mutants::Args),
 }
@@ -82,6 +86,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Vm(args) => vm::run(&args),
         Task::Demo(args) => demo::run(&args),
         Task::Bench(args) => bench::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
         Task::Mutants(args) => mutants::run(&args),
     }
 }

@@ -30,6 +30,9 @@ pub(crate) struct Args {
     /// The packages whose tests are run (default: dataplane-common and oracle).
     #[arg(long = "package", short)]
     packages: Vec<String>,
+    /// Run only these integration tests (default: all host tests of the packages).
+    #[arg(long = "test")]
+    tests: Vec<String>,
     /// Also disable each part of a condition `a || b` alone.
     #[arg(long)]
     parts: bool,
@@ -185,9 +188,13 @@ impl Bench {
             [] => PACKAGES.map(str::to_owned).to_vec(),
             some => some.to_vec(),
         };
-        let mut test_args = vec!["--lib".to_owned(), "--bins".to_owned()];
+        let mut test_args = Vec::new();
+        if args.tests.is_empty() {
+            test_args.extend(["--lib".to_owned(), "--bins".to_owned()]);
+        }
         for target in libtest::discover()? {
-            if target.rung == Rung::Host && packages.contains(&target.package) {
+            let asked = args.tests.is_empty() || args.tests.contains(&target.name);
+            if asked && target.rung == Rung::Host && packages.contains(&target.package) {
                 test_args.extend(["--test".to_owned(), target.name]);
             }
         }
