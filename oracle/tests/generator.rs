@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use netmodel::Model;
 use netmodel::model::Owner;
-use oracle::generate::{self, Rng, Scenario, Step, scenario, shrink};
+use oracle::generate::{self, Case, Rng, Scenario, Step, scenario, shrink};
 use oracle::{Reason, State, Verdict, from_trunk};
 
 const PACKETS: usize = 100;
@@ -86,6 +86,95 @@ fn every_outcome_is_reached_in_every_family() {
         "not reached: {missing:?}\nreached:\n{}",
         table.join("\n")
     );
+}
+
+/// Follow-ups that were made out of what was sent before, and what came of them.
+#[test]
+fn every_kind_of_state_is_exercised_in_every_family() {
+    let mut seen: BTreeMap<(&str, u8), usize> = BTreeMap::new();
+    for seed in 0..2000 {
+        let scenario = scenario(seed, PACKETS);
+        let packets = scenario.steps.iter().filter_map(|step| match step {
+            Step::Packet(case) => Some(case),
+            Step::Advance(_) | Step::Flip(_) => None,
+        });
+        for (case, verdict) in packets.zip(scenario.verdicts()) {
+            let version = match case.bytes.get(16..18) {
+                Some([0x08, 0x00]) => 4,
+                Some([0x86, 0xdd]) => 6,
+                _ => continue,
+            };
+            for kind in kinds_of_state(case, verdict) {
+                *seen.entry((kind, version)).or_default() += 1;
+            }
+        }
+    }
+    for kind in STATE_KINDS {
+        for version in [4, 6] {
+            let count = seen.get(&(kind, version)).copied().unwrap_or_default();
+            assert!(
+                count >= 20,
+                "{kind} over IPv{version}: {count} times; {seen:?}"
+            );
+        }
+    }
+}
+
+const STATE_KINDS: [&str; 6] = [
+    "allowed icmp error",
+    "allowed later fragment",
+    "allowed reply",
+    "allowed data of the opener",
+    "allowed close",
+    "revoked connection",
+];
+
+fn kinds_of_state(case: &Case, verdict: Verdict) -> Vec<&'static str> {
+    let what = case.notes.first().copied().unwrap_or_default();
+    let by_policy = matches!(
+        verdict,
+        Verdict::Drop(
+            Reason::NoPolicy
+                | Reason::TenantRule
+                | Reason::OtherTenant
+                | Reason::InternetDenied
+                | Reason::PlatformAddress
+                | Reason::GatewayService
+        )
+    );
+    let is_tcp = case.bytes.get(27) == Some(&6) || case.bytes.get(24) == Some(&6);
+    // None of these can open a connection: what policy drops was one.
+    let is_inner = ["answer", "acknowledgement", "data", "close"]
+        .iter()
+        .any(|w| what.starts_with(w));
+    let kinds = [
+        (
+            what == "icmp error" && verdict.is_allow(),
+            "allowed icmp error",
+        ),
+        (
+            what == "later fragment" && verdict.is_allow(),
+            "allowed later fragment",
+        ),
+        (what == "answer" && verdict.is_allow(), "allowed reply"),
+        (
+            what == "data from the opener" && verdict.is_allow(),
+            "allowed data of the opener",
+        ),
+        (
+            what.starts_with("close") && verdict.is_allow(),
+            "allowed close",
+        ),
+        (
+            is_tcp && is_inner && by_policy && case.notes.len() == 1,
+            "revoked connection",
+        ),
+    ];
+    kinds
+        .into_iter()
+        .filter(|(is_so, _)| *is_so)
+        .map(|(_, kind)| kind)
+        .collect()
 }
 
 #[test]
@@ -210,7 +299,8 @@ fn check_address(
     });
     let fits6 = interface.ipv6.is_none_or(|a| {
         segment.ipv6.is_some_and(|s| {
-            s.net.contains(&a) && a != s.net.network() && (is_router || a != s.gateway)
+            let edge = s.net.prefix_len() <= 126 && a == s.net.network();
+            s.net.contains(&a) && !edge && (is_router || a != s.gateway)
         })
     });
     if fits4 && fits6 {

@@ -32,9 +32,6 @@ use dice::Dice;
 use draft::{Body, Draft};
 use talk::Talk;
 
-/// Follow-ups are about one of the last conversations only.
-const MEMORY: usize = 24;
-
 /// A frame to send.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Case {
@@ -145,6 +142,52 @@ pub struct History {
     cast: Cast,
     /// Generation that `cast` belongs to.
     generation: Option<u32>,
+    /// So many of the next frames are about old conversations: the generation is new.
+    unsettled: u8,
+    style: Style,
+}
+
+/// How packets follow one another: many short conversations, or few long ones.
+#[derive(Clone, Copy, Debug)]
+struct Style {
+    /// Follow-ups are about one of so many last conversations.
+    memory: usize,
+    /// Percentage of follow-ups.
+    follow: u8,
+    /// Percentage of frames that are not forged.
+    honest: u8,
+}
+
+impl Default for Style {
+    fn default() -> Self {
+        Self {
+            memory: 24,
+            follow: 45,
+            honest: 60,
+        }
+    }
+}
+
+impl Style {
+    fn random(rng: &mut Rng) -> Self {
+        let long = Self {
+            memory: rng.usize(2..=5),
+            follow: 85,
+            honest: 88,
+        };
+        rng.one_of([Self::default(), long])
+    }
+}
+
+impl History {
+    /// Nothing was sent yet; in half of all cases conversations will be long.
+    #[must_use]
+    pub fn random(rng: &mut Rng) -> Self {
+        Self {
+            style: Style::random(rng),
+            ..Self::default()
+        }
+    }
 }
 
 /// Makes a scenario with so many packets.
@@ -168,7 +211,7 @@ pub fn scenario(seed: u64, packets: usize) -> Scenario {
 
 fn steps(rng: &mut Rng, scenario: &Scenario, packets: usize) -> Vec<Step> {
     let mut world = scenario.world(0, 1);
-    let mut history = History::default();
+    let mut history = History::random(rng);
     let mut steps = Vec::new();
     for _ in 0..packets {
         if rng.percent(4) {
@@ -176,7 +219,7 @@ fn steps(rng: &mut Rng, scenario: &Scenario, packets: usize) -> Vec<Step> {
             let seconds = rng.one_of([seconds, seconds, seconds, seconds, 7_439, 7_441]);
             steps.push(Step::Advance(seconds));
         }
-        if rng.percent(2) {
+        if rng.percent(4) {
             let model = rng.usize(..scenario.models.len());
             world = scenario.world(model, world.generation + 1);
             steps.push(Step::Flip(model));
@@ -204,14 +247,20 @@ pub fn frame(rng: &mut Rng, world: &World<'_>, history: &mut History) -> Case {
     if history.generation != Some(world.generation) {
         history.cast = Cast::of(rng, world.model);
         history.generation = Some(world.generation);
+        history.unsettled = 4;
     }
     let mut draft = draft(rng, world, history).unwrap_or_else(|| nothing(world));
-    let forgeries = rng.one_of([0, 0, 0, 0, 0, 0, 1, 1, 1, 2]);
+    let is_honest = rng.percent(history.style.honest);
+    let forgeries = if is_honest {
+        0
+    } else {
+        rng.one_of([1, 1, 1, 2])
+    };
     for _ in 0..forgeries {
         forge::forge(rng, world, &history.cast, &mut draft);
     }
     let mut bytes = draft.bytes();
-    if rng.percent(6) {
+    if !is_honest && rng.percent(15) {
         draft.notes.push(forge::damage(rng, &draft, &mut bytes));
     }
     Case {
@@ -223,16 +272,22 @@ pub fn frame(rng: &mut Rng, world: &World<'_>, history: &mut History) -> Case {
 
 fn draft(rng: &mut Rng, world: &World<'_>, history: &mut History) -> Option<Draft> {
     let cast = &history.cast;
+    let follow = if history.unsettled > 0 {
+        95
+    } else {
+        history.style.follow
+    };
+    history.unsettled = history.unsettled.saturating_sub(1);
+    if !history.talks.is_empty() && rng.percent(follow) {
+        let count = history.talks.len();
+        let recent = rng.one_of([count.saturating_sub(4), 0]);
+        let index = rng.usize(recent..count);
+        return Some(talk::follow(rng, &mut history.talks[index], cast));
+    }
     match rng.u8(0..100) {
-        0..=44 if !history.talks.is_empty() => {
-            let count = history.talks.len();
-            let recent = rng.one_of([count.saturating_sub(4), 0]);
-            let index = rng.usize(recent..count);
-            Some(talk::follow(rng, &mut history.talks[index], cast))
-        }
-        0..=76 => {
+        0..=69 => {
             let (talk, draft) = talk::open(rng, world, cast)?;
-            if history.talks.len() == MEMORY {
+            if history.talks.len() >= history.style.memory {
                 history.talks.remove(0);
             }
             history.talks.push(talk);
@@ -241,9 +296,9 @@ fn draft(rng: &mut Rng, world: &World<'_>, history: &mut History) -> Option<Draf
         kind => {
             let actor = cast.pick(rng)?;
             Some(match kind {
-                77..=83 => local::arp(rng, world, cast, &actor),
-                84..=93 => local::neighbour(rng, world, cast, &actor),
-                94..=97 => local::dhcp(rng, world, &actor),
+                70..=78 => local::arp(rng, world, cast, &actor),
+                79..=92 => local::neighbour(rng, world, cast, &actor),
+                93..=97 => local::dhcp(rng, world, &actor),
                 _ => forge::noise(rng, &actor),
             })
         }

@@ -109,14 +109,14 @@ fn subnet4(rng: &mut Rng, number: u8) -> Subnet4 {
 
 /// A subnet inside of a /32 or /48 of the segment's own.
 fn subnet6(rng: &mut Rng, number: u8) -> Subnet6 {
-    let length = rng.one_of([64, 64, 64, 64, 56, 48, 80, 112, 120, 126]);
+    let length = rng.one_of([64, 64, 64, 64, 56, 48, 80, 112, 120, 126, 127]);
     let [a, b] = [rng.u16(..), rng.u16(..)];
     let base = match rng.u8(0..4) {
         0 => Ipv6Addr::new(0x2001, 0xdb8, u16::from(number), a, b, a, b, a),
         _ => Ipv6Addr::new(0xfd00, u16::from(number), 0x10, a, b, a, b, a),
     };
     let mut subnet = build::subnet6(Ipv6Net::new_assert(base, length));
-    if rng.percent(20) {
+    if length <= 126 && rng.percent(20) {
         subnet.gateway = Ipv6Addr::from(u128::from(subnet.net.network()) + 2);
     }
     subnet
@@ -135,7 +135,7 @@ fn is_free(model: &Model, hosts: &[Interface], address: IpAddr) -> bool {
         }),
         IpAddr::V6(a) => segment
             .ipv6
-            .is_some_and(|s| a == s.gateway || a == s.net.network()),
+            .is_some_and(|s| a == s.gateway || s.net.prefix_len() <= 126 && a == s.net.network()),
     };
     !model.segments.iter().any(is_special)
         && !model
@@ -164,6 +164,9 @@ pub(super) fn random_ipv4(rng: &mut Rng, subnet: Subnet4) -> Ipv4Addr {
 }
 
 pub(super) fn random_ipv6(rng: &mut Rng, subnet: Subnet6) -> Ipv6Addr {
+    if subnet.net.prefix_len() == 127 {
+        return subnet.net.network();
+    }
     let first = u128::from(subnet.net.network());
     let last = u128::from(subnet.net.broadcast());
     let near = (first + u128::from(rng.u8(2..=20))).min(last);

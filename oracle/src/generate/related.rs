@@ -2,14 +2,14 @@
 
 use netmodel::Model;
 use netmodel::ids::{MacAddr, VlanId};
-use netmodel::model::{Owner, RuleAction, SegmentId, Zone};
+use netmodel::model::{GatewayServices, Owner, RuleAction, RuleFrom, RuleTo, SegmentId, Zone};
 
 use super::dice::{Dice, Rng};
 use super::model::{free_vlan, ids, internet_zone, new_mac};
 use super::policies;
 use crate::build;
 
-/// Returns the inventory with one to four changes.
+/// Returns the inventory with one to four changes, and often with less of everything.
 pub fn related(rng: &mut Rng, model: &Model) -> Model {
     let mut changed = model.clone();
     for _ in 0..rng.usize(1..=4) {
@@ -19,6 +19,9 @@ pub fn related(rng: &mut Rng, model: &Model) -> Model {
             3 | 4 => change_tenant(rng, &mut changed),
             _ => change_addresses(rng, &mut changed),
         }
+    }
+    if rng.percent(60) {
+        revoke(rng, &mut changed);
     }
     changed
 }
@@ -34,6 +37,47 @@ fn change_platform(rng: &mut Rng, model: &mut Model) {
         _ => {
             if let Some(segment) = pick_mut(rng, &mut model.segments) {
                 segment.mtu = rng.one_of([1500, 9000, 100]);
+            }
+        }
+    }
+}
+
+/// Takes away everything of one kind: live connections will be revoked.
+fn revoke(rng: &mut Rng, model: &mut Model) {
+    match rng.u8(0..8) {
+        0 => model.policies.clear(),
+        1 => model.internet_zones.clear(),
+        2 => model.gateway_services = GatewayServices::default(),
+        3 => model
+            .tenants
+            .iter_mut()
+            .for_each(|tenant| tenant.uses.clear()),
+        4 => model
+            .tenants
+            .iter_mut()
+            .for_each(|tenant| tenant.services.clear()),
+        5 => model
+            .tenants
+            .iter_mut()
+            .for_each(|tenant| tenant.trusted_operators.clear()),
+        6 => model
+            .tenants
+            .iter_mut()
+            .for_each(|tenant| tenant.accepts.clear()),
+        _ => isolate_segments(model),
+    }
+}
+
+/// Every tenant denies everything to everybody, in its first rules.
+fn isolate_segments(model: &mut Model) {
+    let everything = [build::net("0.0.0.0/0"), build::net("::/0")];
+    for tenant in &mut model.tenants {
+        for segment in tenant.segments.clone() {
+            for net in everything {
+                let (from, to) = (RuleFrom::Cidr(net), RuleTo::Segment(segment));
+                tenant
+                    .rules
+                    .insert(0, build::rule(from, to, Vec::new(), RuleAction::Deny));
             }
         }
     }

@@ -213,7 +213,7 @@ pub(crate) fn follow(rng: &mut Rng, talk: &mut Talk, cast: &Cast) -> Draft {
     if talk.pending.is_some() && rng.percent(60) {
         return later_fragment(rng, talk);
     }
-    if rng.percent(12) {
+    if rng.percent(14) {
         return icmp_error(rng, talk, cast);
     }
     let (from_opener, tcp_flags, note) = if rng.percent(75) {
