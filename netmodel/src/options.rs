@@ -1,6 +1,6 @@
 //! What to load, and loading it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 
 use crate::check;
@@ -14,6 +14,8 @@ use crate::tree::{DirTree, Tree, TreeError};
 pub struct Bounds {
     /// Octets per file.
     pub file_bytes: u64,
+    /// Octets of all files of a tree.
+    pub total_bytes: u64,
     /// Files per tree.
     pub files: usize,
     /// Nesting of lists and maps in a file.
@@ -22,24 +24,30 @@ pub struct Bounds {
     pub nodes: u32,
     /// Hosts per tree.
     pub hosts: usize,
+    /// Errors that are reported per tree, and warnings.
+    pub findings: usize,
 }
 
 impl Bounds {
     /// For the site tree: its author is trusted, a registry may be long.
     pub const SITE: Self = Self {
         file_bytes: 16 << 20,
+        total_bytes: 256 << 20,
         files: 20_000,
         depth: 64,
         nodes: 4_000_000,
         hosts: 100_000,
+        findings: 5_000,
     };
     /// For a tenant's tree.
     pub const TENANT: Self = Self {
         file_bytes: 1 << 20,
+        total_bytes: 16 << 20,
         files: 2_000,
         depth: 32,
         nodes: 100_000,
         hosts: 5_000,
+        findings: 200,
     };
 }
 
@@ -139,12 +147,44 @@ pub fn load_trees(site: &dyn Tree, tenants: Option<&dyn Tree>, options: &Options
     let mut findings = Vec::new();
     let model = check::run(site, tenants, options, &mut sources, &mut findings);
     sort(&mut findings, &sources);
+    let mut findings = limit(findings, &sources, options);
+    sort(&mut findings, &sources);
     let is_error = |finding: &Finding| finding.severity() == Severity::Error;
     Loaded {
         model: model.filter(|_| !findings.iter().any(is_error)),
         findings,
         sources,
     }
+}
+
+/// Keeps the first errors and warnings of each tree: an untrusted tree must not flood the report.
+fn limit(findings: Vec<Finding>, sources: &Sources, options: &Options) -> Vec<Finding> {
+    let mut counts: HashMap<(Realm, Severity), usize> = HashMap::new();
+    let mut kept = Vec::new();
+    for finding in findings {
+        let place = Place::file(finding.primary.place.file);
+        let (realm, severity) = (sources.get(place.file).realm.clone(), finding.severity());
+        let bound = match realm {
+            Realm::Site => options.site_bounds.findings,
+            Realm::Tenant(_) => options.tenant_bounds.findings,
+        };
+        let count = counts.entry((realm, severity)).or_default();
+        *count += 1;
+        if *count <= bound {
+            kept.push(finding);
+        } else if *count == bound + 1 && severity == Severity::Error {
+            kept.push(
+                Finding::new(
+                    Code::Bounds,
+                    format!("more than {bound} errors in the tree"),
+                    place,
+                )
+                .note("those in this file from here on, and in later files, are not shown")
+                .help("correct those that are shown, and run again"),
+            );
+        }
+    }
+    kept
 }
 
 /// By path, line, column and code; equal ones once.

@@ -32,6 +32,8 @@ pub(crate) struct Reader<'a> {
     pub(crate) findings: &'a mut Vec<Finding>,
     /// Files read so far.
     pub(crate) files: usize,
+    /// Their octets.
+    pub(crate) bytes: u64,
 }
 
 impl Reader<'_> {
@@ -99,7 +101,24 @@ impl Reader<'_> {
             return (file, None);
         }
         match self.tree.read(path, self.bounds.file_bytes) {
-            Ok(bytes) => self.decode(path, bytes),
+            Ok(bytes) if self.bytes + bytes.len() as u64 > self.bounds.total_bytes => {
+                let file = self.register(path, "".into());
+                let total = self.bounds.total_bytes;
+                self.findings.push(
+                    Finding::new(
+                        Code::Bounds,
+                        format!("the files of the tree are larger than {total} octets together"),
+                        Place::file(file),
+                    )
+                    .label("this file is not read")
+                    .help("an inventory is text written by people; remove what does not belong"),
+                );
+                (file, None)
+            }
+            Ok(bytes) => {
+                self.bytes += bytes.len() as u64;
+                self.decode(path, bytes)
+            }
             Err(error) => {
                 let file = self.register(path, "".into());
                 self.findings.push(unreadable(&error, Place::file(file)));

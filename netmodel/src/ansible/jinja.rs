@@ -432,8 +432,9 @@ fn from_jinja(value: &Jinja, at: &Value, depth: u32, room: &mut usize) -> Result
             .try_iter()
             .err()
             .unwrap_or_else(|| refused("the result is not valid"))),
-        // Bytes, plain objects, and what later versions may add.
-        kind => Err(refused(format!("the result is a {kind}"))),
+        kind @ (ValueKind::Bytes | ValueKind::Plain | _) => {
+            Err(refused(format!("the result is a {kind}")))
+        }
     }
 }
 

@@ -1,19 +1,15 @@
 //! DNS records out of hosts and `tenant_dns_records`.
 
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
 
-use super::cx::{Text, Unknown};
+use super::cx::Text;
 use super::draft::Draft;
+use super::names::{bad_name, relative, why_not_label, why_not_name};
+use super::record;
 use super::tenant::check_limit;
-use crate::ansible::Scope;
 use crate::finding::{Code, Finding};
 use crate::model::{DnsRecord, HostId, Owner, TenantId};
 use crate::source::Place;
-use crate::yaml::Value;
-
-const RECORD_KEYS: &[&str] = &["name", "type", "value", "ttl", "description"];
 
 /// Who says a record.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -100,42 +96,6 @@ fn check_zone_names(draft: &mut Draft) {
             draft.findings.push(finding);
         }
     }
-}
-
-/// Why a text is no label of a host's name.
-fn why_not_label(label: &str) -> Option<&'static str> {
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-';
-    if label.is_empty() {
-        Some("a label is empty")
-    } else if label.len() > 63 {
-        Some("a label has at most 63 characters")
-    } else if label.contains('_') {
-        Some("`_` is not allowed in a host's name")
-    } else if !label.bytes().all(allowed) {
-        Some("only a-z, 0-9 and `-` are allowed")
-    } else if label.starts_with('-') || label.ends_with('-') {
-        Some("a label cannot begin or end with `-`")
-    } else {
-        None
-    }
-}
-
-fn why_not_name(name: &str) -> Option<&'static str> {
-    if name.len() > 200 {
-        return Some("the name is too long");
-    }
-    name.split('.').find_map(why_not_label)
-}
-
-/// Names of records may also have `_` (SRV, TXT), a leading `*`, and be the apex `@`.
-fn why_not_record_name(name: &str) -> Option<&'static str> {
-    if name == "@" {
-        return None;
-    }
-    let name = name
-        .strip_prefix("*.")
-        .unwrap_or(if name == "*" { return None } else { name });
-    why_not_name(&name.replace('_', "x"))
 }
 
 impl Draft {
@@ -260,25 +220,6 @@ fn add_alias(
     add(draft, records, record);
 }
 
-fn bad_name(name: &str, why: &str, place: Place) -> Finding {
-    Finding::new(
-        Code::DnsLabel,
-        format!("`{name}` cannot be a DNS name"),
-        place,
-    )
-    .label(why)
-    .help("names are made of labels out of a-z, 0-9 and `-`")
-}
-
-/// Takes the zone off a name that ends with it.
-fn relative(name: &str, zone: &str) -> String {
-    let name = name.strip_suffix('.').unwrap_or(name);
-    let inside = name
-        .strip_suffix(zone)
-        .and_then(|rest| rest.strip_suffix('.'));
-    inside.unwrap_or(name).to_owned()
-}
-
 struct NewRecord<'a> {
     owner: Owner,
     by: By,
@@ -377,8 +318,9 @@ fn add_tenant(draft: &mut Draft, id: TenantId, records: &mut Records) {
         .unwrap_or_default();
     let places: Vec<Place> = items.iter().map(|item| item.place).collect();
     check_limit(draft, id, "dns_records", &places);
+    let zone = draft.dns_zone(Owner::Tenant(id));
     for item in items {
-        if let Some(record) = read_record(draft, id, &scope, &item) {
+        if let Some(record) = record::read(&mut draft.cx(&scope), &item, &zone) {
             let record = NewRecord {
                 kind: &record.kind,
                 owner: Owner::Tenant(id),
@@ -391,155 +333,4 @@ fn add_tenant(draft: &mut Draft, id: TenantId, records: &mut Records) {
             add(draft, records, record);
         }
     }
-}
-
-struct Said {
-    name: String,
-    kind: String,
-    value: String,
-    ttl: Option<u32>,
-    place: Place,
-}
-
-fn read_record(draft: &mut Draft, id: TenantId, scope: &Scope, item: &Arc<Value>) -> Option<Said> {
-    let zone = draft.dns_zone(Owner::Tenant(id));
-    let mut cx = draft.cx(scope);
-    let fields = cx.fields(item, "a DNS record", RECORD_KEYS, Unknown::Refuse)?;
-    let name = cx.required(&fields, "name")?;
-    let name = cx.text(&name.value, "`name`")?;
-    let kind = cx.required(&fields, "type")?;
-    let kind = cx.text(&kind.value, "`type`")?;
-    let value = cx.required(&fields, "value")?;
-    let value = cx.text(&value.value, "`value`")?;
-    let ttl = match fields.get("ttl") {
-        Some(entry) => Some(cx.count(&entry.value, "`ttl`")?),
-        None => None,
-    };
-    let ttl_value = ttl.map(|ttl| u32::try_from(ttl.value).ok().filter(|ttl| *ttl <= 604_800));
-    if let (Some(ttl), Some(None)) = (ttl, ttl_value) {
-        cx.report(
-            Finding::new(Code::DnsValue, "a TTL of more than a week", ttl.place)
-                .help("write seconds, at most 604800"),
-        );
-        return None;
-    }
-    let lower = name.text.to_ascii_lowercase();
-    let relative_name = if lower.trim_end_matches('.') == zone {
-        "@".to_owned()
-    } else {
-        relative(&lower, &zone)
-    };
-    if lower.ends_with('.') && relative_name == lower.trim_end_matches('.') {
-        cx.report(
-            Finding::new(
-                Code::DnsValue,
-                format!("`{}` is not in the tenant's own DNS zone", name.text),
-                name.place,
-            )
-            .note(format!("the zone is {zone}"))
-            .help("write names without a final dot: they are relative to the zone"),
-        );
-        return None;
-    }
-    if let Some(why) = why_not_record_name(&relative_name) {
-        cx.report(bad_name(&name.text, why, name.place));
-        return None;
-    }
-    let kind_name = kind.text.to_ascii_uppercase();
-    match check_value(&kind_name, &value.text, &zone) {
-        Ok(checked) => Some(Said {
-            name: relative_name,
-            kind: kind_name,
-            value: checked,
-            ttl: ttl_value.flatten(),
-            place: name.place,
-        }),
-        Err(help) => {
-            let (message, place) = match help {
-                BadRecord::Type => (
-                    format!("`{}` records are not served", kind.text),
-                    kind.place,
-                ),
-                BadRecord::Value(_) => (
-                    format!("`{}` cannot be the value of type {kind_name}", value.text),
-                    value.place,
-                ),
-            };
-            let help = match help {
-                BadRecord::Type => "the types are A, AAAA, CAA, CNAME, MX, SRV and TXT",
-                BadRecord::Value(help) => help,
-            };
-            cx.report(Finding::new(Code::DnsValue, message, place).help(help));
-            None
-        }
-    }
-}
-
-enum BadRecord {
-    Type,
-    Value(&'static str),
-}
-
-/// Returns the value in presentation form.
-fn check_value(kind: &str, value: &str, zone: &str) -> Result<String, BadRecord> {
-    let name = |text: &str| target(text, zone);
-    let parts: Vec<&str> = value.split_whitespace().collect();
-    let number = |text: &str| text.parse::<u16>().is_ok();
-    match kind {
-        "A" => value
-            .parse::<Ipv4Addr>()
-            .map(|a| a.to_string())
-            .map_err(|_| BadRecord::Value("write an IPv4 address")),
-        "AAAA" => value
-            .parse::<Ipv6Addr>()
-            .map(|a| a.to_string())
-            .map_err(|_| BadRecord::Value("write an IPv6 address")),
-        "CNAME" => name(value).ok_or(BadRecord::Value(
-            "write a name: `www`, or `www.example.org.`",
-        )),
-        "MX" => match parts.as_slice() {
-            [preference, host] if number(preference) => {
-                name(host).map(|h| format!("{preference} {h}"))
-            }
-            _ => None,
-        }
-        .ok_or(BadRecord::Value("write `10 mail`: preference and host")),
-        "SRV" => match parts.as_slice() {
-            [a, b, c, host] if [a, b, c].into_iter().all(|text| number(text)) => {
-                name(host).map(|h| format!("{a} {b} {c} {h}"))
-            }
-            _ => None,
-        }
-        .ok_or(BadRecord::Value(
-            "write `0 5 5060 sip`: priority, weight, port and host",
-        )),
-        "TXT" if value.len() <= 2048 && !value.chars().any(char::is_control) => {
-            Ok(value.to_owned())
-        }
-        "TXT" => Err(BadRecord::Value(
-            "write at most 2048 characters, without line breaks",
-        )),
-        "CAA" => match parts.as_slice() {
-            [flags, "issue" | "issuewild" | "iodef", _, ..] if flags.parse::<u8>().is_ok() => {
-                Ok(value.to_owned())
-            }
-            _ => Err(BadRecord::Value("write `0 issue \"ca.example\"`")),
-        },
-        _ => Err(BadRecord::Type),
-    }
-}
-
-/// A name as a value: relative to the zone, or with a final dot.
-fn target(text: &str, zone: &str) -> Option<String> {
-    let lower = text.to_ascii_lowercase();
-    if lower == "@" {
-        return Some(lower);
-    }
-    let inside = relative(&lower, zone);
-    let is_inside = lower.ends_with('.') && inside != lower.trim_end_matches('.');
-    let name = if is_inside { inside } else { lower };
-    let bare = name.strip_suffix('.').unwrap_or(&name);
-    why_not_name(&bare.replace('_', "x"))
-        .is_none()
-        .then_some(name)
 }

@@ -4,15 +4,18 @@
 //! the checks that look at everything together.
 
 mod cx;
+mod dhcp;
 mod dns;
 mod draft;
 mod endpoints;
 mod halves;
 mod hosts;
 mod lints;
+mod names;
 mod plan;
 mod policy;
 mod ports;
+mod record;
 mod registry;
 mod rules;
 mod segments;

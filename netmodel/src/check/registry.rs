@@ -12,7 +12,7 @@ use super::segments::{
 use crate::finding::{Code, Finding};
 use crate::ids::{SegmentName, TenantName, VlanId};
 use crate::model::{
-    Owner, Segment, SegmentId, Subnet4, Subnet6, Tenant, TenantId, TenantKind, TenantState,
+    Origin, Owner, Segment, SegmentId, Subnet4, Subnet6, Tenant, TenantId, TenantKind, TenantState,
 };
 use crate::source::Place;
 use crate::yaml::Entry;
@@ -204,31 +204,15 @@ impl GrantReader<'_> {
             .and_then(|entry| cx.text(&entry.value, "`description`"))
             .map(|text| text.text);
         let key = get("dns_update").and_then(|entry| read_dns_update(&mut cx, &entry));
-        let tenant = Tenant {
-            name: TenantName::new(&entry.key),
-            kind: if kind == Some(1) {
-                TenantKind::Vpc
-            } else {
-                TenantKind::Vlan
-            },
-            state: if state == Some(1) {
-                TenantState::Draining
-            } else {
-                TenantState::Present
-            },
-            description,
-            segments: Vec::new(),
-            internet: None,
-            services: Vec::new(),
-            trusted_operators: Vec::new(),
-            accepts: Vec::new(),
-            rules: Vec::new(),
-            offers: Vec::new(),
-            uses: Vec::new(),
-            isolate_hosts: false,
-            dns_update_key: key,
-            origin,
-        };
+        let mut tenant = new_tenant(entry, origin);
+        if kind == Some(1) {
+            tenant.kind = TenantKind::Vpc;
+        }
+        if state == Some(1) {
+            tenant.state = TenantState::Draining;
+        }
+        tenant.description = description;
+        tenant.dns_update_key = key;
         let tenant = TenantDraft {
             tenant,
             key: entry.key_place,
@@ -248,6 +232,27 @@ impl GrantReader<'_> {
             macs_are_automatic: false,
         };
         Some((tenant, segment))
+    }
+}
+
+/// A tenant that is granted nothing yet.
+fn new_tenant(entry: &Entry, origin: Origin) -> Tenant {
+    Tenant {
+        name: TenantName::new(&entry.key),
+        kind: TenantKind::Vlan,
+        state: TenantState::Present,
+        description: None,
+        segments: Vec::new(),
+        internet: None,
+        services: Vec::new(),
+        trusted_operators: Vec::new(),
+        accepts: Vec::new(),
+        rules: Vec::new(),
+        offers: Vec::new(),
+        uses: Vec::new(),
+        isolate_hosts: false,
+        dns_update_key: None,
+        origin,
     }
 }
 
@@ -295,7 +300,7 @@ fn read_main(
     pool: &Pool,
     own: &Fields,
     entry: &Entry,
-    (id, origin): (TenantId, crate::model::Origin),
+    (id, origin): (TenantId, Origin),
 ) -> Option<SegmentDraft> {
     let vlan_entry = cx.required(own, "vlan_id")?;
     let vlan = read_vlan(cx, &vlan_entry)?;

@@ -237,6 +237,7 @@ impl TenantReader<'_> {
                 said.place,
             )
             .help("between own hosts, write `host` or `segment`"),
+            None if self.draft.unusable.contains(&said.text) => return None,
             None => {
                 let names = self.draft.tenant_ids.keys().map(String::as_str);
                 let similar = did_you_mean(&said.text, names).map(str::to_owned);

@@ -35,6 +35,8 @@ const DEFAULT_MTU: u16 = 1500;
 /// Reads `site_segments`.
 pub(crate) fn read_site(draft: &mut Draft) {
     let Some(var) = draft.site_var("site_segments") else {
+        let why = "a site without any segment is more likely a mistake than meant";
+        super::site::missing(draft, "site_segments", "{ NAME: { vlan_id: … } }", why);
         return;
     };
     let scope = draft.site.clone();

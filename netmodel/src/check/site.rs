@@ -33,6 +33,7 @@ pub(crate) fn open(tree: &dyn Tree, options: &Options) -> Draft {
         sources: &mut sources,
         findings: &mut findings,
         files: 0,
+        bytes: 0,
     };
     let inventory = Arc::new(Inventory::load(&mut reader));
     let all = Scope::new(inventory, Arc::new(Engine::new(true)), Target::All);
@@ -121,18 +122,28 @@ fn required_text(draft: &mut Draft, key: &str, example: &str) -> String {
         }
         return text.text;
     }
+    missing(
+        draft,
+        key,
+        example,
+        "the site's DNS zone is <site_name>.<site_domain>",
+    );
+    String::new()
+}
+
+/// Reports a site variable that must be there.
+pub(crate) fn missing(draft: &mut Draft, key: &str, example: &str, why: &str) {
     let place = site_place(draft);
-    let encrypted = !scope.encrypted().is_empty();
+    let encrypted = !draft.site.encrypted().is_empty();
     let finding = Finding::new(
         Code::MissingKey,
         format!("the site does not say `{key}`"),
         place,
     )
-    .note("the site's DNS zone is <site_name>.<site_domain>")
+    .note(why)
     .help(format!("write `{key}: {example}` in group_vars/all"));
     let finding = super::tenant::with_encrypted_note(finding, encrypted);
     draft.findings.push(finding);
-    String::new()
 }
 
 /// Where something is said to be missing from the site: its hosts file.

@@ -32,7 +32,7 @@ pub(crate) fn read_all(draft: &mut Draft, tenants: &dyn Tree, options: &Options)
         .into_iter()
         .filter(|entry| entry.kind == EntryKind::Dir && !entry.name.starts_with('.'));
     for folder in folders {
-        if draft.absent.contains_key(&folder.name) {
+        if draft.absent.contains_key(&folder.name) || draft.unusable.contains(&folder.name) {
             continue;
         }
         let Some(&id) = draft.tenant_ids.get(&folder.name) else {
@@ -88,10 +88,11 @@ fn read(draft: &mut Draft, id: TenantId, tree: &dyn Tree, options: &Options) {
         sources: &mut draft.sources,
         findings: &mut draft.findings,
         files: 0,
+        bytes: 0,
     };
     let before = reader.findings.len();
     let inventory = Arc::new(Inventory::load(&mut reader));
-    let files = reader.files;
+    let read = (reader.files, reader.bytes);
     let is_error = |finding: &Finding| finding.severity() == Severity::Error;
     let is_readable = !reader.findings[before..].iter().any(is_error);
     let target = inventory.group(&name).map_or(Target::All, Target::Group);
@@ -103,7 +104,7 @@ fn read(draft: &mut Draft, id: TenantId, tree: &dyn Tree, options: &Options) {
     read_segments(draft, id, &scope);
     read_flags(draft, id, &scope);
     hosts::read(draft, Owner::Tenant(id), &scope);
-    terraform::read(draft, id, tree, options, files);
+    terraform::read(draft, id, tree, options, read);
 }
 
 fn check_claimed_name(draft: &mut Draft, id: TenantId, scope: &Scope) {

@@ -26,7 +26,7 @@ pub(crate) fn read(
     id: TenantId,
     tree: &dyn Tree,
     options: &Options,
-    files: usize,
+    (files, bytes): (usize, u64),
 ) {
     let Some(scope) = draft.tenants[id.0].scope.clone() else {
         return;
@@ -41,6 +41,7 @@ pub(crate) fn read(
         sources: &mut draft.sources,
         findings: &mut draft.findings,
         files,
+        bytes,
     };
     let (file, content) = reader.yaml(&path);
     let Content::Map(Some(outputs)) = content else {

@@ -155,11 +155,7 @@ impl Table {
             .iter()
             .map(|header| header.to_uppercase().replace('_', " "));
         let mut lines: Vec<Vec<String>> = vec![headline.collect()];
-        lines.extend(
-            self.rows
-                .iter()
-                .map(|row| row.iter().map(Cell::to_string).collect()),
-        );
+        lines.extend(self.rows.iter().map(|row| row.iter().map(shown).collect()));
         let widths: Vec<usize> = (0..self.headers.len())
             .map(|column| {
                 let width = |line: &Vec<String>| line[column].chars().count();
@@ -177,6 +173,12 @@ impl Table {
         }
         out
     }
+}
+
+/// A cell for a terminal: texts of untrusted trees must not control it.
+fn shown(cell: &Cell) -> String {
+    let printable = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    cell.to_string().chars().map(printable).collect()
 }
 
 /// Makes a view of the model.

@@ -1,5 +1,10 @@
 //! Tests of netmodel as its users see it.
 
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot set up its input must fail"
+)]
+
 mod ansible;
 mod audience;
 mod common;

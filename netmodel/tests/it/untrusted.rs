@@ -56,6 +56,86 @@ fn deep_nesting_ends_in_a_finding() {
 }
 
 #[test]
+fn pathological_files_do_not_take_long() {
+    let fill = |unit: &str| unit.repeat((1 << 20) / unit.len() - 20);
+    let units = [
+        "[",
+        "{",
+        "- ",
+        "? ",
+        "a: ",
+        "&a ",
+        "*a ",
+        "!t ",
+        "\"",
+        "'",
+        "# ",
+        "\n",
+        "|\n ",
+        ", ",
+        "a\n",
+        "[a, ",
+        "{a: [",
+        "\t",
+        ">-\n  x\n",
+        "%YAML 1.2\n",
+        "---\n",
+        "{{ ",
+        "\\",
+        "\"a\": ",
+        "a b ",
+    ];
+    for unit in units {
+        for begin in ["tenant_name: ", "", "["] {
+            let start = std::time::Instant::now();
+            let found = beta(&format!("{begin}{}", fill(unit)));
+            text(&found);
+            let took = start.elapsed();
+            assert!(
+                took < std::time::Duration::from_secs(10),
+                "{begin:?} {unit:?}: {took:?}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_tree_full_of_mistakes_does_not_flood_the_report() {
+    let rules = "  - { from: 1 }\n".repeat(10_000);
+    let found = beta(&format!(
+        "tenant_name: beta\ntenant_firewall_rules:\n{rules}"
+    ));
+    let errors = codes(&found)
+        .iter()
+        .filter(|code| code.starts_with('E'))
+        .count();
+    assert_eq!(errors, 201);
+    assert!(codes(&found).contains(&"E0107"));
+    assert!(found.model.is_none());
+}
+
+#[test]
+fn the_files_of_a_tree_are_bounded_together() {
+    let mut files = files(BASE);
+    for file in 0..20 {
+        let path = format!("tenants/beta/host_vars/job01/{file:02}.yml");
+        files.insert(
+            path.into(),
+            format!("a: {}\n", "x".repeat(1_000_000)).into(),
+        );
+    }
+    files.remove(&PathBuf::from("tenants/beta/host_vars/job01.yml"));
+    let found = load_files(&files);
+    assert_eq!(
+        codes(&found)
+            .iter()
+            .filter(|code| **code == "E0107")
+            .count(),
+        4
+    );
+}
+
+#[test]
 fn a_huge_file_is_not_read() {
     let huge = format!("tenant_name: beta\n# {}\n", "x".repeat(2 << 20));
     let found = beta(&huge);
