@@ -595,6 +595,28 @@ pub struct SegmentCounters {
 
 const _: () = assert!(size_of::<SegmentCounters>() == 1024);
 
+impl Default for SegmentCounters {
+    fn default() -> Self {
+        Self {
+            packets: [[0; OUTCOMES]; 2],
+        }
+    }
+}
+
+impl SegmentCounters {
+    /// Adds another CPU's counts.
+    pub fn add(&mut self, other: &Self) {
+        let pairs = self
+            .packets
+            .iter_mut()
+            .flatten()
+            .zip(other.packets.iter().flatten());
+        for (sum, count) in pairs {
+            *sum = sum.wrapping_add(*count);
+        }
+    }
+}
+
 /// How many octets of a frame an [`Event`] carries.
 pub const EVENT_BYTES: usize = 64;
 

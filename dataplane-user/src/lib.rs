@@ -4,4 +4,5 @@ pub mod can;
 pub mod cli;
 pub mod compile;
 pub mod config;
+pub mod loader;
 pub mod reasons;

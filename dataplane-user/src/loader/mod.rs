@@ -1,0 +1,294 @@
+//! Brings the eBPF programs into the kernel, fills their maps, attaches them to the trunk.
+//!
+//! # Guarantees
+//!
+//! * **Maps before attach.** [`Datapath::attach`] takes the proof that a generation was published.
+//! * **One step.** [`Datapath::publish`] fills the slot that no packet looks at and then swaps one pointer.
+//! * **Fail static.** With a pin folder, maps and the link outlive the process; a clsact filter does by itself.
+//!   [`Datapath::detach`] alone takes enforcement away.
+//! * **Adopt without a gap.** [`Datapath::load`] on a pin folder that has maps takes them over (connections and
+//!   counters go on), and [`Datapath::attach`] replaces the program in the link in one step.
+
+mod attach;
+mod error;
+mod pins;
+mod publish;
+
+use std::path::PathBuf;
+
+use aya::maps::{MapData, PerCpuArray, ProgramArray};
+use aya::programs::{ProgramFd, SchedClassifier, TestRunOptions, Xdp};
+use aya::{Ebpf, EbpfLoader, TestRun as _};
+use dataplane_common::abi::{SegmentCounters, VLAN_IDS};
+
+pub use self::attach::{Attached, Mode, WantedMode};
+pub use self::error::LoaderError;
+pub use self::pins::{Pins, is_bpf_fs};
+use self::publish::Publisher;
+pub use self::publish::{Published, Trunk};
+
+/// Maps that outlive the process.
+const PINNED_MAPS: [&str; 14] = [
+    "BOUND_MACS",
+    "COUNTERS",
+    "ENDPOINTS",
+    "EVENTS",
+    "FLOWS",
+    "FRAGMENTS",
+    "GENERATION",
+    "PAIRS",
+    "PREFIXES",
+    "RULES",
+    "SEGMENTS",
+    "SERVICES",
+    "TC_JUDGE",
+    "XDP_JUDGE",
+];
+
+/// Connections that `FLOWS` holds unless told otherwise: about 40 MiB.
+pub const DEFAULT_CONNECTIONS: u32 = 262_144;
+
+/// What to load.
+#[derive(Clone, Debug)]
+pub struct LoadOptions {
+    /// Folder on a BPF file system for maps and link; `None` keeps everything in this process.
+    pub pins: Option<PathBuf>,
+    /// Connections that are remembered at once. It counts only when the maps are made, not when they are adopted.
+    pub connections: u32,
+}
+
+impl Default for LoadOptions {
+    fn default() -> Self {
+        Self {
+            pins: None,
+            connections: DEFAULT_CONNECTIONS,
+        }
+    }
+}
+
+/// The programs in the kernel and their maps.
+pub struct Datapath {
+    ebpf: Ebpf,
+    publisher: Publisher,
+    pins: Option<Pins>,
+    adopted: bool,
+}
+
+/// Which hook's programs a frame is run through.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Hook {
+    /// `xdp_from_trunk`.
+    Xdp,
+    /// `tc_from_trunk`.
+    Tc,
+}
+
+impl Datapath {
+    /// Loads the programs, taking over pinned maps if there are any.
+    ///
+    /// # Errors
+    ///
+    /// [`LoaderError::AbiMismatch`] if the pinned maps are another version's; else the kernel's refusal, with
+    /// the end of the verifier's log if it was the verifier.
+    pub fn load(options: &LoadOptions) -> Result<Self, LoaderError> {
+        let pins = options.pins.as_deref().map(Pins::open).transpose()?;
+        let adopted = pins.as_ref().is_some_and(Pins::has_maps);
+        if let Some(pins) = &pins {
+            pins.check_abi()?;
+        }
+        let mut loader = EbpfLoader::new();
+        loader.map_max_entries("FLOWS", options.connections);
+        if let Some(pins) = &pins {
+            for name in PINNED_MAPS {
+                loader.map_pin_path(name, pins.map(name));
+            }
+        }
+        let object = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bulkhead-ebpf"));
+        let mut ebpf = loader.load(object).map_err(LoaderError::LoadObject)?;
+        load_programs(&mut ebpf)?;
+        let publisher = Publisher::new(&mut ebpf)?;
+        let mut datapath = Self {
+            ebpf,
+            publisher,
+            pins,
+            adopted,
+        };
+        datapath.install_judges()?;
+        Ok(datapath)
+    }
+
+    /// Were pinned maps taken over?
+    #[must_use]
+    pub fn is_adopted(&self) -> bool {
+        self.adopted
+    }
+
+    /// Puts the programs behind the tail calls in place.
+    fn install_judges(&mut self) -> Result<(), LoaderError> {
+        for (array, program) in [("XDP_JUDGE", "xdp_judge"), ("TC_JUDGE", "tc_judge")] {
+            let fd = self.program_fd(program)?;
+            let map = take_map(&mut self.ebpf, array)?;
+            let map = ProgramArray::try_from(map).map_err(|s| LoaderError::map(array, s))?;
+            let mut map = map;
+            map.set(0, &fd, 0).map_err(|s| LoaderError::map(array, s))?;
+            if self.pins.is_none() {
+                // The kernel empties a program array when nobody outside of programs refers to it.
+                self.publisher.keep(map);
+            }
+        }
+        Ok(())
+    }
+
+    fn program_fd(&self, name: &'static str) -> Result<ProgramFd, LoaderError> {
+        let program = self
+            .ebpf
+            .program(name)
+            .ok_or(LoaderError::MissingProgram(name))?;
+        let fd = program.fd().map_err(|s| LoaderError::program(name, s))?;
+        fd.try_clone().map_err(|source| LoaderError::CloneFd {
+            program: name,
+            source,
+        })
+    }
+
+    /// Runs one frame through the real program and returns the action (`BPF_PROG_TEST_RUN`). The frame is
+    /// replaced by what the program made of it. For [`Hook::Tc`] the tag must not be in the bytes: the kernel has no
+    /// way to give a test frame an offloaded tag, so only the fast parts of the policy can be asked.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's refusal; a frame below 14 octets is refused with `EINVAL`.
+    pub fn test_run(&self, hook: Hook, frame: &[u8], out: &mut [u8]) -> Result<u32, LoaderError> {
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(out),
+            ..TestRunOptions::default()
+        };
+        let name = hook.program();
+        let result = match hook {
+            Hook::Xdp => {
+                let program: &Xdp = program(&self.ebpf, name)?;
+                program.test_run(options)
+            }
+            Hook::Tc => {
+                let program: &SchedClassifier = program(&self.ebpf, name)?;
+                program.test_run(options)
+            }
+        };
+        let result = result.map_err(|s| LoaderError::program(name, s))?;
+        Ok(result.return_value)
+    }
+
+    /// Returns the frames counted for every VLAN id, all CPUs together.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's refusal to read `COUNTERS`.
+    pub fn counters(&self) -> Result<Counters, LoaderError> {
+        Counters::read(&self.publisher.counters)
+    }
+}
+
+impl Hook {
+    /// Returns the name of the program at the hook.
+    #[must_use]
+    pub fn program(self) -> &'static str {
+        match self {
+            Self::Xdp => "xdp_from_trunk",
+            Self::Tc => "tc_from_trunk",
+        }
+    }
+}
+
+/// Frames by VLAN id, direction and outcome.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Counters(Vec<SegmentCounters>);
+
+impl Counters {
+    /// Reads them out of the kernel.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's refusal.
+    pub fn read(map: &PerCpuArray<MapData, SegmentCounters>) -> Result<Self, LoaderError> {
+        let mut sums = Vec::with_capacity(VLAN_IDS as usize);
+        for vlan_id in 0..VLAN_IDS {
+            let cpus = map
+                .get(&vlan_id, 0)
+                .map_err(|s| LoaderError::map("COUNTERS", s))?;
+            let mut sum = SegmentCounters::default();
+            for cpu in cpus.iter() {
+                sum.add(cpu);
+            }
+            sums.push(sum);
+        }
+        Ok(Self(sums))
+    }
+
+    /// Returns the frames of one VLAN id (0: without a valid tag), direction and outcome.
+    #[must_use]
+    pub fn get(&self, vlan_id: u16, direction: usize, outcome: u32) -> u64 {
+        self.0
+            .get(usize::from(vlan_id))
+            .and_then(|segment| segment.packets.get(direction))
+            .and_then(|outcomes| outcomes.get(outcome as usize))
+            .copied()
+            .unwrap_or(0)
+    }
+
+    /// Returns every count that is not zero: (VLAN id, direction, outcome, frames).
+    pub fn iter(&self) -> impl Iterator<Item = (u16, usize, u32, u64)> {
+        (0..).zip(&self.0).flat_map(|(vlan_id, segment)| {
+            segment
+                .packets
+                .iter()
+                .enumerate()
+                .flat_map(move |(direction, outcomes)| {
+                    (0..)
+                        .zip(outcomes)
+                        .filter(|&(_, &frames)| frames != 0)
+                        .map(move |(outcome, &frames)| (vlan_id, direction, outcome, frames))
+                })
+        })
+    }
+}
+
+fn load_programs(ebpf: &mut Ebpf) -> Result<(), LoaderError> {
+    for name in ["xdp_from_trunk", "xdp_judge"] {
+        let program: &mut Xdp = program_mut(ebpf, name)?;
+        program.load().map_err(|s| LoaderError::program(name, s))?;
+    }
+    for name in ["tc_from_trunk", "tc_judge"] {
+        let program: &mut SchedClassifier = program_mut(ebpf, name)?;
+        program.load().map_err(|s| LoaderError::program(name, s))?;
+    }
+    Ok(())
+}
+
+fn program<'a, P>(ebpf: &'a Ebpf, name: &'static str) -> Result<&'a P, LoaderError>
+where
+    &'a P: TryFrom<&'a aya::programs::Program, Error = aya::programs::ProgramError>,
+{
+    let program = ebpf
+        .program(name)
+        .ok_or(LoaderError::MissingProgram(name))?;
+    program
+        .try_into()
+        .map_err(|s| LoaderError::program(name, s))
+}
+
+fn program_mut<'a, P>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, LoaderError>
+where
+    &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = aya::programs::ProgramError>,
+{
+    let program = ebpf
+        .program_mut(name)
+        .ok_or(LoaderError::MissingProgram(name))?;
+    program
+        .try_into()
+        .map_err(|s| LoaderError::program(name, s))
+}
+
+fn take_map(ebpf: &mut Ebpf, name: &'static str) -> Result<aya::maps::Map, LoaderError> {
+    ebpf.take_map(name).ok_or(LoaderError::MissingMap(name))
+}
