@@ -14,6 +14,7 @@
 //! Everything but [`frame`] and [`fixtures`] needs root. Nothing ever leaves the namespaces that the
 //! test made: they have no way out.
 
+pub mod bpffs;
 pub mod ethtool;
 pub mod fixtures;
 pub mod frame;

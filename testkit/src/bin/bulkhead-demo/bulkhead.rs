@@ -1,0 +1,101 @@
+//! The real `bulkhead run`, as a child process in the router's namespace.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+use testkit::bpffs::BpfFs;
+use testkit::netns::NetNs;
+use testkit::wait::wait_for;
+
+use crate::status::Counters;
+
+/// A running controller; killed when it is dropped.
+pub(crate) struct Bulkhead<'s> {
+    program: PathBuf,
+    sample: PathBuf,
+    router: &'s NetNs,
+    fs: BpfFs,
+    child: Child,
+}
+
+impl<'s> Bulkhead<'s> {
+    /// Starts it and waits until it enforces.
+    pub(crate) fn start(program: &Path, sample: &Path, router: &'s NetNs) -> Result<Self> {
+        let fs = BpfFs::mount()?;
+        let mut command = command(program, sample, router, &fs, "run");
+        let child = command.stdout(Stdio::null()).spawn();
+        let child = child.with_context(|| format!("starting {}", program.display()))?;
+        let (program, sample) = (program.to_owned(), sample.to_owned());
+        let mut bulkhead = Self {
+            program,
+            sample,
+            router,
+            fs,
+            child,
+        };
+        wait_for("bulkhead to enforce", || match bulkhead.child.try_wait() {
+            Ok(None) => bulkhead.status().is_ok().then_some(Ok(())),
+            Ok(Some(status)) => Some(Err(anyhow::anyhow!("bulkhead run ended: {status}"))),
+            Err(error) => Some(Err(error.into())),
+        })??;
+        Ok(bulkhead)
+    }
+}
+
+impl Bulkhead<'_> {
+    /// Returns one line about it: mode, why that mode, generation.
+    pub(crate) fn describe(&self) -> Result<String> {
+        let status = self.status()?;
+        let text = |key: &str| {
+            status
+                .get(key)
+                .map(|v| v.to_string().replace('"', ""))
+                .unwrap_or_default()
+        };
+        Ok(format!(
+            "enforces generation {} as {} ({})",
+            text("generation"),
+            text("mode"),
+            text("why")
+        ))
+    }
+
+    /// Returns the frames that it has counted.
+    pub(crate) fn counters(&self) -> Result<Counters> {
+        Counters::parse(&self.status()?)
+    }
+
+    fn status(&self) -> Result<Value> {
+        let mut command = command(&self.program, &self.sample, self.router, &self.fs, "status");
+        let output = command
+            .args(["--format", "json"])
+            .output()
+            .context("starting bulkhead status")?;
+        ensure!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+        serde_json::from_slice(&output.stdout).context("reading what bulkhead status says")
+    }
+}
+
+impl Drop for Bulkhead<'_> {
+    fn drop(&mut self) {
+        // What it attached goes away with the router's namespace and the BPF file system.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// One of bulkhead's commands, on the sample inventory, in the router's namespace.
+fn command(program: &Path, sample: &Path, router: &NetNs, fs: &BpfFs, verb: &str) -> Command {
+    let mut command = router.command(program);
+    command.arg(verb);
+    command.arg("--site").arg(sample.join("site"));
+    command.arg("--tenants").arg(sample.join("tenants"));
+    command.arg("--pins").arg(fs.path().join("bulkhead"));
+    command
+}

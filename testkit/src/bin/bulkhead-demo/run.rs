@@ -1,0 +1,145 @@
+//! Trying a cell and telling what came of it.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use testkit::raw::RawSocket;
+use testkit::site::{HOST_LINK, Site, TRUNK_FAR_END};
+
+use crate::bulkhead::Bulkhead;
+use crate::plan::{Cell, Expected};
+use crate::screen::Mark;
+use crate::services::{Attempt, converse};
+use crate::spoof::{Spoof, Start};
+use crate::status::Counters;
+
+/// How long a question may be under way without an answer and without a drop.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What came of a try.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Seen {
+    /// The answer came back.
+    Answered,
+    /// bulkhead counted a drop, for this reason.
+    Dropped(String),
+    /// Neither.
+    Nothing,
+}
+
+/// A result as the table shows it.
+pub(crate) type Shown = (Mark, String);
+
+/// Tries things, one after the other.
+pub(crate) struct Runner<'s> {
+    pub(crate) site: &'s Site,
+    pub(crate) bulkhead: &'s Bulkhead<'s>,
+    /// Counters as of the last try.
+    pub(crate) counters: Counters,
+    pub(crate) tried: usize,
+    pub(crate) wrong: Vec<String>,
+}
+
+impl Runner<'_> {
+    /// Asks, and waits for the answer or for the drop.
+    pub(crate) fn cell(&mut self, cell: &Cell) -> Result<Shown> {
+        let mut attempt = Attempt::start(self.site.host(&cell.from)?, cell.to, cell.probe)?;
+        let deadline = Instant::now() + PATIENCE;
+        let mut pause = 1;
+        let (seen, moved) = loop {
+            if attempt.is_answered()? {
+                break (Seen::Answered, self.moved()?);
+            }
+            // Asking bulkhead takes longer than an answer: look for the answer a few times first.
+            pause = (pause + 1) % 8;
+            if pause == 0 {
+                let moved = self.moved()?;
+                let reason = moved.drops().next().map(|(_, reason, _)| reason.to_owned());
+                if let Some(reason) = reason {
+                    break (Seen::Dropped(reason), moved);
+                }
+            }
+            if Instant::now() > deadline {
+                break (Seen::Nothing, self.moved()?);
+            }
+        };
+        let what = format!("{} → {} {:?}", cell.from, cell.to, cell.probe);
+        Ok(self.judge(&what, &cell.expected, &seen, &moved))
+    }
+
+    /// Sends a forged frame, and waits for the drop.
+    pub(crate) fn spoof(&mut self, host: &str, spoof: &Spoof) -> Result<Shown> {
+        let socket = match spoof.start {
+            Start::Machine => RawSocket::open(self.site.host(host)?, HOST_LINK)?,
+            Start::Trunk => RawSocket::open(&self.site.middle, TRUNK_FAR_END)?,
+        };
+        socket
+            .send(&spoof.frame)
+            .with_context(|| format!("sending {}", spoof.what))?;
+        let deadline = Instant::now() + PATIENCE;
+        let (seen, moved) = loop {
+            let moved = self.moved()?;
+            let reason = moved.drops().next().map(|(_, reason, _)| reason.to_owned());
+            if let Some(reason) = reason {
+                break (Seen::Dropped(reason), moved);
+            }
+            if Instant::now() > deadline {
+                break (Seen::Nothing, moved);
+            }
+        };
+        let what = format!("{host}: {}", spoof.what);
+        Ok(self.judge(&what, &Expected::Dropped(spoof.reason), &seen, &moved))
+    }
+
+    /// Talks on one connection for a while; every exchange must be answered.
+    pub(crate) fn conversation(
+        &mut self,
+        (from, to): (&str, SocketAddr),
+        times: usize,
+    ) -> Result<Shown> {
+        let answered = converse(self.site.host(from)?, to, times);
+        let seen = if answered.is_ok() {
+            Seen::Answered
+        } else {
+            Seen::Nothing
+        };
+        let moved = self.moved()?;
+        Ok(self.judge(
+            &format!("{from} → {to}, {times} times"),
+            &Expected::Allowed,
+            &seen,
+            &moved,
+        ))
+    }
+
+    fn moved(&self) -> Result<Counters> {
+        Ok(self.bulkhead.counters()?.since(&self.counters))
+    }
+
+    fn judge(&mut self, what: &str, expected: &Expected, seen: &Seen, moved: &Counters) -> Shown {
+        self.tried += 1;
+        let dropped: u64 = moved.drops().map(|(_, _, count)| count).sum();
+        let text = match seen {
+            Seen::Answered => format!("{} packets", moved.allowed()),
+            Seen::Dropped(reason) => format!("{reason} {dropped}"),
+            Seen::Nothing => "no answer, no drop".to_owned(),
+        };
+        let mark = match (expected, seen) {
+            (Expected::Allowed, Seen::Answered) if dropped == 0 => Mark::Allowed,
+            (Expected::Dropped(reason), Seen::Dropped(seen)) if reason == seen => Mark::Dropped,
+            _ => Mark::Wrong,
+        };
+        if mark == Mark::Wrong {
+            let drops: Vec<_> = moved.drops().collect();
+            self.wrong.push(format!(
+                "{what}: expected {expected:?}, saw {seen:?}; drops {drops:?}"
+            ));
+        }
+        // Nothing of this try may be counted for the next one.
+        if let Ok(now) = self.bulkhead.counters() {
+            self.counters = now;
+        }
+        (mark, text)
+    }
+}
