@@ -263,6 +263,8 @@ fn is_offline(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -284,5 +286,25 @@ mod tests {
         let result = step(command.args(["-c", "echo what was wrong; exit 1"]));
         let error = result.err().unwrap();
         assert!(error.to_string().contains("what was wrong"));
+    }
+
+    #[test]
+    fn examples_in_the_readme_are_lines_of_the_sample() {
+        let readme = fs::read_to_string(proc::root().join("README.md")).unwrap();
+        let examples: Vec<&str> = readme
+            .split("```yaml\n")
+            .skip(1)
+            .filter_map(|rest| rest.split("```").next())
+            .collect();
+        assert!(!examples.is_empty());
+        for example in examples {
+            let (path, lines) = example.split_once('\n').unwrap();
+            let path = path.trim_start_matches("# ");
+            let file = fs::read_to_string(proc::root().join(path)).unwrap();
+            assert!(
+                file.contains(lines),
+                "{path} does not have these lines:\n{lines}"
+            );
+        }
     }
 }

@@ -19,7 +19,7 @@ use crate::vm::Series;
 use crate::vmtest;
 
 /// The longest that building and running all host tests may take.
-const HOST_LIMIT: Duration = Duration::from_secs(15 * 60);
+const HOST_LIMIT: Duration = Duration::from_secs(20 * 60);
 /// The longest that one test program may take.
 const PROGRAM_LIMIT: Duration = Duration::from_secs(10 * 60);
 /// Arguments of `cargo xtask test`.
