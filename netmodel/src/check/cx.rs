@@ -170,6 +170,27 @@ impl Cx<'_> {
         self.report(finding);
     }
 
+    /// Refuses keys that are there without a value: what narrows a rule must not vanish from it.
+    pub(crate) fn check_said(&mut self, fields: &Fields, keys: &[&str]) -> Option<()> {
+        let empty = keys
+            .iter()
+            .filter_map(|key| fields.value.get(key))
+            .find(|entry| entry.value.is_null());
+        let Some(entry) = empty else {
+            return Some(());
+        };
+        self.report(
+            Finding::new(
+                Code::WrongType,
+                format!("`{}` of {} has no value", entry.key, fields.what),
+                entry.key_place,
+            )
+            .note("without a value it would match everything")
+            .help("write a value, or remove the key if everything is meant"),
+        );
+        None
+    }
+
     /// Reads a key that must be there.
     pub(crate) fn required(&mut self, fields: &Fields, key: &str) -> Option<Entry> {
         let found = fields.get(key).cloned();

@@ -113,7 +113,6 @@ fn add_host(draft: &mut Draft, id: HostId, records: &mut Records) {
     let host = &draft.hosts[id.0];
     let (owner, name, place) = (host.host.owner, host.host.name.to_string(), host.place);
     let facts = host.facts.clone();
-    let interfaces = host.host.interfaces.clone();
     if !facts
         .iter()
         .any(|facts| facts.record.is_some() || !facts.cnames.is_empty())
@@ -133,36 +132,50 @@ fn add_host(draft: &mut Draft, id: HostId, records: &mut Records) {
         return;
     }
     let mut has_record = false;
-    for (interface, facts) in interfaces.iter().zip(&facts) {
-        let Some(asked) = facts.record else {
-            continue;
-        };
-        let addresses = [
-            (interface.ipv4.map(|a| ("A", a.to_string())), facts.ipv4),
-            (interface.ipv6.map(|a| ("AAAA", a.to_string())), facts.ipv6),
-        ];
-        let has_address = addresses.iter().any(|(address, _)| address.is_some());
-        if !has_address && !facts.unreadable {
-            let finding = no_address(draft, id, asked, facts.ipv4);
-            draft.findings.push(finding);
-        }
-        for ((kind, value), at) in addresses.into_iter().filter_map(|(a, at)| a.zip(at)) {
-            has_record = true;
-            let record = NewRecord {
-                owner,
-                by: By::Host(id),
-                name: name.clone(),
-                kind,
-                value,
-                ttl: None,
-                place: at,
-            };
-            add(draft, records, record);
-        }
+    for index in 0..facts.len() {
+        has_record |= add_addresses(draft, id, index, &name, records);
     }
     for cname in facts.iter().flat_map(|facts| &facts.cnames) {
         add_alias(draft, id, cname, (&name, has_record), records);
     }
+}
+
+/// Adds the addresses of one interface, if it wants them to have records; tells whether it has any.
+fn add_addresses(
+    draft: &mut Draft,
+    id: HostId,
+    index: usize,
+    name: &str,
+    records: &mut Records,
+) -> bool {
+    let host = &draft.hosts[id.0];
+    let owner = host.host.owner;
+    let (interface, facts) = (&host.host.interfaces[index], &host.facts[index]);
+    let Some(asked) = facts.record else {
+        return false;
+    };
+    let addresses = [
+        (interface.ipv4.map(|a| ("A", a.to_string())), facts.ipv4),
+        (interface.ipv6.map(|a| ("AAAA", a.to_string())), facts.ipv6),
+    ];
+    let has_address = addresses.iter().any(|(address, _)| address.is_some());
+    if !has_address && !facts.unreadable {
+        let finding = no_address(draft, id, asked, facts.ipv4);
+        draft.findings.push(finding);
+    }
+    for ((kind, value), place) in addresses.into_iter().filter_map(|(a, at)| a.zip(at)) {
+        let record = NewRecord {
+            owner,
+            by: By::Host(id),
+            name: name.to_owned(),
+            kind,
+            value,
+            ttl: None,
+            place,
+        };
+        add(draft, records, record);
+    }
+    has_address
 }
 
 fn no_address(draft: &Draft, id: HostId, asked: Place, ip: Option<Place>) -> Finding {

@@ -155,6 +155,28 @@ pub(crate) struct InterfaceFacts {
     pub(crate) cnames: Vec<Text>,
 }
 
+impl TenantDraft {
+    /// A tenant of which only the registry entry is known.
+    pub(crate) fn new(tenant: Tenant, key: Place) -> Self {
+        Self {
+            tenant,
+            key,
+            services: Vec::new(),
+            operators: Vec::new(),
+            accepts: None,
+            internet: None,
+            limits: BTreeMap::new(),
+            scope: None,
+            accept_places: Vec::new(),
+            rule_places: Vec::new(),
+            offer_places: Vec::new(),
+            use_places: Vec::new(),
+            zones: HashMap::new(),
+            macs_are_automatic: false,
+        }
+    }
+}
+
 impl Draft {
     /// Reads values of a scope.
     pub(crate) fn cx<'a>(&'a mut self, scope: &'a Scope) -> Cx<'a> {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::cx::At;
 use super::dhcp::{self, Endpoint};
-use super::draft::Draft;
+use super::draft::{Draft, SegmentDraft};
 use super::hosts::addresses;
 use super::plan::{Addresses, Claim};
 use super::segments::{NotHost, why_not_host4, why_not_host6};
@@ -56,6 +56,32 @@ fn check_addresses(draft: &mut Draft, at: Endpoint, plan: &Addresses) {
     }
 }
 
+/// How an address relates to the subnet of its family.
+struct Judged {
+    why: Option<NotHost>,
+    is_gateway: bool,
+    net: String,
+    net_place: Place,
+}
+
+/// `None` if the segment has no subnet of the family.
+fn judge(found: &SegmentDraft, address: IpAddr) -> Option<Judged> {
+    match address {
+        IpAddr::V4(address) => found.segment.ipv4.map(|subnet| Judged {
+            why: why_not_host4(subnet.net, address),
+            is_gateway: address == subnet.gateway,
+            net: subnet.net.to_string(),
+            net_place: found.net4.unwrap_or(found.key),
+        }),
+        IpAddr::V6(address) => found.segment.ipv6.map(|subnet| Judged {
+            why: why_not_host6(subnet.net, address),
+            is_gateway: address == subnet.gateway,
+            net: subnet.net.to_string(),
+            net_place: found.net6.unwrap_or(found.key),
+        }),
+    }
+}
+
 fn check_in_segment(
     draft: &Draft,
     at: Endpoint,
@@ -63,33 +89,14 @@ fn check_in_segment(
     id: SegmentId,
     is_router: bool,
 ) -> Option<Finding> {
-    let found = draft.segment(id);
-    let segment = &found.segment;
-    let (why, net, net_place, is_gateway) = match claim.value {
-        IpAddr::V4(address) => match segment.ipv4 {
-            None => return no_subnet(draft, at, claim, id),
-            Some(subnet) => (
-                why_not_host4(subnet.net, address),
-                subnet.net.to_string(),
-                found.net4,
-                address == subnet.gateway,
-            ),
-        },
-        IpAddr::V6(address) => match segment.ipv6 {
-            None => return no_subnet(draft, at, claim, id),
-            Some(subnet) => (
-                why_not_host6(subnet.net, address),
-                subnet.net.to_string(),
-                found.net6,
-                address == subnet.gateway,
-            ),
-        },
+    let Some(judged) = judge(draft.segment(id), claim.value) else {
+        return no_subnet(draft, at, claim, id);
     };
+    let (net, net_place) = (judged.net, judged.net_place);
     let host = draft.host_name(at.host);
     let name = draft.segment_name(id);
-    let net_place = net_place.unwrap_or(found.key);
     let address = claim.value;
-    let finding = match why {
+    let finding = match judged.why {
         Some(NotHost::Outside) => Finding::new(
             Code::AddressOutside,
             format!("{address} of `{host}` is outside of its segment `{name}`"),
@@ -99,7 +106,7 @@ fn check_in_segment(
         .help("correct the address, or the segment that the interface is on"),
         Some(NotHost::Network) => reserved(claim, "network", net_place, &net),
         Some(NotHost::Broadcast) => reserved(claim, "broadcast", net_place, &net),
-        None if is_gateway && !is_router => Finding::new(
+        None if judged.is_gateway && !is_router => Finding::new(
             Code::AddressGateway,
             format!("`{host}` has the gateway's address {address}"),
             claim.place,

@@ -5,7 +5,8 @@ use std::collections::HashSet;
 use super::draft::Draft;
 use super::lints::{covers, zone_name};
 use crate::finding::{Code, Finding};
-use crate::model::{RuleAction, RuleFrom, TenantId, Zone};
+use crate::model::{RuleAction, RuleFrom, SegmentId, TenantId, TenantRule, Zone};
+use crate::source::Place;
 
 /// Warns of halves that wait for the other one.
 pub(crate) fn check(draft: &mut Draft) {
@@ -26,65 +27,50 @@ fn check_requests(draft: &Draft, id: TenantId, found: &mut Vec<Finding>) {
     let rules = tenant.tenant.rules.iter().zip(&tenant.rule_places);
     for (rule, &place) in rules.filter(|(rule, _)| rule.action == RuleAction::Allow) {
         match rule.from {
-            RuleFrom::Zone(zone) => {
-                let trusted = tenant
-                    .tenant
-                    .trusted_operators
-                    .iter()
-                    .any(|(id, _)| *id == zone);
-                let by_policy = draft
-                    .policies
-                    .iter()
-                    .any(|policy| policy.from == Zone::Segment(zone) && policy.to == Zone::Tenants);
-                let accepted = |port| {
-                    let from_zone = tenant.tenant.accepts.iter().filter(|a| a.from == zone);
-                    from_zone
-                        .into_iter()
-                        .any(|accept| covers(&accept.ports, port))
-                };
-                let whole = !rule.ports.is_empty() && rule.ports.iter().all(accepted);
-                if !trusted && !by_policy && !whole {
-                    found.push(waiting_rule(
-                        draft,
-                        id,
-                        &rule.name,
-                        place,
-                        &zone_name(draft, zone),
-                    ));
-                }
+            RuleFrom::Zone(zone) if !is_let_in(draft, id, rule, zone) => {
+                let zone = zone_name(draft, zone);
+                found.push(waiting_rule(draft, id, &rule.name, place, &zone));
             }
             RuleFrom::Tenant(other) => {
-                let offered = tenant
-                    .tenant
-                    .offers
-                    .iter()
-                    .any(|o| o.consumers.contains(&other));
-                if !offered {
+                let mut offers = tenant.tenant.offers.iter();
+                if !offers.any(|offer| offer.consumers.contains(&other)) {
                     let name = draft.tenant_name(other);
-                    found.push(
-                        Finding::new(
-                            Code::RuleWaits,
-                            format!("the rule `{}` has no effect yet", rule.name),
-                            place,
-                        )
-                        .label(format!("nothing is offered to `{name}`"))
-                        .note("a rule alone lets no other tenant in: it takes an offer and a use")
-                        .help("add an entry to `tenant_offers` with this tenant as consumer"),
-                    );
+                    found.push(rule_without_offer(&rule.name, place, &name));
                 }
             }
-            RuleFrom::Segment(_) | RuleFrom::Host(_) | RuleFrom::Cidr(_) => {}
+            RuleFrom::Zone(_) | RuleFrom::Segment(_) | RuleFrom::Host(_) | RuleFrom::Cidr(_) => {}
         }
     }
 }
 
-fn waiting_rule(
-    draft: &Draft,
-    id: TenantId,
-    rule: &str,
-    place: crate::source::Place,
-    zone: &str,
-) -> Finding {
+/// Does the platform let the zone in, by this request's ports or altogether?
+fn is_let_in(draft: &Draft, id: TenantId, rule: &TenantRule, zone: SegmentId) -> bool {
+    let tenant = &draft.tenants[id.0].tenant;
+    let trusted = tenant.trusted_operators.iter().any(|(id, _)| *id == zone);
+    let by_policy = draft
+        .policies
+        .iter()
+        .any(|policy| policy.from == Zone::Segment(zone) && policy.to == Zone::Tenants);
+    let accepted = |port| {
+        let mut from_zone = tenant.accepts.iter().filter(|accept| accept.from == zone);
+        from_zone.any(|accept| covers(&accept.ports, port))
+    };
+    let whole = !rule.ports.is_empty() && rule.ports.iter().all(accepted);
+    trusted || by_policy || whole
+}
+
+fn rule_without_offer(rule: &str, place: Place, other: &str) -> Finding {
+    Finding::new(
+        Code::RuleWaits,
+        format!("the rule `{rule}` has no effect yet"),
+        place,
+    )
+    .label(format!("nothing is offered to `{other}`"))
+    .note("a rule alone lets no other tenant in: it takes an offer and a use")
+    .help("add an entry to `tenant_offers` with this tenant as consumer")
+}
+
+fn waiting_rule(draft: &Draft, id: TenantId, rule: &str, place: Place, zone: &str) -> Finding {
     Finding::new(
         Code::RuleWaits,
         format!("the rule `{rule}` waits for the platform's half"),

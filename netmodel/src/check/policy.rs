@@ -1,11 +1,12 @@
 //! Zone policies, internet zones, gateway services, flows and tests: the platform tier.
 
 use std::net::IpAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::cx::{Cx, Text, Unknown, did_you_mean, listed};
+use super::cx::{Cx, Fields, Text, Unknown, did_you_mean, listed};
 use super::draft::Draft;
 use super::ports;
 use crate::ansible::Scope;
@@ -165,6 +166,15 @@ fn unknown_zone(draft: &Draft, said: &Text) -> Finding {
 fn read_policy(draft: &mut Draft, scope: &Scope, value: &Arc<Value>) -> Option<ZonePolicy> {
     let mut cx = draft.cx(scope);
     let fields = cx.fields(value, "a zone policy", POLICY_KEYS, Unknown::Refuse)?;
+    cx.check_said(
+        &fields,
+        &[
+            "protocol",
+            "source_net",
+            "destination_net",
+            "destination_port",
+        ],
+    )?;
     let from = cx.required(&fields, "from_zone")?;
     let to = cx.required(&fields, "to_zone")?;
     let action = cx.required(&fields, "action")?;
@@ -177,27 +187,7 @@ fn read_policy(draft: &mut Draft, scope: &Scope, value: &Arc<Value>) -> Option<Z
     };
     let source_net = read_net(&mut cx, fields.get("source_net"))?;
     let destination_net = read_net(&mut cx, fields.get("destination_net"))?;
-    let mut destination_ports = match fields.get("destination_port") {
-        Some(entry) => ports::read_destination(&mut cx, &entry.value)?,
-        None => Vec::new(),
-    };
-    let protocol = match fields.get("protocol") {
-        Some(entry) => read_protocol(&mut cx, entry)?,
-        None => PolicyProtocol::Any,
-    };
-    if protocol == PolicyProtocol::One(Protocol::Icmp) && !destination_ports.is_empty() {
-        let place = fields
-            .get("destination_port")
-            .map_or(fields.place, |e| e.value.place);
-        cx.report(
-            Finding::new(Code::BadPort, "ICMP has no ports", place)
-                .help("remove `destination_port`"),
-        );
-        return None;
-    }
-    if protocol == PolicyProtocol::TcpUdp && destination_ports.is_empty() {
-        destination_ports.push(0..=u16::MAX);
-    }
+    let (protocol, destination_ports) = read_service(&mut cx, &fields)?;
     if from.text == "tenants" {
         refuse_from_tenants(&mut cx, &from);
         return None;
@@ -207,15 +197,42 @@ fn read_policy(draft: &mut Draft, scope: &Scope, value: &Arc<Value>) -> Option<Z
         name,
         from: from?,
         to: to?,
-        protocol: match protocol {
-            PolicyProtocol::One(protocol) => Some(protocol),
-            PolicyProtocol::Any | PolicyProtocol::TcpUdp => None,
-        },
+        protocol,
         source_net,
         destination_net,
         destination_ports,
         origin: draft.sources.origin(fields.place),
     })
+}
+
+/// Reads `protocol` and `destination_port`.
+fn read_service(
+    cx: &mut Cx<'_>,
+    fields: &Fields,
+) -> Option<(Option<Protocol>, Vec<RangeInclusive<u16>>)> {
+    let ports = match fields.get("destination_port") {
+        Some(entry) => ports::read_destination(cx, &entry.value)?,
+        None => Vec::new(),
+    };
+    let protocol = match fields.get("protocol") {
+        Some(entry) => read_protocol(cx, entry)?,
+        None => PolicyProtocol::Any,
+    };
+    match protocol {
+        PolicyProtocol::One(Protocol::Icmp) if !ports.is_empty() => {
+            let port = fields.get("destination_port");
+            let place = port.map_or(fields.place, |entry| entry.value.place);
+            cx.report(
+                Finding::new(Code::BadPort, "ICMP has no ports", place)
+                    .help("remove `destination_port`"),
+            );
+            None
+        }
+        PolicyProtocol::One(protocol) => Some((Some(protocol), ports)),
+        // Without a protocol, ports mean TCP and UDP; all of them, if none is said.
+        PolicyProtocol::TcpUdp if ports.is_empty() => Some((None, vec![0..=u16::MAX])),
+        PolicyProtocol::TcpUdp | PolicyProtocol::Any => Some((None, ports)),
+    }
 }
 
 fn refuse_from_tenants(cx: &mut Cx<'_>, from: &Text) {

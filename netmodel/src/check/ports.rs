@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::cx::{Cx, Text};
 use crate::finding::{Code, Finding};
 use crate::model::{PortSpec, Protocol};
+use crate::source::Place;
 use crate::yaml::{Entry, Kind, Value};
 
 const ALL: RangeInclusive<u16> = 0..=u16::MAX;
@@ -21,14 +22,16 @@ pub(crate) fn read_list(cx: &mut Cx<'_>, value: &Arc<Value>) -> Option<Vec<PortS
 pub(crate) fn read_some(cx: &mut Cx<'_>, entry: &Entry) -> Option<Vec<PortSpec>> {
     let ports = read_list(cx, &entry.value)?;
     if ports.is_empty() {
-        cx.report(
-            Finding::new(Code::BadPort, "no port at all", entry.value.place)
-                .note("an empty list could be read as \"every port\" or as \"none\"")
-                .help("name the ports: [tcp/443]"),
-        );
+        cx.report(no_port(entry.value.place));
         return None;
     }
     Some(ports)
+}
+
+fn no_port(place: Place) -> Finding {
+    Finding::new(Code::BadPort, "no port at all", place)
+        .note("an empty list could be read as \"every port\" or as \"none\"")
+        .help("name the ports: [tcp/443]")
 }
 
 /// Reads one port.
@@ -90,10 +93,12 @@ pub(crate) fn read_destination(
     value: &Arc<Value>,
 ) -> Option<Vec<RangeInclusive<u16>>> {
     let value = cx.resolve(value)?;
+    let place = value.place;
     let items = match &value.kind {
         Kind::List(items) => items.clone(),
         Kind::Scalar(_) | Kind::Map(_) | Kind::Opaque(_) => vec![value],
     };
+    let items_are_empty = items.is_empty();
     let mut ranges = Vec::new();
     for item in items {
         let text = cx.text(&item, "`destination_port`")?;
@@ -110,6 +115,10 @@ pub(crate) fn read_destination(
             };
             ranges.push(range);
         }
+    }
+    if items_are_empty {
+        cx.report(no_port(place));
+        return None;
     }
     Some(ranges)
 }

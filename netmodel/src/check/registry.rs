@@ -1,7 +1,7 @@
 //! The registry: `tenant_pool`, `tenant_defaults`, `tenants`. The only place that gives a tenant
 //! anything.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use super::cx::{At, Cx, Fields, Unknown};
@@ -213,25 +213,15 @@ impl GrantReader<'_> {
         }
         tenant.description = description;
         tenant.dns_update_key = key;
-        let tenant = TenantDraft {
-            tenant,
-            key: entry.key_place,
-            services,
-            operators,
-            accepts: get("accepts"),
-            internet: (internet == Some(1))
-                .then(|| get("internet").map(|entry| entry.value.place))
-                .flatten(),
-            limits,
-            accept_places: Vec::new(),
-            rule_places: Vec::new(),
-            offer_places: Vec::new(),
-            use_places: Vec::new(),
-            scope: None,
-            zones: HashMap::new(),
-            macs_are_automatic: false,
-        };
-        Some((tenant, segment))
+        let mut draft = TenantDraft::new(tenant, entry.key_place);
+        draft.services = services;
+        draft.operators = operators;
+        draft.accepts = get("accepts");
+        draft.limits = limits;
+        draft.internet = get("internet")
+            .filter(|_| internet == Some(1))
+            .map(|entry| entry.value.place);
+        Some((draft, segment))
     }
 }
 

@@ -139,8 +139,9 @@ impl TenantReader<'_> {
         const KEYS: &[&str] = &["host", "segment", "ports"];
         let mut cx = self.cx();
         let fields = cx.fields(&entry.value, "`to`", KEYS, Unknown::Refuse)?;
+        cx.check_said(&fields, &["ports"])?;
         let ports = match fields.get("ports") {
-            Some(entry) => ports::read_list(&mut cx, &entry.value)?,
+            Some(entry) => ports::read_some(&mut cx, entry)?,
             None => Vec::new(),
         };
         let (key, said) = self.one_of(&fields, &["host", "segment"])?;

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use super::Cell;
 use crate::model::{
     Model, Origin, Owner, PortSpec, Protocol, RuleAction, RuleFrom, RuleTo, SegmentId, Tenant,
-    TenantId, TenantKind, TenantState, Zone, ZonePolicy,
+    TenantId, TenantKind, TenantRule, TenantState, Zone, ZonePolicy,
 };
 
 /// Headers and rows.
@@ -252,44 +252,8 @@ fn zone_policy(model: &Model, policy: &ZonePolicy) -> Vec<Cell> {
 }
 
 fn tenant_policies(model: &Model, id: TenantId, tenant: &Tenant) -> Vec<Vec<Cell>> {
-    let name = &tenant.name;
-    let mut rows = Vec::new();
-    for (zone, place) in &tenant.trusted_operators {
-        rows.push(vec![
-            text("platform"),
-            text("trusted operator"),
-            text(model.segment_name(*zone)),
-            text(name),
-            Cell::Empty,
-            text("allow"),
-            origin(place),
-        ]);
-    }
-    for accept in &tenant.accepts {
-        rows.push(vec![
-            text("platform"),
-            text("accept"),
-            text(model.segment_name(accept.from)),
-            text(name),
-            list(accept.ports.iter().map(port)),
-            text("accept"),
-            origin(&accept.origin),
-        ]);
-    }
-    for rule in &tenant.rules {
-        rows.push(vec![
-            text("tenant"),
-            text(&rule.name),
-            text(rule_from(model, id, rule.from)),
-            text(rule_to(model, rule.to)),
-            list(rule.ports.iter().map(port)),
-            text(match rule.action {
-                RuleAction::Allow => "allow",
-                RuleAction::Deny => "deny",
-            }),
-            origin(&rule.origin),
-        ]);
-    }
+    let mut rows = platform_rows(model, tenant);
+    rows.extend(tenant.rules.iter().map(|rule| rule_row(model, id, rule)));
     for offer in &tenant.offers {
         rows.push(vec![
             text("tenant"),
@@ -305,7 +269,7 @@ fn tenant_policies(model: &Model, id: TenantId, tenant: &Tenant) -> Vec<Vec<Cell
         rows.push(vec![
             text("tenant"),
             text(&used.offer),
-            text(name),
+            text(&tenant.name),
             text(&model.tenant(used.tenant).name),
             Cell::Empty,
             text("use"),
@@ -313,6 +277,48 @@ fn tenant_policies(model: &Model, id: TenantId, tenant: &Tenant) -> Vec<Vec<Cell
         ]);
     }
     rows
+}
+
+/// What the registry lets into a tenant.
+fn platform_rows(model: &Model, tenant: &Tenant) -> Vec<Vec<Cell>> {
+    let operators = tenant.trusted_operators.iter().map(|(zone, place)| {
+        vec![
+            text("platform"),
+            text("trusted operator"),
+            text(model.segment_name(*zone)),
+            text(&tenant.name),
+            Cell::Empty,
+            text("allow"),
+            origin(place),
+        ]
+    });
+    let accepts = tenant.accepts.iter().map(|accept| {
+        vec![
+            text("platform"),
+            text("accept"),
+            text(model.segment_name(accept.from)),
+            text(&tenant.name),
+            list(accept.ports.iter().map(port)),
+            text("accept"),
+            origin(&accept.origin),
+        ]
+    });
+    operators.chain(accepts).collect()
+}
+
+fn rule_row(model: &Model, id: TenantId, rule: &TenantRule) -> Vec<Cell> {
+    vec![
+        text("tenant"),
+        text(&rule.name),
+        text(rule_from(model, id, rule.from)),
+        text(rule_to(model, rule.to)),
+        list(rule.ports.iter().map(port)),
+        text(match rule.action {
+            RuleAction::Allow => "allow",
+            RuleAction::Deny => "deny",
+        }),
+        origin(&rule.origin),
+    ]
 }
 
 fn rule_from(model: &Model, own: TenantId, from: RuleFrom) -> String {
