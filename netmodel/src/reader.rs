@@ -181,6 +181,7 @@ pub(crate) fn unreadable(error: &TreeError, place: Place) -> Finding {
             Code::Unreadable,
             format!("cannot read the file: {error}"),
             place,
-        ),
+        )
+        .help("make it a readable file, or remove it"),
     }
 }

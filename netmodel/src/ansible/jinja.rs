@@ -18,6 +18,7 @@ use minijinja::value::{Enumerator, Object, ObjectExt, ObjectRepr, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, UndefinedBehavior, Value as Jinja, filters, tests};
 use thiserror::Error;
 
+use super::filters::{short_names, undefined};
 use super::scope::{Scope, Target};
 use crate::yaml::plain::{Plain, read};
 use crate::yaml::{Entry, Kind, Scalar, Value};
@@ -65,8 +66,10 @@ impl Engine {
             minijinja::escape_formatter(out, state, value)
         });
         env.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-        env.add_filter("mandatory", mandatory);
-        env.add_filter("ternary", ternary);
+        super::filters::add_small(&mut env);
+        if trusted {
+            super::filters::add_trusted(&mut env);
+        }
         Self {
             env,
             trusted,
@@ -119,21 +122,6 @@ fn small_environment() -> Environment<'static> {
     env.add_test("undefined", tests::is_undefined);
     env.add_test("none", tests::is_none);
     env
-}
-
-fn mandatory(value: &Jinja) -> Result<Jinja, Error> {
-    if value.is_undefined() {
-        return Err(undefined());
-    }
-    Ok(value.clone())
-}
-
-fn ternary(value: &Jinja, yes: Jinja, no: Jinja) -> Jinja {
-    if value.is_true() { yes } else { no }
-}
-
-fn undefined() -> Error {
-    Error::new(ErrorKind::UndefinedError, "a variable in it is not defined")
 }
 
 fn refused(why: impl Into<String>) -> Error {
@@ -202,7 +190,7 @@ impl Context {
                 "more than {MAX_EVALUATIONS} templates in one tree"
             )));
         }
-        let value = self.evaluate(template)?;
+        let value = self.evaluate(&short_names(template))?;
         match value.as_str() {
             Some(text) if text.len() > MAX_RESULT => Err(refused(format!(
                 "the result is longer than {MAX_RESULT} octets"

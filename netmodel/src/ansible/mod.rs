@@ -4,6 +4,7 @@
 //! the other groups' from parent to child (by depth, then by name), `host_vars`. A variable of a
 //! higher place replaces one of a lower place; maps are never merged.
 
+mod filters;
 mod hosts;
 pub(crate) mod jinja;
 mod range;

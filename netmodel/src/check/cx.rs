@@ -165,7 +165,8 @@ impl Cx<'_> {
                 format!("{what} has no key `{key}`"),
                 entry.key_place,
             )
-            .note(format!("the keys are: {}", known.join(", "))),
+            .note(format!("the keys are: {}", known.join(", ")))
+            .help("correct the key, or remove it"),
         };
         self.report(finding);
     }

@@ -110,7 +110,8 @@ fn interfaces_of(cx: &mut Cx<'_>, var: &str) -> Vec<Entry> {
         .get("interfaces")
         .filter(|entry| !entry.value.is_null())
     else {
-        if !matches!(value.kind, Kind::Map(_)) {
+        // `env: production` is somebody else's variable.
+        if matches!(value.kind, Kind::List(_)) {
             cx.entries(&value, &format!("`{var}`"));
         }
         return Vec::new();

@@ -156,10 +156,12 @@ fn unknown_zone(draft: &Draft, said: &Text) -> Finding {
     }
     match did_you_mean(&said.text, names.iter().copied().chain(["tenants"])) {
         Some(similar) => finding.help(format!("did you mean `{similar}`?")),
-        None => finding.platform_note(format!(
-            "the zones are {}",
-            listed(names.into_iter().chain(["tenants"]))
-        )),
+        None => finding
+            .platform_note(format!(
+                "the zones are {}",
+                listed(names.into_iter().chain(["tenants"]))
+            ))
+            .help("correct the name, or add the segment"),
     }
 }
 

@@ -85,7 +85,8 @@ impl<'input> Composer<'input, '_> {
                 let place = self.place(Span::empty(mark));
                 self.findings.push(
                     Finding::new(Code::YamlSyntax, "this is not valid YAML", place)
-                        .label(error.info()),
+                        .label(error.info())
+                        .help("look here and at the line above: a quote, bracket or `:` is missing or too many"),
                 );
                 Err(Abort)
             }

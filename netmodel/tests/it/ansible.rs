@@ -250,3 +250,55 @@ deevnet_vlans:
         ("east", "lab.example")
     );
 }
+
+#[test]
+fn filters_of_network_inventories_are_known() {
+    let rows = [
+        (
+            "{{ '10.20.99.0/24' | ansible.utils.ipaddr(5) | ipaddr('address') }}",
+            "10.20.99.5",
+        ),
+        (
+            "{{ '10.20.99.0/24' | ipaddr(-2) | ipaddr('address') }}",
+            "10.20.99.254",
+        ),
+        (
+            "{{ '10.20.99.7/24' | ansible.netcommon.ipaddr('address') }}",
+            "10.20.99.7",
+        ),
+        (
+            "{{ ({'a': '10.20.99.8'} | combine({'a': '10.20.99.9'})).a }}",
+            "10.20.99.9",
+        ),
+        (
+            "{{ ({'x': '10.20.99.8'} | dict2items)[0].value }}",
+            "10.20.99.8",
+        ),
+        (
+            "{{ (undefined_one | default('10.20.99.11')) }}",
+            "10.20.99.11",
+        ),
+    ];
+    for (template, expected) in rows {
+        let model = model(&format!(
+            "-- site/host_vars/srv01.yml --\nenv: {{ interfaces: {{ eth0: {{ ip: \"{template}\", segment: management }} }} }}\n"
+        ));
+        let address = interface(&model, "srv01").ipv4.unwrap().to_string();
+        assert_eq!(address, expected, "{template}");
+    }
+}
+
+#[test]
+fn a_variable_env_of_somebody_else_is_ignored() {
+    let loaded = load_files(&base_with(
+        "-- site/group_vars/routers/env.yml --
+env: production
+router_parent: eth0
+-- site/group_vars/routers.yml --
+REMOVED
+-- site/host_vars/rt01.yml --
+REMOVED
+",
+    ));
+    assert_eq!(codes(&loaded), ["W0202"], "{}", text(&loaded));
+}

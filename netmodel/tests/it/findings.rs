@@ -33,6 +33,20 @@ fn every_code_has_a_fixture_that_gives_it() {
 }
 
 #[test]
+fn every_finding_says_what_to_do() {
+    for &code in Code::ALL {
+        let loaded = load_files(&base_with(&fixture(code)));
+        for finding in &loaded.findings {
+            assert!(
+                !finding.help.is_empty(),
+                "{code}: no help for `{}`",
+                finding.message
+            );
+        }
+    }
+}
+
+#[test]
 fn every_finding_reads_as_in_its_snapshot() {
     for &code in Code::ALL {
         let loaded = load_files(&base_with(&fixture(code)));
