@@ -327,12 +327,14 @@ fn segment_entry(index: &Index, id: SegmentId) -> SegmentEntry {
     if let Some(subnet) = segment.ipv4 {
         entry.flags |= segment_flags::IPV4;
         entry.prefix_len4 = subnet.net.prefix_len();
+        entry.mask4 = u32::from(subnet.net.netmask()).to_be();
         entry.net4 = address(IpAddr::V4(subnet.net.network()));
         entry.gateway4 = address(IpAddr::V4(subnet.gateway));
     }
     if let Some(subnet) = segment.ipv6 {
         entry.flags |= segment_flags::IPV6;
         entry.prefix_len6 = subnet.net.prefix_len();
+        entry.mask6 = Address::mask(subnet.net.prefix_len().into());
         entry.net6 = address(IpAddr::V6(subnet.net.network()));
         entry.gateway6 = address(IpAddr::V6(subnet.gateway));
     }
