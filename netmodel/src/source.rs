@@ -70,8 +70,17 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// Adds a file.
-    pub(crate) fn add(&mut self, source: Source) -> FileId {
+    /// Adds a file. Names of files are chosen by tenants: control characters are taken out.
+    pub(crate) fn add(&mut self, mut source: Source) -> FileId {
+        if source.path.chars().any(char::is_control) {
+            let printable = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+            source.path = source
+                .path
+                .chars()
+                .map(printable)
+                .collect::<String>()
+                .into();
+        }
         let id = u32::try_from(self.files.len()).unwrap_or(u32::MAX);
         self.files.push(source);
         FileId(id)

@@ -54,6 +54,11 @@ fn entries(value: &Value) -> &[Entry] {
     }
 }
 
+/// Ansible allows more or less everything; what no terminal, path or name survives is refused.
+fn is_host_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains(|c: char| c.is_control() || c.is_whitespace() || c == '/')
+}
+
 struct Builder<'a> {
     inventory: &'a mut Inventory,
     findings: &'a mut Vec<Finding>,
@@ -132,6 +137,18 @@ impl Builder<'_> {
                 return;
             };
             let vars = self.vars(&entry.value, "the variables of a host");
+            if !is_host_name(&entry.key) {
+                self.findings.push(
+                    Finding::new(
+                        Code::InvalidValue,
+                        "this cannot be a host's name",
+                        entry.key_place,
+                    )
+                    .note("a tenant's host is named TENANT/HOST elsewhere")
+                    .help("use letters, digits, `-` and `.`"),
+                );
+                continue;
+            }
             for name in names {
                 let host = self.inventory.ensure_host(&name, entry.key_place);
                 let host = &mut self.inventory.hosts[host];

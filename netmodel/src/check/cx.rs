@@ -1,10 +1,9 @@
 //! Reads values as what they should be; every misfit becomes a finding.
 
-use std::collections::HashSet;
-use std::fmt::Display;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use super::words::{did_you_mean, looks_unrelated};
 use crate::ansible::Scope;
 use crate::finding::{Code, Finding};
 use crate::source::Place;
@@ -223,7 +222,10 @@ impl Cx<'_> {
     /// Reads a map whose keys are names that YAML must not take for something else.
     pub(crate) fn named_entries(&mut self, value: &Arc<Value>, what: &str) -> Option<Vec<Entry>> {
         let mut entries = self.entries(value, what)?;
-        entries.retain(|entry| !entry.key_plain || self.check_plain(&entry.key, entry.key_place));
+        entries.retain(|entry| {
+            let plain = !entry.key_plain || self.check_plain(&entry.key, entry.key_place);
+            plain && self.check_printable(&entry.key, entry.key_place)
+        });
         Some(entries)
     }
 
@@ -258,10 +260,27 @@ impl Cx<'_> {
         if scalar.plain && !self.check_plain(&scalar.text, value.place) {
             return None;
         }
+        if !self.check_printable(scalar.text.trim(), value.place) {
+            return None;
+        }
         Some(Text {
             text: scalar.text.trim().to_owned(),
             place: value.place,
         })
+    }
+
+    /// Names end up on terminals, in logs and in file names: control characters are refused.
+    fn check_printable(&mut self, text: &str, place: Place) -> bool {
+        let allowed = |c: char| !c.is_control() || c == '\n' || c == '\t';
+        let fine = text.chars().all(allowed);
+        if !fine {
+            self.invalid(
+                place,
+                "a control character in a text",
+                "remove it, or what made it",
+            );
+        }
+        fine
     }
 
     /// Is a plain scalar the text that it looks like?
@@ -458,45 +477,5 @@ impl Cx<'_> {
     /// Reports a value that is not possible.
     pub(crate) fn invalid(&mut self, place: Place, message: impl Into<String>, help: &str) {
         self.report(Finding::new(Code::InvalidValue, message, place).help(help));
-    }
-}
-
-/// Returns the candidate that was probably meant.
-pub(crate) fn did_you_mean<'a>(
-    said: &str,
-    candidates: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
-    candidates
-        .into_iter()
-        .map(|candidate| (strsim::damerau_levenshtein(said, candidate), candidate))
-        .filter(|(distance, candidate)| *distance * 3 <= candidate.len().max(3))
-        .min()
-        .map(|(_, candidate)| candidate)
-}
-
-/// `dhcp_range_start6` is like `dhcp_range_start`, but nobody misspells by adding a digit.
-fn looks_unrelated(key: &str, known: &[&str]) -> bool {
-    let stem = key.trim_end_matches(|c: char| c.is_ascii_digit());
-    stem != key && known.contains(&stem)
-}
-
-/// Joins names for a message: "`a`, `b` and `c`"; long lists are cut.
-pub(crate) fn listed<T: Display>(names: impl IntoIterator<Item = T>) -> String {
-    let mut seen = HashSet::new();
-    let names: Vec<String> = names
-        .into_iter()
-        .map(|name| format!("`{name}`"))
-        .filter(|name| seen.insert(name.clone()))
-        .collect();
-    const SHOWN: usize = 12;
-    match names.as_slice() {
-        [] => "none".to_owned(),
-        [one] => one.clone(),
-        [first @ .., last] if names.len() <= SHOWN => format!("{} and {last}", first.join(", ")),
-        _ => format!(
-            "{} and {} more",
-            names[..SHOWN].join(", "),
-            names.len() - SHOWN
-        ),
     }
 }

@@ -8,7 +8,7 @@ use super::dhcp::{self, Endpoint};
 use super::draft::{Draft, SegmentDraft};
 use super::hosts::addresses;
 use super::plan::{Addresses, Claim};
-use super::segments::{NotHost, why_not_host4, why_not_host6};
+use super::subnets::{NotHost, why_not_host4, why_not_host6};
 use super::tenant::is_vpc;
 use crate::finding::{Code, Finding};
 use crate::ids::MacAddr;

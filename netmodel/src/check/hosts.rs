@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use super::cx::{At, Cx, Text, Unknown, did_you_mean, listed};
+use super::cx::{At, Cx, Text, Unknown};
 use super::draft::{Draft, HostDraft, InterfaceFacts};
+use super::words::{did_you_mean, listed};
 use crate::ansible::{Scope, Target};
 use crate::finding::{Code, Finding};
 use crate::ids::{HostName, MacAddr};
@@ -116,7 +117,7 @@ fn interfaces_of(cx: &mut Cx<'_>, var: &str) -> Vec<Entry> {
         }
         return Vec::new();
     };
-    cx.entries(&interfaces.value, &format!("`{var}.interfaces`"))
+    cx.named_entries(&interfaces.value, &format!("`{var}.interfaces`"))
         .unwrap_or_default()
 }
 

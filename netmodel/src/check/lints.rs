@@ -5,8 +5,8 @@ use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 
-use super::cx::did_you_mean;
 use super::draft::Draft;
+use super::words::did_you_mean;
 use crate::ansible::{Scope, Vars};
 use crate::finding::{Code, Finding};
 use crate::model::{Owner, PortSpec, Protocol, Router, SegmentId, Zone, ZonePolicy};

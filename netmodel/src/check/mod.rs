@@ -8,6 +8,7 @@ mod dhcp;
 mod dns;
 mod draft;
 mod endpoints;
+mod flows;
 mod halves;
 mod hosts;
 mod lints;
@@ -21,8 +22,10 @@ mod rules;
 mod segments;
 mod services;
 mod site;
+mod subnets;
 mod tenant;
 mod terraform;
+mod words;
 
 use crate::finding::{Finding, Severity};
 use crate::model::{Model, Owner};

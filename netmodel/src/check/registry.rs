@@ -6,8 +6,9 @@ use std::ops::RangeInclusive;
 
 use super::cx::{At, Cx, Fields, Unknown};
 use super::draft::{Draft, SegmentDraft, TenantDraft};
-use super::segments::{
-    check_net4, check_net6, default_gateway4, default_gateway6, read_net4, read_net6, read_vlan,
+use super::segments::read_vlan;
+use super::subnets::{
+    check_net4, check_net6, default_gateway4, default_gateway6, read_net4, read_net6,
 };
 use crate::finding::{Code, Finding};
 use crate::ids::{SegmentName, TenantName, VlanId};

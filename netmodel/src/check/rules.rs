@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::cx::{Cx, Fields, Text, Unknown, did_you_mean, listed};
+use super::cx::{Cx, Fields, Text, Unknown};
 use super::draft::Draft;
 use super::policy::find_platform_segment;
 use super::ports;
 use super::tenant::check_limit;
+use super::words::{did_you_mean, listed};
 use crate::ansible::Scope;
 use crate::finding::{Code, Finding};
 use crate::model::{

@@ -2,11 +2,12 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::cx::{Text, Unknown, did_you_mean, listed};
+use super::cx::{Text, Unknown};
 use super::draft::Draft;
 use super::policy::find_platform_segment;
 use super::ports;
-use super::segments::{why_not_host4, why_not_host6};
+use super::subnets::{why_not_host4, why_not_host6};
+use super::words::{did_you_mean, listed};
 use crate::ansible::Scope;
 use crate::finding::{Code, Finding};
 use crate::model::{Accept, Owner, PlatformService, SegmentId, ServiceId};

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::cx::{Fields, Unknown, did_you_mean};
+use super::cx::{Fields, Unknown};
 use super::draft::Draft;
 use super::hosts;
 use super::segments::{SEGMENT_KEYS, read_dhcp};
 use super::terraform;
+use super::words::did_you_mean;
 use crate::ansible::jinja::Engine;
 use crate::ansible::{Inventory, Scope, Target};
 use crate::finding::{Code, Finding, Severity};

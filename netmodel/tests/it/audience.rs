@@ -73,3 +73,14 @@ fn control_characters_in_a_file_never_reach_the_terminal() {
     assert!(loaded.errors() > 0);
     assert!(!text.contains('\u{1b}'), "{text:?}");
 }
+
+/// Found by fuzzing (corpus file `crash-control-character-in-a-path`).
+#[test]
+fn control_characters_in_a_files_name_never_reach_the_terminal() {
+    let corpus = "../fuzz/corpus/inventory/crash-control-character-in-a-path";
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(corpus);
+    let loaded = load_files(&base_with(&std::fs::read_to_string(path).unwrap()));
+    let text = crate::common::text(&loaded);
+    assert!(text.contains("firewal"), "the file is named: {text}");
+    assert!(!text.contains('\u{1b}'), "{text:?}");
+}

@@ -136,6 +136,30 @@ fn the_files_of_a_tree_are_bounded_together() {
 }
 
 #[test]
+fn names_with_control_characters_are_refused() {
+    for (path, file) in [
+        (
+            "tenants/beta/hosts.yml",
+            "all: { children: { beta: { hosts: { \"job\\e[31m\": {} } } } }",
+        ),
+        (
+            "tenants/beta/hosts.yml",
+            "all: { children: { beta: { hosts: { alpha/web01: {} } } } }",
+        ),
+        (
+            "tenants/beta/group_vars/beta.yml",
+            "tenant_name: beta\ntenant_firewall_rules: [{ name: \"\\e[31m\", from: { cidr: 10.0.0.0/8 }, to: { segment: main }, action: deny }]",
+        ),
+    ] {
+        let mut files = files(BASE);
+        files.insert(path.into(), file.into());
+        files.remove(&PathBuf::from("tenants/beta/host_vars/job01.yml"));
+        let found = load_files(&files);
+        assert!(codes(&found).contains(&"E0113"), "{file}: {}", text(&found));
+    }
+}
+
+#[test]
 fn a_huge_file_is_not_read() {
     let huge = format!("tenant_name: beta\n# {}\n", "x".repeat(2 << 20));
     let found = beta(&huge);
