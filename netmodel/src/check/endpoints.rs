@@ -50,7 +50,7 @@ fn check_addresses(draft: &mut Draft, at: Endpoint, plan: &Addresses) {
             None if said_segment.is_some() => {}
             None => {
                 let finding = without_segment(draft, at, claim, plan);
-                draft.findings.push(finding);
+                draft.findings.extend(finding);
             }
         }
     }
@@ -134,11 +134,7 @@ fn reserved(claim: Claim, what: &str, net_place: Place, net: &str) -> Finding {
 
 fn no_subnet(draft: &Draft, at: Endpoint, claim: Claim, id: SegmentId) -> Option<Finding> {
     let segment = draft.segment(id);
-    let unreadable = match claim.value {
-        IpAddr::V4(_) => segment.net4.is_some(),
-        IpAddr::V6(_) => segment.net6.is_some(),
-    };
-    if unreadable {
+    if is_unreadable(segment, claim.value) {
         return None;
     }
     let family = if claim.value.is_ipv4() {
@@ -162,13 +158,24 @@ fn no_subnet(draft: &Draft, at: Endpoint, claim: Claim, id: SegmentId) -> Option
     )
 }
 
-fn without_segment(draft: &Draft, at: Endpoint, claim: Claim, plan: &Addresses) -> Finding {
+/// A subnet that is said, but could not be read, has a finding of its own.
+fn is_unreadable(segment: &SegmentDraft, address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(_) => segment.net4.is_some() && segment.segment.ipv4.is_none(),
+        IpAddr::V6(_) => segment.net6.is_some() && segment.segment.ipv6.is_none(),
+    }
+}
+
+fn without_segment(draft: &Draft, at: Endpoint, claim: Claim, plan: &Addresses) -> Option<Finding> {
     let host = draft.host_name(at.host);
     let address = claim.value;
     let owner = draft.hosts[at.host.0].host.owner;
-    match (owner, plan.segment_of(address)) {
+    let finding = match (owner, plan.segment_of(address)) {
         (Owner::Tenant(tenant), found) => {
             let main = draft.segment(draft.tenants[tenant.0].tenant.segments[0]);
+            if is_unreadable(main, address) {
+                return None;
+            }
             let place = main.net4.unwrap_or(main.key);
             let finding = Finding::new(
                 Code::AddressOutside,
@@ -205,7 +212,8 @@ fn without_segment(draft: &Draft, at: Endpoint, claim: Claim, plan: &Addresses) 
         )
         .note("such a host is nobody to bulkhead: no zone, no binding")
         .help("correct the address, or add the segment"),
-    }
+    };
+    Some(finding)
 }
 
 /// Who has which address and hardware address.

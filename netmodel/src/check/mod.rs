@@ -28,7 +28,7 @@ mod terraform;
 mod words;
 
 use crate::finding::{Finding, Severity};
-use crate::model::{Model, Owner};
+use crate::model::{DnsRecord, Model, Owner, Reservation};
 use crate::options::Options;
 use crate::source::Sources;
 use crate::tree::Tree;
@@ -70,7 +70,12 @@ pub(crate) fn run(
     if findings.iter().any(is_error) {
         return None;
     }
-    Some(Model {
+    Some(into_model(draft, records, reservations))
+}
+
+/// Takes what the model keeps out of the draft.
+fn into_model(draft: Draft, records: Vec<DnsRecord>, reservations: Vec<Reservation>) -> Model {
+    Model {
         site_name: draft.site_name,
         site_domain: draft.site_domain,
         segments: draft
@@ -94,7 +99,7 @@ pub(crate) fn run(
         policy_tests: draft.policy_tests,
         records,
         reservations,
-    })
+    }
 }
 
 /// Terraform's hosts come after the inventory's; the model wants them by name.

@@ -219,36 +219,33 @@ fn check_range(
         }
         return false;
     };
-    let mut fine = true;
-    for at in [start, end] {
-        if why_not_host4(subnet.net, at.value).is_some() {
-            fine = false;
-            let mut finding = Finding::new(
+    let outside = |at: &At<Ipv4Addr>| why_not_host4(subnet.net, at.value).is_some();
+    let outside: Vec<At<Ipv4Addr>> = [start, end].into_iter().filter(outside).collect();
+    for at in &outside {
+        cx.report(
+            Finding::new(
                 Code::DhcpRangeOutside,
                 format!("{} is not a host address of {}", at.value, subnet.net),
                 at.place,
             )
-            .help("both ends of the range must be host addresses of the segment's subnet");
-            if let Some(net) = segment.net4 {
-                finding = finding.also(net, "the subnet");
-            }
-            cx.report(finding);
-        }
-    }
-    if fine && start.value > end.value {
-        fine = false;
-        cx.report(
-            Finding::new(
-                Code::DhcpRangeReversed,
-                format!(
-                    "the DHCP range ends before it starts: {} > {}",
-                    start.value, end.value
-                ),
-                start.place,
-            )
-            .also(end.place, "the end")
-            .help("swap the two"),
+            .also(segment.net4.unwrap_or(segment.key), "the subnet")
+            .help("both ends of the range must be host addresses of the segment's subnet"),
         );
     }
-    fine
+    let reversed = start.value > end.value;
+    if outside.is_empty() && reversed {
+        cx.report(range_reversed(start, end));
+    }
+    outside.is_empty() && !reversed
+}
+
+fn range_reversed(start: At<Ipv4Addr>, end: At<Ipv4Addr>) -> Finding {
+    let (first, last) = (start.value, end.value);
+    Finding::new(
+        Code::DhcpRangeReversed,
+        format!("the DHCP range ends before it starts: {first} > {last}"),
+        start.place,
+    )
+    .also(end.place, "the end")
+    .help("swap the two")
 }

@@ -236,13 +236,37 @@ fn placeholder(of: &super::draft::SegmentDraft) -> super::draft::SegmentDraft {
 
 /// Repeating what was granted is allowed, claiming something else is not.
 fn check_claims(draft: &mut Draft, id: TenantId, scope: &Scope, fields: &Fields) {
+    for (name, granted, place) in grants(draft, id) {
+        let Some(entry) = fields.get(name) else {
+            continue;
+        };
+        let Some(said) = draft.cx(scope).text(&entry.value, &format!("`{name}`")) else {
+            continue;
+        };
+        if same(&said.text, &granted) {
+            continue;
+        }
+        draft.findings.push(
+            Finding::new(
+                Code::ClaimNotGranted,
+                format!("`{name}` is {}, but {granted} is granted", said.text),
+                said.place,
+            )
+            .also(place, "the grant")
+            .help(format!("remove `{name}`: it comes from the registry")),
+        );
+    }
+}
+
+/// What a tenant may repeat: key, granted value, and where it is granted.
+fn grants(draft: &Draft, id: TenantId) -> [(&'static str, String, Place); 5] {
     let granted = draft.segment(draft.tenants[id.0].tenant.segments[0]);
     let segment = &granted.segment;
     let key = draft.tenants[id.0].key;
     let net4 = granted.net4.unwrap_or(key);
     let net6 = granted.net6.unwrap_or(key);
     let show = |text: Option<String>| text.unwrap_or_else(|| "nothing".to_owned());
-    let claims: [(&str, String, Place); 5] = [
+    [
         ("vlan_id", segment.vlan_id.to_string(), granted.vlan),
         (
             "subnet",
@@ -264,27 +288,7 @@ fn check_claims(draft: &mut Draft, id: TenantId, scope: &Scope, fields: &Fields)
             show(segment.ipv6.map(|s| s.gateway.to_string())),
             net6,
         ),
-    ];
-    for (name, granted, place) in claims {
-        let Some(entry) = fields.get(name) else {
-            continue;
-        };
-        let Some(said) = draft.cx(scope).text(&entry.value, &format!("`{name}`")) else {
-            continue;
-        };
-        if same(&said.text, &granted) {
-            continue;
-        }
-        draft.findings.push(
-            Finding::new(
-                Code::ClaimNotGranted,
-                format!("`{name}` is {}, but {granted} is granted", said.text),
-                said.place,
-            )
-            .also(place, "the grant")
-            .help(format!("remove `{name}`: it comes from the registry")),
-        );
-    }
+    ]
 }
 
 /// Two spellings of one subnet, address or number are the same.
