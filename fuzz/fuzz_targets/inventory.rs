@@ -26,7 +26,9 @@ fn files(archive: &[u8]) -> Files {
     let mut files = Files::new();
     let mut current: Option<PathBuf> = None;
     for line in archive.split_inclusive(|&b| b == b'\n') {
-        let header = line.strip_prefix(b"-- ").and_then(|rest| rest.strip_suffix(b" --\n"));
+        let header = line
+            .strip_prefix(b"-- ")
+            .and_then(|rest| rest.strip_suffix(b" --\n"));
         if let Some(path) = header {
             let path = PathBuf::from(OsStr::from_bytes(path));
             files.insert(path.clone(), Vec::new());
@@ -61,7 +63,10 @@ fuzz_target!(|input: &[u8]| {
     assert_eq!(loaded.model.is_some(), loaded.errors() == 0);
     for audience in [Audience::Platform, Audience::Tenant("alpha")] {
         let text = to_text(&loaded.findings, &loaded.sources, audience, Style::Plain);
-        assert!(!text.contains('\u{1b}'), "a control character reaches the terminal");
+        assert!(
+            !text.contains('\u{1b}'),
+            "a control character reaches the terminal"
+        );
         to_json(&loaded.findings, &loaded.sources, audience);
     }
     if let Some(model) = &loaded.model {
