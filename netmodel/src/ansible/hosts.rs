@@ -1,8 +1,9 @@
 //! `hosts.yml`: groups in groups, hosts in groups, variables of both.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::{GroupIndex, Inventory, Vars, range};
+use super::{GroupIndex, HostIndex, Inventory, Vars, range};
 use crate::finding::{Code, Finding};
 use crate::reader::{Content, Reader};
 use crate::source::Place;
@@ -34,6 +35,8 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Inventory {
         inventory: &mut inventory,
         findings: reader.findings,
         max_hosts: reader.bounds.hosts,
+        links: HashSet::new(),
+        memberships: HashSet::new(),
     };
     for entry in entries(&root) {
         let group = builder.inventory.ensure_group(&entry.key);
@@ -63,6 +66,8 @@ struct Builder<'a> {
     inventory: &'a mut Inventory,
     findings: &'a mut Vec<Finding>,
     max_hosts: usize,
+    links: HashSet<(GroupIndex, GroupIndex)>,
+    memberships: HashSet<(GroupIndex, HostIndex)>,
 }
 
 impl Builder<'_> {
@@ -109,11 +114,7 @@ impl Builder<'_> {
 
     fn link(&mut self, parent: GroupIndex, child: GroupIndex, place: Place) {
         let groups = &mut self.inventory.groups;
-        if groups[parent]
-            .children
-            .iter()
-            .all(|(known, _)| *known != child)
-        {
+        if self.links.insert((parent, child)) {
             groups[parent].children.push((child, place));
             groups[child].parents.push(parent);
         }
@@ -150,9 +151,9 @@ impl Builder<'_> {
                 continue;
             }
             for name in names {
-                let host = self.inventory.ensure_host(&name, entry.key_place);
-                let host = &mut self.inventory.hosts[host];
-                if !host.groups.contains(&group) {
+                let index = self.inventory.ensure_host(&name, entry.key_place);
+                let host = &mut self.inventory.hosts[index];
+                if self.memberships.insert((group, index)) {
                     host.groups.push(group);
                 }
                 host.inline

@@ -23,18 +23,34 @@ use super::scope::{Scope, Target};
 use crate::yaml::plain::{Plain, read};
 use crate::yaml::{Entry, Kind, Scalar, Value};
 
-/// Instructions per template.
-const FUEL: u64 = 20_000;
+/// What evaluating the templates of one tree may cost.
+#[derive(Clone, Copy, Debug)]
+struct Budget {
+    /// Instructions per template.
+    fuel: u64,
+    /// Templates, those that templates need included.
+    evaluations: u64,
+    /// Values in what a template gives.
+    values: usize,
+}
+
+const TRUSTED: Budget = Budget {
+    fuel: 20_000,
+    evaluations: 1_000_000,
+    values: 10_000,
+};
+const UNTRUSTED: Budget = Budget {
+    fuel: 2_000,
+    evaluations: 20_000,
+    values: 1_000,
+};
+
 /// Octets of a template.
 const MAX_TEMPLATE: usize = 4096;
 /// Octets of what a template gives.
 const MAX_RESULT: usize = 16 * 1024;
-/// Values in what a template gives.
-const MAX_VALUES: usize = 10_000;
 /// Variables in variables.
 const MAX_DEPTH: u32 = 12;
-/// Templates evaluated per tree.
-const MAX_EVALUATIONS: u64 = 1_000_000;
 
 /// Why a template gives no value.
 #[derive(Clone, Debug, Error)]
@@ -46,6 +62,7 @@ pub(crate) struct TemplateError(pub(crate) String);
 pub(crate) struct Engine {
     env: Environment<'static>,
     trusted: bool,
+    budget: Budget,
     left: AtomicU64,
 }
 
@@ -57,7 +74,8 @@ impl Engine {
         } else {
             small_environment()
         };
-        env.set_fuel(Some(FUEL));
+        let budget = if trusted { TRUSTED } else { UNTRUSTED };
+        env.set_fuel(Some(budget.fuel));
         env.set_undefined_behavior(UndefinedBehavior::SemiStrict);
         env.set_formatter(|out, state, value| {
             if value.is_undefined() {
@@ -73,7 +91,8 @@ impl Engine {
         Self {
             env,
             trusted,
-            left: AtomicU64::new(MAX_EVALUATIONS),
+            budget,
+            left: AtomicU64::new(budget.evaluations),
         }
     }
 
@@ -97,7 +116,7 @@ impl Engine {
         let result = context
             .render(&scalar.text)
             .map_err(|error| explain(&error))?;
-        let mut room = MAX_VALUES;
+        let mut room = self.budget.values;
         from_jinja(&result, value, 0, &mut room)
             .map(Arc::new)
             .map_err(|error| explain(&error))
@@ -187,7 +206,8 @@ impl Context {
             });
         if spent.is_err() {
             return Err(refused(format!(
-                "more than {MAX_EVALUATIONS} templates in one tree"
+                "more than {} templates in one tree",
+                self.engine.budget.evaluations
             )));
         }
         let value = self.evaluate(&short_names(template))?;
@@ -380,7 +400,7 @@ fn single_expression(template: &str) -> Option<&str> {
 fn from_jinja(value: &Jinja, at: &Value, depth: u32, room: &mut usize) -> Result<Value, Error> {
     *room = room
         .checked_sub(1)
-        .ok_or_else(|| refused(format!("the result has more than {MAX_VALUES} values")))?;
+        .ok_or_else(|| refused("the result has too many values"))?;
     if depth > MAX_DEPTH {
         return Err(refused(format!(
             "the result is nested deeper than {MAX_DEPTH} levels"

@@ -11,7 +11,7 @@ mod range;
 mod scope;
 mod vars;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::reader::Reader;
@@ -151,14 +151,14 @@ impl Inventory {
 
     /// Returns `all`, the groups given and all that contain them, lowest precedence first.
     pub(crate) fn ancestry(&self, direct: &[GroupIndex]) -> Vec<GroupIndex> {
-        let mut found = vec![0];
+        let mut found = HashSet::from([0]);
         let mut open = direct.to_vec();
         while let Some(group) = open.pop() {
-            if !found.contains(&group) {
-                found.push(group);
+            if found.insert(group) {
                 open.extend(&self.groups[group].parents);
             }
         }
+        let mut found: Vec<GroupIndex> = found.into_iter().collect();
         found.sort_by(|&a, &b| {
             let key = |index: GroupIndex| {
                 let group = &self.groups[index];

@@ -61,6 +61,10 @@ pub(crate) fn read(draft: &mut Draft) -> Vec<DnsRecord> {
     }
     let mut records = records.records;
     records.sort();
+    // The same record twice is one record.
+    records.dedup_by(|a, b| {
+        a.zone == b.zone && a.name == b.name && a.record_type == b.record_type && a.value == b.value
+    });
     records
 }
 
@@ -252,11 +256,14 @@ fn add(draft: &mut Draft, records: &mut Records, new: NewRecord<'_>) {
         draft.findings.push(clash);
         return;
     }
-    present.push(Present {
-        by: new.by,
-        is_cname,
-        place: new.place,
-    });
+    // One of a kind is enough to clash with.
+    if !present.iter().any(|there| there.by == new.by) {
+        present.push(Present {
+            by: new.by,
+            is_cname,
+            place: new.place,
+        });
+    }
     let origin = draft.sources.origin(new.place);
     records.records.push(DnsRecord {
         zone: draft.dns_zone(new.owner),

@@ -34,6 +34,8 @@ pub(crate) struct Draft {
     pub(crate) zones: HashMap<String, SegmentId>,
     /// Segments and services that could not be read: naming them is no second mistake.
     pub(crate) unusable: HashSet<String>,
+    /// Suggestions that may still be looked for in tenants' mistakes, of which there may be many.
+    pub(crate) suggestions: usize,
     /// The host that the operator says is the router.
     pub(crate) named_router: Option<String>,
     /// The blackhole for untagged frames.
@@ -196,6 +198,12 @@ impl Draft {
             let names = self.aliases.iter().filter(|(_, target)| *target == key);
             names.map(|(name, _)| under(name)).find(Option::is_some)?
         })
+    }
+
+    /// May a suggestion be looked for? It takes a look at every name there is.
+    pub(crate) fn may_suggest(&mut self) -> bool {
+        self.suggestions = self.suggestions.saturating_sub(1);
+        self.suggestions > 0
     }
 
     /// Returns a segment.

@@ -168,7 +168,9 @@ fn misspelt(draft: &mut Draft, scope: &Scope, known: &[&str]) {
             continue;
         }
         let missing = known.iter().copied().filter(|key| scope.get(key).is_none());
-        let near = missing.filter(|key| strsim::damerau_levenshtein(key, &name) <= 2);
+        let near = missing.filter(|key| {
+            key.len().abs_diff(name.len()) <= 2 && strsim::damerau_levenshtein(key, &name) <= 2
+        });
         if let Some(similar) = did_you_mean(&name, near) {
             draft.findings.push(
                 Finding::new(

@@ -195,9 +195,10 @@ impl TenantReader<'_> {
         if let Some(&id) = self.draft.host_ids.get(&key) {
             return Some(RuleTo::Host(id));
         }
-        let mut names: Vec<&str> = super::tenant::host_names(self.draft, self.id)
-            .into_keys()
-            .collect();
+        let mut names: Vec<&str> = Vec::new();
+        if self.draft.may_suggest() {
+            names.extend(super::tenant::host_names(self.draft, self.id).into_keys());
+        }
         names.sort_unstable();
         let finding = Finding::new(
             Code::UnknownHost,
@@ -231,6 +232,7 @@ impl TenantReader<'_> {
 
     fn other_tenant(&mut self, said: &Text) -> Option<TenantId> {
         let found = self.draft.tenant_ids.get(&said.text).copied();
+        let may_suggest = found.is_none() && self.draft.may_suggest();
         let finding = match found {
             Some(id) if id != self.id => return Some(id),
             Some(_) => Finding::new(
@@ -242,7 +244,9 @@ impl TenantReader<'_> {
             None if self.draft.unusable.contains(&said.text) => return None,
             None => {
                 let names = self.draft.tenant_ids.keys().map(String::as_str);
-                let similar = did_you_mean(&said.text, names).map(str::to_owned);
+                let similar = may_suggest
+                    .then(|| did_you_mean(&said.text, names).map(str::to_owned))
+                    .flatten();
                 let finding = Finding::new(
                     Code::UnknownTenant,
                     format!("there is no tenant `{}`", said.text),

@@ -53,6 +53,7 @@ pub(crate) fn open(tree: &dyn Tree, options: &Options) -> Draft {
         segments: Vec::new(),
         zones: HashMap::new(),
         unusable: HashSet::new(),
+        suggestions: 1000,
         named_router: options.router.clone(),
         native: None,
         tenants: Vec::new(),

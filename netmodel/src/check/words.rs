@@ -8,8 +8,12 @@ pub(crate) fn did_you_mean<'a>(
     said: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
+    let near =
+        |candidate: &&str| said.len().abs_diff(candidate.len()) * 3 <= candidate.len().max(3);
     candidates
         .into_iter()
+        // Measuring is slow, and names may be many and long.
+        .filter(near)
         .map(|candidate| (strsim::damerau_levenshtein(said, candidate), candidate))
         .filter(|(distance, candidate)| *distance * 3 <= candidate.len().max(3))
         .min()

@@ -100,6 +100,62 @@ fn pathological_files_do_not_take_long() {
 }
 
 #[test]
+fn many_small_mistakes_do_not_take_long() {
+    let many = |line: &str| line.repeat((1 << 20) / line.len() - 20);
+    let groups: String = (0..30_000)
+        .map(|n| format!("    g{n}: {{ hosts: {{ h: }} }}\n"))
+        .collect();
+    let variables: String = (0..40_000).map(|n| format!("tenant_nam{n}: x\n")).collect();
+    for (path, text) in [
+        (
+            "group_vars/beta.yml",
+            format!(
+                "tenant_name: beta\ntenant_uses:\n{}",
+                many("- { tenant: alhpa, offer: x }\n")
+            ),
+        ),
+        (
+            "group_vars/beta.yml",
+            format!(
+                "tenant_name: beta\ntenant_dns_records:\n{}",
+                many("- { name: a, type: A, value: 10.0.0.1 }\n")
+            ),
+        ),
+        (
+            "group_vars/beta.yml",
+            format!(
+                "tenant_name: beta\ntenant_firewall_rules:\n{}",
+                many("- {name: a, from: {host: a}, to: {host: b}, action: deny}\n")
+            ),
+        ),
+        (
+            "group_vars/beta.yml",
+            format!("tenant_name: beta\n{variables}"),
+        ),
+        (
+            "group_vars/beta.yml",
+            format!(
+                "tenant_name: {}\n{}: x\n",
+                "x".repeat(500_000),
+                "y".repeat(500_000)
+            ),
+        ),
+        ("hosts.yml", format!("all:\n  children:\n{groups}")),
+    ] {
+        let mut files = files(BASE);
+        files.insert(format!("tenants/beta/{path}").into(), text.into());
+        let start = std::time::Instant::now();
+        let found = load_files(&files);
+        crate::common::text(&found);
+        let took = start.elapsed();
+        assert!(
+            took < std::time::Duration::from_secs(10),
+            "{path}: {took:?}"
+        );
+    }
+}
+
+#[test]
 fn a_tree_full_of_mistakes_does_not_flood_the_report() {
     let rules = "  - { from: 1 }\n".repeat(10_000);
     let found = beta(&format!(
