@@ -13,13 +13,23 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::guards::{self, Guard};
-use crate::libtest::{self, Rung};
+use crate::libtest;
 use crate::proc::{self, Echo, Finished};
 
 /// Where guards are: this path with `.rs`, or all of this directory.
 const POLICY: &str = "dataplane-common/src/policy";
-/// The packages whose tests hold the guards.
-const PACKAGES: [&str; 2] = ["dataplane-common", "oracle"];
+/// The tests that hold the guards, as arguments of `cargo test`, the quick ones first. None of
+/// them needs the kernel: in the differential test, the policy core runs on the host.
+const TESTS: [&[&str]; 2] = [
+    &["--package", "dataplane-common", "--lib", "--tests"],
+    &[
+        "--package",
+        "dataplane-user",
+        "--test",
+        "differential",
+        "policy_core",
+    ],
+];
 
 /// Arguments of `cargo xtask mutants`.
 #[derive(clap::Args)]
@@ -27,11 +37,9 @@ pub(crate) struct Args {
     /// Only guards whose name contains this.
     #[arg(long)]
     filter: Option<String>,
-    /// The packages whose tests are run (default: dataplane-common and oracle).
-    #[arg(long = "package", short)]
-    packages: Vec<String>,
-    /// Run only these integration tests (default: all host tests of the packages).
-    #[arg(long = "test")]
+    /// Run only these tests: arguments of `cargo test` (default: those of dataplane-common, and
+    /// the policy core against the reference evaluator).
+    #[arg(last = true)]
     tests: Vec<String>,
     /// Also disable each part of a condition `a || b` alone.
     #[arg(long)]
@@ -79,7 +87,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let tree = copy_tree()?;
     // The copy is what is mutated; somebody may be editing the original.
     let places = find(&tree, args)?;
-    let bench = Bench::new(tree, args)?;
+    let bench = Bench::new(tree, args);
     eprintln!(
         "mutants: {} guards; first the tests as they are",
         places.len()
@@ -177,57 +185,53 @@ fn copy_tree() -> Result<PathBuf> {
 /// The copy of the tree and how its tests are run.
 struct Bench {
     tree: PathBuf,
-    test_args: Vec<String>,
+    tests: Vec<Vec<String>>,
     limit: Duration,
 }
 
 impl Bench {
-    /// Chooses the tests: those of the packages that run on the host.
-    fn new(tree: PathBuf, args: &Args) -> Result<Self> {
-        let packages: Vec<String> = match args.packages.as_slice() {
-            [] => PACKAGES.map(str::to_owned).to_vec(),
-            some => some.to_vec(),
+    /// Chooses the tests.
+    fn new(tree: PathBuf, args: &Args) -> Self {
+        let words = |list: &&[&str]| list.iter().map(|word| (*word).to_owned()).collect();
+        let tests = match args.tests.as_slice() {
+            [] => TESTS.iter().map(words).collect(),
+            some => vec![some.to_vec()],
         };
-        let mut test_args = Vec::new();
-        if args.tests.is_empty() {
-            test_args.extend(["--lib".to_owned(), "--bins".to_owned()]);
-        }
-        for target in libtest::discover()? {
-            let asked = args.tests.is_empty() || args.tests.contains(&target.name);
-            if asked && target.rung == Rung::Host && packages.contains(&target.package) {
-                test_args.extend(["--test".to_owned(), target.name]);
-            }
-        }
-        for package in packages {
-            test_args.extend(["--package".to_owned(), package]);
-        }
         let limit = Duration::from_secs(args.limit);
-        Ok(Self {
-            tree,
-            test_args,
-            limit,
-        })
+        Self { tree, tests, limit }
     }
 
-    /// Runs cargo in the copy.
-    fn cargo(&self, extra: &[&str], limit: Duration) -> Result<Finished> {
+    /// Runs one list of tests on a mutant, or only builds it.
+    fn cargo(&self, test: &[String], extra: &[&str]) -> Result<Finished> {
+        let mut command = self.command(test, extra);
+        // No test here loads the eBPF program, and building it would take most of the time: the
+        // one that the run without mutants built stays where it is.
+        command.env("AYA_BUILD_SKIP", "1");
+        proc::capture(&mut command, self.limit, Echo::Keep)
+    }
+
+    /// Cargo on one list of tests in the copy.
+    fn command(&self, test: &[String], extra: &[&str]) -> Command {
         let mut command = proc::cargo();
-        command.arg("test").args(&self.test_args).args(extra);
+        command.arg("test").args(extra).args(test);
         command.current_dir(&self.tree);
         command.env("CARGO_TARGET_DIR", self.tree.with_file_name("build"));
-        // The eBPF program is not needed, and building it would take most of the time.
-        command.env("AYA_BUILD_SKIP", "1");
-        proc::capture(&mut command, limit, Echo::Keep)
+        command
     }
 
     /// The tests must pass before anything is disabled.
     fn check_unchanged(&self) -> Result<()> {
-        let finished = self.cargo(&["--no-fail-fast"], self.limit + Duration::from_secs(600))?;
-        if !finished.success() {
-            bail!(
-                "the tests fail without any mutant:\n{}",
-                finished.text.trim_end()
-            );
+        // The first build is a cold one.
+        let limit = self.limit + Duration::from_secs(1200);
+        for test in &self.tests {
+            let finished = proc::capture(&mut self.command(test, &[]), limit, Echo::Keep)?;
+            if !finished.success() {
+                bail!(
+                    "the tests fail without any mutant ({}):\n{}",
+                    finished.ending(),
+                    finished.text.trim_end()
+                );
+            }
         }
         Ok(())
     }
@@ -258,16 +262,30 @@ impl Bench {
         let mut fate = Fate::Broken("this shape of code cannot be disabled".into());
         for candidate in candidates {
             write(candidate)?;
-            let built = self.cargo(&["--no-run"], self.limit)?;
-            if built.success() {
-                fate = fate_of(&self.cargo(&[], self.limit)?);
+            fate = self.try_tests()?;
+            if !matches!(fate, Fate::Broken(_)) {
                 break;
             }
-            let error = built.text.lines().find(|line| line.starts_with("error"));
-            fate = Fate::Broken(format!("does not compile: {}", error.unwrap_or("?")));
         }
         write(&original)?;
         Ok(fate)
+    }
+
+    /// Builds and runs the tests on the tree as it is, up to the first that fails.
+    fn try_tests(&self) -> Result<Fate> {
+        for test in &self.tests {
+            let built = self.cargo(test, &["--no-run"])?;
+            if !built.success() {
+                let error = built.text.lines().find(|line| line.starts_with("error"));
+                let error = error.map_or_else(|| built.ending(), str::to_owned);
+                return Ok(Fate::Broken(format!("does not build: {error}")));
+            }
+            let fate = fate_of(&self.cargo(test, &[])?);
+            if !matches!(fate, Fate::Survived) {
+                return Ok(fate);
+            }
+        }
+        Ok(Fate::Survived)
     }
 }
 
