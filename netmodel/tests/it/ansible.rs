@@ -302,3 +302,22 @@ REMOVED
     ));
     assert_eq!(codes(&loaded), ["W0202"], "{}", text(&loaded));
 }
+
+#[test]
+fn document_markers_comments_and_windows_line_ends_change_nothing() {
+    let loaded = load_files(&base_with(
+        "-- site/group_vars/all/main.yml --
+---
+# vim: ft=yaml.ansible
+site_name: east\r
+site_domain: lab.example   # ours\r
+...
+-- site/group_vars/all/empty.yml --
+---
+-- site/group_vars/all/comment.yml --
+# nothing yet
+",
+    ));
+    assert_eq!(text(&loaded), "");
+    assert_eq!(loaded.model.unwrap().site_name, "east");
+}

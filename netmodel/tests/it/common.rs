@@ -17,7 +17,7 @@ pub(crate) const BASE: &str = include_str!("../fixtures/base.txt");
 pub(crate) fn files(archive: &str) -> Files {
     let mut files = Files::new();
     let mut current: Option<PathBuf> = None;
-    for line in archive.lines() {
+    for line in archive.split_terminator('\n') {
         let header = line
             .strip_prefix("-- ")
             .and_then(|rest| rest.strip_suffix(" --"));
