@@ -34,13 +34,18 @@ pub struct Member {
     pub name: String,
     /// How many more members are treated alike.
     pub others: usize,
+    /// Does it stand for the addresses that no host has?
+    pub is_unbound: bool,
 }
 
 impl Member {
     /// Returns its name with its address, and how many others it stands for.
     #[must_use]
     pub fn label(&self) -> String {
-        let label = with_address(&self.name, self.address);
+        let label = match self.is_unbound {
+            true => self.name.clone(),
+            false => with_address(&self.name, self.address),
+        };
         match self.others {
             0 => label,
             others => format!("{label} and {others} alike"),
@@ -173,7 +178,7 @@ impl Site<'_> {
             }
         }
         let full = owned(self.model, segment.owner, segment.name.as_str());
-        members.extend(self.unbound(id, &format!("any other address of {full}")));
+        members.extend(self.unbound(id, &format!("other addresses of {full}")));
         members
     }
 
@@ -196,6 +201,7 @@ impl Site<'_> {
                     address,
                     name: name.to_owned(),
                     others: 0,
+                    is_unbound: true,
                 })
             })
             .collect()
@@ -247,6 +253,7 @@ impl Site<'_> {
                 address,
                 name: "internet".to_owned(),
                 others: 0,
+                is_unbound: true,
             })
             .collect()
     }
@@ -265,6 +272,7 @@ impl Site<'_> {
             address,
             name,
             others: 0,
+            is_unbound: false,
         }
     }
 

@@ -70,26 +70,29 @@ impl Case {
     }
 }
 
-/// The answer to a [`Question`]: every case that was asked, allowed ones and denied ones.
+/// The answer to a [`Question`]: every case that was asked.
 #[derive(Clone, Debug, Default)]
 pub struct Answer {
     /// Allowed.
     pub allowed: Vec<Case>,
     /// Denied.
     pub denied: Vec<Case>,
+    /// Both ends in one segment: they talk directly, and the router is not asked. Only if the question
+    /// is about nothing else.
+    pub direct: Vec<Case>,
 }
 
 impl Answer {
-    /// Is every case allowed?
+    /// Can every case happen?
     #[must_use]
     pub fn is_allow(&self) -> bool {
-        self.denied.is_empty() && !self.allowed.is_empty()
+        self.denied.is_empty() && !self.is_deny()
     }
 
-    /// Is no case allowed?
+    /// Can no case happen?
     #[must_use]
     pub fn is_deny(&self) -> bool {
-        self.allowed.is_empty()
+        self.allowed.is_empty() && self.direct.is_empty()
     }
 }
 
@@ -157,7 +160,7 @@ impl Site<'_> {
         let sources = self.sources(&question.from)?;
         let destinations = self.destinations(&question.to)?;
         let answer = self.ask_members(&sources, &destinations, &question.ports);
-        if answer.allowed.is_empty() && answer.denied.is_empty() {
+        if answer.is_deny() && answer.denied.is_empty() {
             let (from, to) = (question.from.text.clone(), question.to.text.clone());
             return Err(AskError::NoFamily { from, to });
         }
@@ -179,7 +182,9 @@ impl Site<'_> {
                 }
             }
         }
-        forget_same_segment(&mut answer);
+        if !answer.allowed.is_empty() || !answer.denied.is_empty() {
+            answer.direct.clear();
+        }
         answer
     }
 
@@ -219,17 +224,9 @@ impl Site<'_> {
         case.verdict = self.tables.judge(&case.connection());
         match case.verdict {
             Verdict::Allow(_) => answer.allowed.push(case),
+            Verdict::Deny(DropReason::SameSegment) => answer.direct.push(case),
             Verdict::Deny(_) => answer.denied.push(case),
         }
-    }
-}
-
-/// Inside of one segment nothing passes the router: worth telling only if the question is about
-/// nothing else.
-fn forget_same_segment(answer: &mut Answer) {
-    let is_same = |case: &Case| case.verdict == Verdict::Deny(DropReason::SameSegment);
-    if !answer.allowed.is_empty() || !answer.denied.iter().all(is_same) {
-        answer.denied.retain(|case| !is_same(case));
     }
 }
 

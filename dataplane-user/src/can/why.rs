@@ -35,6 +35,14 @@ impl Because {
     }
 }
 
+impl Because {
+    /// Do both ends talk directly, without asking the router?
+    #[must_use]
+    pub fn is_direct(&self) -> bool {
+        self.reason == Some(DropReason::SameSegment)
+    }
+}
+
 /// Tells why.
 #[must_use]
 pub fn because(site: &Site<'_>, case: &Case) -> Because {
@@ -76,6 +84,12 @@ fn because_denied(site: &Site<'_>, case: &Case, reason: DropReason) -> Because {
         (DropReason::TenantRule | DropReason::NoPolicy, _, Some(to)) => wish.tell_rule(to, reason),
         (DropReason::OtherTenant, Some(from), Some(to)) => wish.tell_offer(from, to),
         (DropReason::PlatformAddress, Some(from), _) => wish.tell_service(from),
+        (DropReason::SameSegment, ..) => Some(Because::deny(
+            Tier::Platform,
+            reason,
+            "hosts of one segment talk directly, the router is not asked".to_owned(),
+            Vec::new(),
+        )),
         _ => None,
     };
     told.unwrap_or_else(|| {

@@ -39,8 +39,9 @@ pub struct Common {
     /// Settings [default: /etc/bulkhead/bulkhead.toml]
     #[arg(long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
-    /// How to print
+    /// How to print: text or json
     #[arg(long, value_enum, default_value_t = Format::Text, global = true)]
+    #[arg(hide_possible_values = true)]
     pub format: Format,
 }
 

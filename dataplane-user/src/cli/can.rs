@@ -7,7 +7,7 @@ use super::args::{CanArgs, Common, Format};
 use super::inventory::{Inventory, compiled};
 use super::report::{CliError, NO, Paint, Report, YES};
 use crate::can::{
-    Answer, Because, Case, Question, Service, Site, because, is_everything, joined,
+    Answer, Because, Case, Member, Party, Question, Service, Site, because, is_everything, joined,
     parse_destination, resolve,
 };
 
@@ -19,8 +19,8 @@ const GROUPS: usize = 8;
 /// Cases that one rule decides, or that fail for one reason.
 pub(super) struct Group {
     pub(super) because: Because,
-    from: Vec<String>,
-    to: Vec<String>,
+    from: Vec<Member>,
+    to: Vec<Member>,
     services: Vec<Service>,
 }
 
@@ -36,19 +36,26 @@ pub(super) fn run(common: &Common, args: &CanArgs) -> Result<Report, CliError> {
     };
     let from = resolve(&model, &args.source)?;
     let (to, ports) = parse_destination(&model, &args.destination)?;
-    let answer = site.ask(&Question { from, to, ports })?;
+    let question = Question { from, to, ports };
+    let answer = site.ask(&question)?;
     let groups = groups(&site, &answer);
     let code = if answer.is_allow() { YES } else { NO };
+    let told = Told::new(&question, &answer, &groups);
     Ok(match common.format {
-        Format::Json => Report::json(&to_json(args, &answer, &groups), code),
-        Format::Text => Report::text(to_text(args, &answer, &groups, Paint::for_stdout()), code),
+        Format::Json => Report::json(&told.to_json(args), code),
+        Format::Text => Report::text(told.to_text(args, Paint::for_stdout()), code),
     })
 }
 
 /// Groups the cases of an answer by what decides them; allowed ones first.
 pub(super) fn groups(site: &Site<'_>, answer: &Answer) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
-    for case in answer.allowed.iter().chain(&answer.denied) {
+    for case in answer
+        .allowed
+        .iter()
+        .chain(&answer.direct)
+        .chain(&answer.denied)
+    {
         let because = because(site, case);
         match groups.iter_mut().find(|group| group.because == because) {
             Some(group) => group.add(case),
@@ -73,12 +80,9 @@ pub(super) fn groups(site: &Site<'_>, answer: &Answer) -> Vec<Group> {
 
 impl Group {
     fn add(&mut self, case: &Case) {
-        for (names, name) in [
-            (&mut self.from, case.from.label()),
-            (&mut self.to, case.to.label()),
-        ] {
-            if !names.contains(&name) {
-                names.push(name);
+        for (members, member) in [(&mut self.from, &case.from), (&mut self.to, &case.to)] {
+            if !members.contains(member) {
+                members.push(member.clone());
             }
         }
         if !self.services.contains(&case.service) {
@@ -86,11 +90,15 @@ impl Group {
         }
     }
 
+    fn is_allow(&self) -> bool {
+        self.because.reason.is_none() || self.because.is_direct()
+    }
+
     fn verdict(&self) -> &'static str {
-        if self.because.reason.is_none() {
-            "allow"
-        } else {
-            "deny"
+        match self.because.reason {
+            None => "allow",
+            Some(_) if self.because.is_direct() => "direct",
+            Some(_) => "deny",
         }
     }
 
@@ -101,28 +109,12 @@ impl Group {
         list(&self.services.iter().map(Service::label).collect::<Vec<_>>())
     }
 
-    /// Two or three lines: who to whom on what, why, where that is said.
-    pub(super) fn to_text(&self, paint: Paint) -> String {
-        let verdict = format!("{:<6}", self.verdict());
-        let verdict = match self.because.reason {
-            None => paint.good(&verdict),
-            Some(_) => paint.bad(&verdict),
-        };
-        let (from, to) = (list(&self.from), list(&self.to));
-        let mut text = format!("{verdict} {from} -> {to}: {}\n", self.ports());
-        text.push_str(&format!("       {}\n", why(&self.because)));
-        if !self.because.origins.is_empty() {
-            let places: Vec<_> = self.because.origins.iter().map(place).collect();
-            text.push_str(&format!("       {}\n", places.join(", ")));
-        }
-        text
-    }
-
     fn to_json(&self) -> Value {
+        let labels = |members: &[Member]| members.iter().map(Member::label).collect::<Vec<_>>();
         json!({
             "verdict": self.verdict(),
-            "from": self.from,
-            "to": self.to,
+            "from": labels(&self.from),
+            "to": labels(&self.to),
             "services": self.services.iter().map(Service::label).collect::<Vec<_>>(),
             "tier": self.because.tier,
             "reason": self.because.reason.map(|reason| reason.name()),
@@ -137,6 +129,7 @@ pub(super) fn why(because: &Because) -> String {
     let Because { tier, text, .. } = because;
     match because.reason {
         None => format!("{tier} tier: {text}"),
+        Some(_) if because.is_direct() => text.clone(),
         Some(reason) => format!("{tier} tier, {reason}: {text}"),
     }
 }
@@ -156,48 +149,137 @@ fn list(names: &[String]) -> String {
     }
 }
 
-fn verdict(answer: &Answer) -> &'static str {
-    if answer.is_allow() {
-        "allow"
-    } else if answer.is_deny() {
-        "deny"
-    } else {
-        "partly"
-    }
+/// An answer on its way to the reader.
+struct Told<'a> {
+    question: &'a Question,
+    answer: &'a Answer,
+    groups: &'a [Group],
+    /// How many different sources and destinations were asked for.
+    sources: usize,
+    destinations: usize,
 }
 
-fn to_text(args: &CanArgs, answer: &Answer, groups: &[Group], paint: Paint) -> String {
-    let mut text = String::new();
-    if groups.len() > 1 {
-        let verdict = format!("{:<6}", verdict(answer));
-        let verdict = match (answer.is_allow(), answer.is_deny()) {
-            (true, _) => paint.good(&verdict),
-            (_, true) => paint.bad(&verdict),
-            _ => paint.middling(&verdict),
+impl<'a> Told<'a> {
+    fn new(question: &'a Question, answer: &'a Answer, groups: &'a [Group]) -> Self {
+        let count = |of: fn(&Group) -> &[Member]| {
+            let mut members: Vec<&Member> = Vec::new();
+            for member in groups.iter().flat_map(of) {
+                if !members.contains(&member) {
+                    members.push(member);
+                }
+            }
+            members.len()
         };
-        text.push_str(&format!(
-            "{verdict} {} -> {}\n",
-            args.source, args.destination
-        ));
+        let (sources, destinations) = (count(|group| &group.from), count(|group| &group.to));
+        Self {
+            question,
+            answer,
+            groups,
+            sources,
+            destinations,
+        }
     }
-    for group in groups.iter().take(GROUPS) {
-        text.push_str(&group.to_text(paint));
+
+    fn verdict(&self) -> &'static str {
+        match (self.answer.is_allow(), self.answer.is_deny()) {
+            (true, _) if !self.answer.direct.is_empty() => "direct",
+            (true, _) => "allow",
+            (_, true) => "deny",
+            _ => "partly",
+        }
     }
-    if groups.len() > GROUPS {
-        text.push_str(&format!(
-            "and {} more; --format json has all\n",
-            groups.len() - GROUPS
-        ));
+
+    /// The verdict, then the rules. Of a mixed answer, the rarer verdict is told in full.
+    fn to_text(&self, args: &CanArgs, paint: Paint) -> String {
+        let mut text = String::new();
+        if self.groups.len() > 1 {
+            let verdict = painted(self.verdict(), paint);
+            text.push_str(&format!(
+                "{verdict} {} -> {}\n",
+                args.source, args.destination
+            ));
+        }
+        let is_mixed = self.verdict() == "partly";
+        let rare = self.answer.allowed.len() <= self.answer.denied.len();
+        let told = self
+            .groups
+            .iter()
+            .filter(|group| !is_mixed || group.is_allow() == rare);
+        for group in told.clone().take(GROUPS) {
+            text.push_str(&self.group_text(group, paint));
+        }
+        let count = told.count();
+        if count > GROUPS {
+            text.push_str(&format!(
+                "and {} more; --format json has all\n",
+                count - GROUPS
+            ));
+        }
+        if is_mixed {
+            text.push_str(&self.rest_text(!rare, paint));
+        }
+        text
     }
-    text
+
+    /// Two or three lines: who to whom on what, why, where that is said.
+    fn group_text(&self, group: &Group, paint: Paint) -> String {
+        let verdict = painted(group.verdict(), paint);
+        let from = party_text(&self.question.from, &group.from, self.sources);
+        let to = party_text(&self.question.to, &group.to, self.destinations);
+        let mut text = format!("{verdict} {from} -> {to}: {}\n", group.ports());
+        text.push_str(&format!("       {}\n", why(&group.because)));
+        if !group.because.origins.is_empty() {
+            let places: Vec<_> = group.because.origins.iter().map(place).collect();
+            text.push_str(&format!("       {}\n", places.join(", ")));
+        }
+        text
+    }
+
+    /// One line for the verdict that is the rule rather than the exception.
+    fn rest_text(&self, is_allow: bool, paint: Paint) -> String {
+        let mut reasons: Vec<String> = Vec::new();
+        for group in self
+            .groups
+            .iter()
+            .filter(|group| group.is_allow() == is_allow)
+        {
+            let reason = match group.because.reason {
+                Some(reason) => reason.to_string(),
+                None => group.because.text.clone(),
+            };
+            if !reasons.contains(&reason) {
+                reasons.push(reason);
+            }
+        }
+        let verdict = painted(if is_allow { "allow" } else { "deny" }, paint);
+        format!("{verdict} everything else ({})\n", list(&reasons))
+    }
+
+    fn to_json(&self, args: &CanArgs) -> Value {
+        json!({
+            "format_version": 1,
+            "from": args.source,
+            "to": args.destination,
+            "verdict": self.verdict(),
+            "cases": self.groups.iter().map(Group::to_json).collect::<Vec<_>>(),
+        })
+    }
 }
 
-fn to_json(args: &CanArgs, answer: &Answer, groups: &[Group]) -> Value {
-    json!({
-        "format_version": 1,
-        "from": args.source,
-        "to": args.destination,
-        "verdict": verdict(answer),
-        "cases": groups.iter().map(Group::to_json).collect::<Vec<_>>(),
-    })
+/// Names all members at once by the party's own name, some of them one by one.
+fn party_text(party: &Party, members: &[Member], of: usize) -> String {
+    match members {
+        [only] if only.others == 0 && !only.is_unbound => only.label(),
+        all if all.len() == of => party.text.clone(),
+        some => list(&some.iter().map(Member::label).collect::<Vec<_>>()),
+    }
+}
+
+fn painted(verdict: &str, paint: Paint) -> String {
+    let padded = format!("{verdict:<6}");
+    match verdict {
+        "allow" | "direct" => paint.good(&padded),
+        "deny" => paint.bad(&padded),
+        _ => paint.middling(&padded),
+    }
 }

@@ -104,20 +104,15 @@ fn unexpected(
         Ok(answer) => answer,
         Err(error) => return Some(("unknown", vec![error.to_string()])),
     };
-    let (is_met, unexpected) = match expected {
+    let mut unexpected = answer.clone();
+    let is_met = match expected {
         Expected::Allow => {
-            let denied = Answer {
-                allowed: Vec::new(),
-                denied: answer.denied.clone(),
-            };
-            (answer.is_allow(), denied)
+            (unexpected.allowed, unexpected.direct) = (Vec::new(), Vec::new());
+            answer.is_allow()
         }
         Expected::Deny => {
-            let allowed = Answer {
-                allowed: answer.allowed.clone(),
-                denied: Vec::new(),
-            };
-            (answer.is_deny(), allowed)
+            unexpected.denied = Vec::new();
+            answer.is_deny()
         }
     };
     (!is_met).then(|| (verdict(answer), notes(site, &unexpected)))
@@ -206,14 +201,17 @@ fn summary(loaded: &Loaded, failures: &[Failure]) -> String {
 }
 
 fn inventory(model: &Model) -> String {
-    let expectations = model.policy_tests.len() + model.protected_flows.len();
-    format!(
-        "{}, {}, {}, {} checked",
+    let mut text = format!(
+        "{}, {}, {}",
         counted(model.segments.len(), "segment"),
         counted(model.tenants.len(), "tenant"),
         counted(model.hosts.len(), "host"),
-        counted(expectations, "expectation"),
-    )
+    );
+    let tests = model.policy_tests.len() + model.protected_flows.len();
+    if tests > 0 {
+        text.push_str(&format!(", {}", counted(tests, "policy test")));
+    }
+    text
 }
 
 fn counted(count: usize, noun: &str) -> String {

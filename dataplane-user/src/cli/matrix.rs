@@ -13,8 +13,7 @@ use crate::can::{Answer, Member, Party, PartyKind, Service, Site, is_everything,
 const MAX_SEGMENTS: usize = 32;
 
 const LEGEND: &str = "\
-+ everything   ~ some (bulkhead can FROM TO)   . nothing   = the same segment
-gateway: the segment's own, d dhcp, n dns, t ntp, i icmp; a platform service: on its ports\n";
++ everything (a service: its ports)   ~ a part (ask `bulkhead can`)   . nothing   = same segment\n";
 
 /// How much of a cell is allowed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -40,7 +39,7 @@ struct Row {
 struct Matrix {
     rows: Vec<Row>,
     services: Vec<String>,
-    gateway: String,
+    gateway: Vec<&'static str>,
     is_collapsed: bool,
 }
 
@@ -83,11 +82,11 @@ fn matrix(site: &Site<'_>) -> Matrix {
         .collect();
     let rows = sides.iter().map(|from| row(site, from, &sides)).collect();
     let offered = model.gateway_services;
-    let letters = [
-        (offered.dhcp, 'd'),
-        (offered.dns, 'n'),
-        (offered.ntp, 't'),
-        (offered.icmp, 'i'),
+    let gateway = [
+        (offered.dhcp, "dhcp"),
+        (offered.dns, "dns"),
+        (offered.ntp, "ntp"),
+        (offered.icmp, "icmp"),
     ];
     Matrix {
         rows,
@@ -96,10 +95,10 @@ fn matrix(site: &Site<'_>) -> Matrix {
             .iter()
             .map(|service| service.name.clone())
             .collect(),
-        gateway: letters
+        gateway: gateway
             .iter()
             .filter(|(is_on, _)| *is_on)
-            .map(|(_, letter)| letter)
+            .map(|(_, name)| *name)
             .collect(),
         is_collapsed,
     }
@@ -170,15 +169,14 @@ fn row(site: &Site<'_>, from: &Side, sides: &[Side]) -> Row {
 }
 
 fn cell(answer: &Answer) -> Cell {
-    let same = |case: &crate::can::Case| case.from.vlan_id == case.to.vlan_id;
-    let reach = if answer.is_allow() {
-        Reach::Everything
-    } else if !answer.is_deny() {
-        Reach::Some
-    } else if !answer.denied.is_empty() && answer.denied.iter().all(same) {
+    let reach = if !answer.direct.is_empty() {
         Reach::Same
-    } else {
+    } else if answer.is_allow() {
+        Reach::Everything
+    } else if answer.is_deny() {
         Reach::Nothing
+    } else {
+        Reach::Some
     };
     let services = joined(answer.allowed.iter().map(|case| case.service.clone()));
     Cell { reach, services }
@@ -220,35 +218,29 @@ impl Cell {
 impl Matrix {
     /// Columns of segments have the numbers of their rows.
     fn to_text(&self, paint: Paint) -> String {
-        let name_width = self
+        let corner = "FROM \\ TO";
+        let names = self
             .rows
             .iter()
-            .map(|row| row.name.chars().count())
-            .max()
-            .unwrap_or(0);
-        let number_width = self.rows.len().to_string().len().max(2);
-        let mut text = format!("{:number_width$} {:name_width$} ", "", "FROM \\ TO");
+            .map(|row| row.name.as_str())
+            .chain([corner]);
+        let name_width = names.map(|name| name.chars().count()).max().unwrap_or(0);
+        let width = self.rows.len().to_string().len().max(2);
+        let mut text = format!("{:width$} {corner:name_width$} ", "");
         for number in 1..=self.rows.len() {
-            text.push_str(&format!(" {number:>number_width$}"));
+            text.push_str(&format!(" {number:>width$}"));
         }
-        text.push_str("  gateway  internet");
+        text.push_str("  internet");
         for service in &self.services {
             text.push_str(&format!("  {service}"));
         }
         text.push('\n');
         for (row, number) in self.rows.iter().zip(1..) {
-            text.push_str(&format!(
-                "{number:>number_width$} {:name_width$} ",
-                row.name
-            ));
+            text.push_str(&format!("{number:>width$} {:name_width$} ", row.name));
             for cell in &row.segments {
-                text.push_str(&format!(" {}", cell.painted(paint, number_width)));
+                text.push_str(&format!(" {}", cell.painted(paint, width)));
             }
-            text.push_str(&format!(
-                "  {:>7}  {}",
-                self.gateway,
-                row.internet.painted(paint, 8)
-            ));
+            text.push_str(&format!("  {}", row.internet.painted(paint, 8)));
             for (cell, service) in row.services.iter().zip(&self.services) {
                 text.push_str(&format!(
                     "  {}",
@@ -259,6 +251,12 @@ impl Matrix {
         }
         text.push('\n');
         text.push_str(LEGEND);
+        if !self.gateway.is_empty() {
+            let offered = self.gateway.join(", ");
+            text.push_str(&format!(
+                "Every segment reaches {offered} on its own gateway.\n"
+            ));
+        }
         text
     }
 
@@ -286,6 +284,7 @@ impl Matrix {
             "format_version": 1,
             "segments": names,
             "services": self.services,
+            "gateway_services": self.gateway,
             "tenants_are_one": self.is_collapsed,
             "allowed": allowed,
         })
