@@ -16,6 +16,8 @@ const READ_FLAGS: u32 = 0x25;
 const SET_FLAGS: u32 = 0x26;
 /// `ETHTOOL_SGRO`: sets generic receive offload.
 const SET_GRO: u32 = 0x2c;
+/// `ETH_FLAG_TXVLAN`: the driver takes the tag beside the bytes.
+const FLAG_TX_VLAN: u32 = 1 << 7;
 /// `ETH_FLAG_RXVLAN`: the driver takes the tag out of the bytes.
 const FLAG_RX_VLAN: u32 = 1 << 8;
 
@@ -61,8 +63,22 @@ impl NetNs {
     ///
     /// If there is no such link, or its driver cannot.
     pub fn set_rx_vlan_offload(&self, name: &str, on: bool) -> Result<()> {
-        let flags = self.ethtool(name, READ_FLAGS, 0)? & !FLAG_RX_VLAN;
-        let flags = flags | if on { FLAG_RX_VLAN } else { 0 };
+        self.set_flag(name, FLAG_RX_VLAN, on)
+    }
+
+    /// Switches whether the driver wants VLAN tags of sent frames beside the bytes. Off, the kernel
+    /// writes them into the bytes before.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such link, or its driver cannot.
+    pub fn set_tx_vlan_offload(&self, name: &str, on: bool) -> Result<()> {
+        self.set_flag(name, FLAG_TX_VLAN, on)
+    }
+
+    fn set_flag(&self, name: &str, flag: u32, on: bool) -> Result<()> {
+        let flags = self.ethtool(name, READ_FLAGS, 0)? & !flag;
+        let flags = flags | if on { flag } else { 0 };
         self.ethtool(name, SET_FLAGS, flags).map(|_| ())
     }
 

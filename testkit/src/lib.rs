@@ -25,3 +25,4 @@ pub mod raw;
 pub mod site;
 pub mod switch;
 pub mod wait;
+pub mod xdp;

@@ -26,6 +26,7 @@ use anyhow::{Context, Result};
 use crate::kernel_vlan::{BridgeVlan, vlan_devices_available, vlan_filtering_available};
 use crate::netns::NetNs;
 use crate::switch::Switch;
+use crate::xdp::XdpPass;
 
 /// Name of the one interface of every host.
 pub const HOST_LINK: &str = "eth0";
@@ -114,6 +115,7 @@ pub struct Site {
     /// The internet's namespace, if the site has an uplink.
     pub internet: Option<NetNs>,
     hosts: Vec<(HostSpec, NetNs)>,
+    _wakes_far_end: XdpPass,
     /// Namespace of the switch, with the far end of the trunk in it.
     pub middle: NetNs,
 }
@@ -132,7 +134,7 @@ impl Site {
         middle.sysctl("net.ipv6.conf.default.disable_ipv6", "1")?;
         router.sysctl("net.ipv4.ip_forward", "1")?;
         router.sysctl("net.ipv6.conf.all.forwarding", "1")?;
-        add_trunk(&router, &middle, spec)?;
+        let wakes_far_end = add_trunk(&router, &middle, spec)?;
         let mut hosts = Vec::new();
         for (number, host) in spec.hosts.iter().enumerate() {
             let ns = add_host(&middle, &port_name(number), host)
@@ -164,6 +166,7 @@ impl Site {
             router,
             internet,
             hosts,
+            _wakes_far_end: wakes_far_end,
             middle,
         };
         site.wait_until_up(spec)?;
@@ -222,16 +225,19 @@ fn port_name(host: usize) -> String {
     format!("port{host}")
 }
 
-fn add_trunk(router: &NetNs, middle: &NetNs, spec: &SiteSpec) -> Result<()> {
+fn add_trunk(router: &NetNs, middle: &NetNs, spec: &SiteSpec) -> Result<XdpPass> {
     router.add_veth(&spec.trunk, middle, TRUNK_FAR_END)?;
     // The trunk itself has no addresses: only its segments' devices speak.
     router.sysctl(&format!("net.ipv6.conf.{}.disable_ipv6", spec.trunk), "1")?;
     router.set_mac(&spec.trunk, spec.router_mac)?;
     router.set_up(&spec.trunk)?;
+    // Tags stay in the bytes on the way to the router, as they are on a wire, so that native XDP
+    // sees them; and what it sends back arrives.
+    router.set_rx_vlan_offload(&spec.trunk, false)?;
+    middle.set_tx_vlan_offload(TRUNK_FAR_END, false)?;
     middle.set_tx_checksum(TRUNK_FAR_END, false)?;
-    // A veth end with GRO polls, which native XDP on the other end needs to send back.
-    middle.set_gro(TRUNK_FAR_END, true)?;
-    middle.set_up(TRUNK_FAR_END)
+    middle.set_up(TRUNK_FAR_END)?;
+    middle.attach_xdp_pass(TRUNK_FAR_END)
 }
 
 fn add_host(middle: &NetNs, port: &str, host: &HostSpec) -> Result<NetNs> {
