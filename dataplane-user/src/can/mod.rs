@@ -22,6 +22,9 @@ pub use self::services::{Service, is_everything, joined, service_label};
 pub use self::why::{Because, because};
 use crate::compile::{Connection, Tables, Verdict};
 
+/// How many cases one answer may hold: what fits in memory and ends while somebody waits.
+const MAX_CASES: usize = 500_000;
+
 /// A model and the tables that enforce it.
 #[derive(Clone, Copy, Debug)]
 pub struct Site<'s> {
@@ -133,6 +136,12 @@ pub enum AskError {
         /// As it was said.
         name: String,
     },
+    /// The answer would be too long.
+    #[error("that is {cases} questions in one: name a port, or a smaller party")]
+    TooMany {
+        /// Sources × destinations × services.
+        cases: usize,
+    },
     /// The two have no address family in common.
     #[error("`{from}` and `{to}` have no address family in common")]
     NoFamily {
@@ -159,7 +168,7 @@ impl Site<'_> {
     pub fn ask(&self, question: &Question) -> Result<Answer, AskError> {
         let sources = self.sources(&question.from)?;
         let destinations = self.destinations(&question.to)?;
-        let answer = self.ask_members(&sources, &destinations, &question.ports);
+        let answer = self.ask_members(&sources, &destinations, &question.ports)?;
         if answer.is_deny() && answer.denied.is_empty() {
             let (from, to) = (question.from.text.clone(), question.to.text.clone());
             return Err(AskError::NoFamily { from, to });
@@ -168,9 +177,22 @@ impl Site<'_> {
     }
 
     /// Answers for members that [`Site::sources`] and [`Site::destinations`] found.
-    #[must_use]
-    pub fn ask_members(&self, from: &[Member], to: &[Member], ports: &[PortSpec]) -> Answer {
+    ///
+    /// # Errors
+    ///
+    /// [`AskError::TooMany`] if the answer would be too long.
+    pub fn ask_members(
+        &self,
+        from: &[Member],
+        to: &[Member],
+        ports: &[PortSpec],
+    ) -> Result<Answer, AskError> {
         let services = self.services(ports);
+        let pairs = from.len().saturating_mul(to.len());
+        let cases = pairs.saturating_mul(services.len());
+        if cases > MAX_CASES {
+            return Err(AskError::TooMany { cases });
+        }
         let mut answer = Answer::default();
         for from in from {
             for to in to
@@ -185,7 +207,7 @@ impl Site<'_> {
         if !answer.allowed.is_empty() || !answer.denied.is_empty() {
             answer.direct.clear();
         }
-        answer
+        Ok(answer)
     }
 
     /// Answers a policy test's question.

@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 use super::args::{Common, Format};
 use super::inventory::{Inventory, compiled};
 use super::report::{CliError, Paint, Report, YES};
-use crate::can::{Answer, Member, Party, PartyKind, Service, Site, is_everything, joined};
+use crate::can::{
+    Answer, AskError, Member, Party, PartyKind, Service, Site, is_everything, joined,
+};
 
 /// With more segments than this, the tenants are one row and one column.
 const MAX_SEGMENTS: usize = 32;
@@ -22,6 +24,7 @@ enum Reach {
     Some,
     Nothing,
     Same,
+    Unknown,
 }
 
 struct Cell {
@@ -168,7 +171,13 @@ fn row(site: &Site<'_>, from: &Side, sides: &[Side]) -> Row {
     }
 }
 
-fn cell(answer: &Answer) -> Cell {
+fn cell(answer: &Result<Answer, AskError>) -> Cell {
+    let Ok(answer) = answer else {
+        return Cell {
+            reach: Reach::Unknown,
+            services: Vec::new(),
+        };
+    };
     let reach = if !answer.direct.is_empty() {
         Reach::Same
     } else if answer.is_allow() {
@@ -189,6 +198,7 @@ impl Cell {
             Reach::Some => "~",
             Reach::Nothing => ".",
             Reach::Same => "=",
+            Reach::Unknown => "?",
         }
     }
 
@@ -197,7 +207,7 @@ impl Cell {
         match self.reach {
             Reach::Everything => paint.good(&mark),
             Reach::Some => paint.middling(&mark),
-            Reach::Nothing | Reach::Same => mark,
+            Reach::Nothing | Reach::Same | Reach::Unknown => mark,
         }
     }
 
@@ -209,6 +219,7 @@ impl Cell {
         let verdict = match self.reach {
             Reach::Everything => "allow",
             Reach::Some => "partly",
+            Reach::Unknown => "unknown",
             Reach::Nothing | Reach::Same => return None,
         };
         Some(json!({ "from": from, "to": to, "verdict": verdict, "ports": ports }))
@@ -251,6 +262,10 @@ impl Matrix {
         }
         text.push('\n');
         text.push_str(LEGEND);
+        let cells = self.rows.iter().flat_map(|row| row.segments.iter());
+        if cells.clone().any(|cell| cell.reach == Reach::Unknown) {
+            text.push_str("? too many to ask for at once\n");
+        }
         if !self.gateway.is_empty() {
             let offered = self.gateway.join(", ");
             text.push_str(&format!(
