@@ -132,6 +132,9 @@ fn services(model: &Model) -> Vec<HostSpec> {
         host.addresses.retain(|(address, _)| address.is_ipv4());
         host.addresses
             .extend(service.ipv6.map(|address| (address.into(), 64)));
+        // Without an IPv6 address there is nothing to route.
+        let has_v6 = host.addresses.iter().any(|(address, _)| address.is_ipv6());
+        host.gateways.retain(|gateway| gateway.is_ipv4() || has_v6);
         Some(host)
     })
     .collect()

@@ -120,15 +120,24 @@ impl Runner<'_> {
     fn judge(&mut self, what: &str, expected: &Expected, seen: &Seen, moved: &Counters) -> Shown {
         self.tried += 1;
         let dropped: u64 = moved.drops().map(|(_, _, count)| count).sum();
-        let text = match seen {
-            Seen::Answered => format!("{} packets", moved.allowed()),
-            Seen::Dropped(reason) => format!("{reason} {dropped}"),
+        let packets = |count: u64| match count {
+            1 => "1 packet".to_owned(),
+            more => format!("{more} packets"),
+        };
+        let seen_text = match seen {
+            Seen::Answered => packets(moved.allowed()),
+            Seen::Dropped(reason) => format!("{reason} ×{dropped}"),
             Seen::Nothing => "no answer, no drop".to_owned(),
         };
-        let mark = match (expected, seen) {
-            (Expected::Allowed, Seen::Answered) if dropped == 0 => Mark::Allowed,
-            (Expected::Dropped(reason), Seen::Dropped(seen)) if reason == seen => Mark::Dropped,
-            _ => Mark::Wrong,
+        let (mark, text) = match (expected, seen) {
+            (Expected::Allowed, Seen::Answered) if dropped == 0 => (Mark::Allowed, seen_text),
+            (Expected::Dropped(reason), Seen::Dropped(seen)) if reason == seen => {
+                (Mark::Dropped, seen_text)
+            }
+            (Expected::Allowed, _) => (Mark::Wrong, format!("{seen_text}; expected an answer")),
+            (Expected::Dropped(reason), _) => {
+                (Mark::Wrong, format!("{seen_text}; expected {reason}"))
+            }
         };
         if mark == Mark::Wrong {
             let drops: Vec<_> = moved.drops().collect();

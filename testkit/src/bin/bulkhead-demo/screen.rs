@@ -17,6 +17,18 @@ pub(crate) enum Mark {
     Nothing,
 }
 
+impl Mark {
+    /// Returns the sign and its colour.
+    fn look(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::Allowed => ("✓", "32"),
+            Self::Dropped => ("✗", "36"),
+            Self::Wrong => ("‼", "1;31"),
+            Self::Nothing => ("·", "2"),
+        }
+    }
+}
+
 /// The terminal.
 pub(crate) struct Screen {
     colour: bool,
@@ -43,6 +55,21 @@ impl Screen {
     /// A line of prose.
     pub(crate) fn say(&self, text: &str) -> Result<()> {
         writeln!(std::io::stdout(), "{text}")?;
+        Ok(())
+    }
+
+    /// What the signs mean.
+    pub(crate) fn legend(&self) -> Result<()> {
+        let rows = [
+            (Mark::Allowed, "asked and answered, as it should be"),
+            (Mark::Dropped, "dropped, as it should be: bulkhead's reason"),
+            (Mark::Wrong, "something else than should be"),
+        ];
+        writeln!(std::io::stdout())?;
+        for (mark, text) in rows {
+            let (sign, style) = mark.look();
+            writeln!(std::io::stdout(), "  {}  {text}", self.paint(style, sign))?;
+        }
         Ok(())
     }
 
@@ -83,12 +110,7 @@ impl Screen {
         for (name, cells) in rows {
             write!(out, "  {name:names$}")?;
             for ((mark, text), width) in cells.iter().zip(&widths) {
-                let (sign, style) = match mark {
-                    Mark::Allowed => ("✓", "32"),
-                    Mark::Dropped => ("✗", "36"),
-                    Mark::Wrong => ("‼", "1;31"),
-                    Mark::Nothing => ("·", "2"),
-                };
+                let (sign, style) = mark.look();
                 let text = format!("{sign} {text}");
                 write!(out, "  {}", self.paint(style, &format!("{text:width$}")))?;
             }
