@@ -140,11 +140,12 @@ fn in_virtual_machine(args: &Args) -> Result<Command> {
     let mut words = vec![built("bulkhead-demo")?.display().to_string()];
     words.extend(demo_args(args)?);
     // The machine's streams are no terminals, even when ours are.
-    let color = if std::io::stdout().is_terminal() {
-        "export CLICOLOR_FORCE=1\n"
-    } else {
-        ""
-    };
-    let script = format!("{color}{}", vm::quoted(&words));
-    vm::script_command(&vm::find_kernel(Series::V6_12)?, "demo", &script)
+    if std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
+        words.push("--colour".into());
+    }
+    vm::script_command(
+        &vm::find_kernel(Series::V6_12)?,
+        "demo",
+        &vm::quoted(&words),
+    )
 }
