@@ -129,7 +129,7 @@ fn run(plane: &Plane, frame: &[u8], expected: &str) -> Result<(), String> {
     let vlan = counted_on(frame);
     let before = plane.counts([vlan]).map_err(|error| format!("{error:#}"))?;
     plane
-        .wire
+        .wire()
         .send(frame)
         .map_err(|error| format!("not sent: {error}"))?;
     let moved = plane

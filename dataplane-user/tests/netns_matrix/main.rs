@@ -6,6 +6,7 @@
 //! data plane that drops everything fails.
 
 mod bad_input;
+mod fail_static;
 mod inventory;
 mod ip;
 mod link;
@@ -57,7 +58,7 @@ fn send(plane: &Plane, vlans: &[u16], frame: &[u8], expected: &Counts) -> Result
         .counts(vlans.iter().copied())
         .map_err(|e| format!("{e:#}"))?;
     plane
-        .wire
+        .wire()
         .send(frame)
         .map_err(|error| format!("not sent: {error}"))?;
     let frames = expected.values().sum();
@@ -89,7 +90,7 @@ fn send_friendly(plane: &Plane, vlans: &[u16], friendly: &Friendly) -> Result<()
         FORWARDED | ANSWERED => {
             let deadline = std::time::Instant::now() + testkit::wait::PATIENCE;
             let frame = plane
-                .wire
+                .wire()
                 .receive(deadline)
                 .map_err(|error| error.to_string())?;
             ParsedFrame::parse(&frame.ok_or("nothing came back")?).ok_or("half a frame")?
@@ -119,7 +120,7 @@ fn check_stack(plane: &Plane, sent: &[u8]) -> Result<(), String> {
 
 /// Nothing of a dropped frame comes out of the trunk or gets to the network stack.
 fn check_gone(plane: &Plane) -> Result<(), String> {
-    for socket in [Some(&plane.wire), plane.stack.as_ref()]
+    for socket in [Some(plane.wire()), plane.stack.as_ref()]
         .into_iter()
         .flatten()
     {
@@ -186,7 +187,7 @@ fn every_forgery_is_dropped_for_its_reason(mode: Mode) {
                 "section {}, VLAN {}: {}: {what}",
                 row.section, row.counted_on, row.what
             ));
-            for socket in [Some(&plane.wire), plane.stack.as_ref()]
+            for socket in [Some(plane.wire()), plane.stack.as_ref()]
                 .into_iter()
                 .flatten()
             {

@@ -1,6 +1,7 @@
 //! The real programs on a real veth, and the counters that they move.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -8,7 +9,7 @@ use aya::maps::{Map, MapData, PerCpuArray};
 use dataplane_common::abi::{SegmentCounters, VLAN_IDS};
 use dataplane_common::reason::outcome_name;
 use dataplane_user::compile::{RouterFacts, compile};
-use dataplane_user::loader::{Datapath, LoadOptions, Mode, Trunk, WantedMode};
+use dataplane_user::loader::{Attached, Datapath, LoadOptions, Mode, Trunk, WantedMode};
 use netmodel::Model;
 use testkit::bpffs::BpfFs;
 use testkit::netns::NetNs;
@@ -24,86 +25,103 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// (VLAN id, direction, outcome) → frames.
 pub(crate) type Counts = BTreeMap<(u16, usize, u32), u64>;
 
-/// A router with a trunk, enforced; and the far end of the trunk.
-pub(crate) struct Plane {
-    // In this order: links go before the namespace that they are in.
-    _datapath: Datapath,
-    counters: PerCpuArray<MapData, SegmentCounters>,
-    _fs: BpfFs,
-    _router: NetNs,
+/// A router with a trunk, and the far end of the trunk. Nothing but the test speaks.
+pub(crate) struct Line {
+    // In this order: what holds a link goes before the namespace that the link is in.
+    fs: BpfFs,
     _wakes_far_end: XdpPass,
     _far: NetNs,
+    pub(crate) router: NetNs,
     /// The far end of the trunk.
     pub(crate) wire: RawSocket,
-    /// What the router's network stack gets. `None` for TC, which packet sockets come before.
-    pub(crate) stack: Option<RawSocket>,
 }
 
-impl Plane {
-    /// Builds it for an inventory.
-    pub(crate) fn build(model: &Model, mode: Mode) -> Result<Self> {
+impl Line {
+    pub(crate) fn build() -> Result<Self> {
         let (router, far) = (NetNs::new("router")?, NetNs::new("far")?);
         router.add_veth(TRUNK, &far, "trunk")?;
         for (ns, link) in [(&router, TRUNK), (&far, "trunk")] {
-            // Nothing but the test may speak.
             ns.sysctl(&format!("net.ipv6.conf.{link}.disable_ipv6"), "1")?;
         }
         router.set_mac(TRUNK, ROUTER_MAC)?;
         router.set_rx_vlan_offload(TRUNK, false)?;
         router.set_up(TRUNK)?;
         far.set_up("trunk")?;
-        let wakes_far_end = far.attach_xdp_pass("trunk")?;
-        let wire = RawSocket::open(&far, "trunk")?;
+        Ok(Self {
+            fs: BpfFs::mount()?,
+            _wakes_far_end: far.attach_xdp_pass("trunk")?,
+            wire: RawSocket::open(&far, "trunk")?,
+            _far: far,
+            router,
+        })
+    }
+
+    /// Where maps and link are pinned.
+    pub(crate) fn pins(&self) -> PathBuf {
+        self.fs.path().join("bulkhead")
+    }
+}
+
+/// Loads the programs, or adopts what is pinned, and attaches them to the trunk of this namespace.
+pub(crate) fn enforce(model: &Model, mode: Mode, pins: PathBuf) -> Result<(Datapath, Attached)> {
+    let facts = RouterFacts::from_model(model);
+    let tables = compile(model, &facts).context("compiling the inventory")?;
+    let trunk = Trunk {
+        ifindex: nix::net::if_::if_nametoindex(TRUNK)?,
+        mac: ROUTER_MAC,
+    };
+    let options = LoadOptions {
+        pins: Some(pins),
+        connections: 65_536,
+    };
+    let mut datapath = Datapath::load(&options)?;
+    let published = datapath.publish(&tables, &trunk)?;
+    let attached = datapath.attach(TRUNK, WantedMode::Exactly(mode), false, published)?;
+    Ok((datapath, attached))
+}
+
+/// The real programs on a line, and the counters that they move.
+pub(crate) struct Plane {
+    _datapath: Datapath,
+    counters: PinnedCounters,
+    line: Line,
+    /// What the router's network stack gets. `None` for TC, which packet sockets come before.
+    pub(crate) stack: Option<RawSocket>,
+}
+
+type PinnedCounters = PerCpuArray<MapData, SegmentCounters>;
+
+/// Opens the counters that are pinned somewhere.
+pub(crate) fn pinned_counters(pins: &Path) -> Result<PinnedCounters> {
+    Ok(Map::PerCpuArray(MapData::from_pin(pins.join("COUNTERS"))?).try_into()?)
+}
+
+impl Plane {
+    /// Builds it for an inventory.
+    pub(crate) fn build(model: &Model, mode: Mode) -> Result<Self> {
+        let line = Line::build()?;
         let stack = match mode {
-            Mode::XdpNative | Mode::XdpGeneric => Some(RawSocket::open(&router, TRUNK)?),
+            Mode::XdpNative | Mode::XdpGeneric => Some(RawSocket::open(&line.router, TRUNK)?),
             Mode::Tcx | Mode::Clsact => None,
         };
-        let fs = BpfFs::mount()?;
-        let pins = fs.path().join("bulkhead");
-        let facts = RouterFacts::from_model(model);
-        let tables = compile(model, &facts).context("compiling the inventory")?;
-        let trunk = Trunk {
-            ifindex: router.ifindex(TRUNK)?,
-            mac: ROUTER_MAC,
-        };
-        let datapath = router.run(|| {
-            let options = LoadOptions {
-                pins: Some(pins.clone()),
-                connections: 65_536,
-            };
-            let mut datapath = Datapath::load(&options)?;
-            let published = datapath.publish(&tables, &trunk)?;
-            datapath.attach(TRUNK, WantedMode::Exactly(mode), false, published)?;
-            anyhow::Ok(datapath)
-        });
-        let datapath = datapath.with_context(|| format!("attaching as {mode}"))?;
-        let counters = Map::PerCpuArray(MapData::from_pin(pins.join("COUNTERS"))?).try_into()?;
+        let enforced = line.router.run(|| enforce(model, mode, line.pins()));
+        let (datapath, _) = enforced.with_context(|| format!("attaching as {mode}"))?;
         Ok(Self {
             _datapath: datapath,
-            counters,
-            _fs: fs,
-            _router: router,
-            _wakes_far_end: wakes_far_end,
-            _far: far,
-            wire,
+            counters: pinned_counters(&line.pins())?,
+            line,
             stack,
         })
     }
 
+    /// The far end of the trunk.
+    pub(crate) fn wire(&self) -> &RawSocket {
+        &self.line.wire
+    }
+
     /// Returns what some VLAN ids have counted.
     pub(crate) fn counts(&self, vlans: impl IntoIterator<Item = u16>) -> Result<Counts> {
-        let mut counts = Counts::new();
-        for vlan in vlans {
-            for cpu in self.counters.get(&u32::from(vlan), 0)?.iter() {
-                for (direction, outcomes) in cpu.packets.iter().enumerate() {
-                    for (outcome, frames) in (0..).zip(outcomes).filter(|(_, frames)| **frames > 0)
-                    {
-                        *counts.entry((vlan, direction, outcome)).or_default() += frames;
-                    }
-                }
-            }
-        }
-        Ok(counts)
+        counts(&self.counters, vlans)
     }
 
     /// Returns what every VLAN id has counted.
@@ -126,6 +144,24 @@ impl Plane {
             std::thread::yield_now();
         }
     }
+}
+
+/// Returns what some VLAN ids have counted.
+pub(crate) fn counts(
+    counters: &PinnedCounters,
+    vlans: impl IntoIterator<Item = u16>,
+) -> Result<Counts> {
+    let mut counts = Counts::new();
+    for vlan in vlans {
+        for cpu in counters.get(&u32::from(vlan), 0)?.iter() {
+            for (direction, outcomes) in cpu.packets.iter().enumerate() {
+                for (outcome, frames) in (0..).zip(outcomes).filter(|(_, frames)| **frames > 0) {
+                    *counts.entry((vlan, direction, outcome)).or_default() += frames;
+                }
+            }
+        }
+    }
+    Ok(counts)
 }
 
 /// Returns what `now` has more than `before`.
