@@ -17,6 +17,11 @@ use crate::status::Counters;
 /// How long a question may be under way without an answer and without a drop.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Looks for an answer between two looks at the counters.
+const LOOKS: usize = 6;
+/// A client asks again after a second (RFC 6298 section 2).
+const REPEAT: Duration = Duration::from_millis(900);
+
 /// What came of a try.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Seen {
@@ -44,28 +49,39 @@ pub(crate) struct Runner<'s> {
 impl Runner<'_> {
     /// Asks, and waits for the answer or for the drop.
     pub(crate) fn cell(&mut self, cell: &Cell) -> Result<Shown> {
-        let mut attempt = Attempt::start(self.site.host(&cell.from)?, cell.to, cell.probe)?;
-        let deadline = Instant::now() + PATIENCE;
-        let mut pause = 1;
-        let (seen, moved) = loop {
-            if attempt.is_answered()? {
-                break (Seen::Answered, self.moved()?);
-            }
-            // Asking bulkhead takes longer than an answer: look for the answer a few times first.
-            pause = (pause + 1) % 8;
-            if pause == 0 {
-                let moved = self.moved()?;
-                let reason = moved.drops().next().map(|(_, reason, _)| reason.to_owned());
-                if let Some(reason) = reason {
-                    break (Seen::Dropped(reason), moved);
-                }
-            }
-            if Instant::now() > deadline {
-                break (Seen::Nothing, self.moved()?);
-            }
+        let start = Instant::now();
+        let attempt = Attempt::start(self.site.host(&cell.from)?, cell.to, cell.probe)?;
+        let (seen, now) = self.wait_for_outcome(attempt, start)?;
+        // Only what was asked for so long may have been asked again, after the counters were read.
+        let settled = if start.elapsed() > REPEAT {
+            self.bulkhead.counters()?
+        } else {
+            now.clone()
         };
         let what = format!("{} → {} {:?}", cell.from, cell.to, cell.probe);
+        let moved = now.since(&self.counters);
+        self.counters = settled;
         Ok(self.judge(&what, &cell.expected, &seen, &moved))
+    }
+
+    /// Returns what came of it, and the counters afterwards. The client is gone by then.
+    fn wait_for_outcome(&self, mut attempt: Attempt, start: Instant) -> Result<(Seen, Counters)> {
+        loop {
+            // Asking bulkhead takes longer than an answer: look for the answer a few times first.
+            for _ in 0..LOOKS {
+                if attempt.is_answered()? {
+                    drop(attempt);
+                    return Ok((Seen::Answered, self.bulkhead.counters()?));
+                }
+            }
+            let now = self.bulkhead.counters()?;
+            if let Some(reason) = first_drop(&now.since(&self.counters)) {
+                return Ok((Seen::Dropped(reason), now));
+            }
+            if start.elapsed() > PATIENCE {
+                return Ok((Seen::Nothing, now));
+            }
+        }
     }
 
     /// Sends a forged frame, and waits for the drop.
@@ -77,17 +93,18 @@ impl Runner<'_> {
         socket
             .send(&spoof.frame)
             .with_context(|| format!("sending {}", spoof.what))?;
-        let deadline = Instant::now() + PATIENCE;
-        let (seen, moved) = loop {
-            let moved = self.moved()?;
-            let reason = moved.drops().next().map(|(_, reason, _)| reason.to_owned());
-            if let Some(reason) = reason {
-                break (Seen::Dropped(reason), moved);
+        let start = Instant::now();
+        let (seen, now) = loop {
+            let now = self.bulkhead.counters()?;
+            if let Some(reason) = first_drop(&now.since(&self.counters)) {
+                break (Seen::Dropped(reason), now);
             }
-            if Instant::now() > deadline {
-                break (Seen::Nothing, moved);
+            if start.elapsed() > PATIENCE {
+                break (Seen::Nothing, now);
             }
         };
+        let moved = now.since(&self.counters);
+        self.counters = now;
         let what = format!("{host}: {}", spoof.what);
         Ok(self.judge(&what, &Expected::Dropped(spoof.reason), &seen, &moved))
     }
@@ -104,17 +121,15 @@ impl Runner<'_> {
         } else {
             Seen::Nothing
         };
-        let moved = self.moved()?;
+        let now = self.bulkhead.counters()?;
+        let moved = now.since(&self.counters);
+        self.counters = now;
         Ok(self.judge(
             &format!("{from} → {to}, {times} times"),
             &Expected::Allowed,
             &seen,
             &moved,
         ))
-    }
-
-    fn moved(&self) -> Result<Counters> {
-        Ok(self.bulkhead.counters()?.since(&self.counters))
     }
 
     fn judge(&mut self, what: &str, expected: &Expected, seen: &Seen, moved: &Counters) -> Shown {
@@ -145,10 +160,11 @@ impl Runner<'_> {
                 "{what}: expected {expected:?}, saw {seen:?}; drops {drops:?}"
             ));
         }
-        // Nothing of this try may be counted for the next one.
-        if let Ok(now) = self.bulkhead.counters() {
-            self.counters = now;
-        }
         (mark, text)
     }
+}
+
+/// Returns the reason of a drop.
+fn first_drop(moved: &Counters) -> Option<String> {
+    moved.drops().next().map(|(_, reason, _)| reason.to_owned())
 }
