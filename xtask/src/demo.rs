@@ -40,13 +40,16 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         setup::ensure(&[Tier::Vm])?;
     }
     build()?;
-    let mut command = match place {
-        Place::Here => here(args)?,
-        Place::VirtualMachine => in_virtual_machine(args)?,
+    let status = match place {
+        Place::Here => {
+            let mut command = here(args)?;
+            let shown = proc::shown(&command);
+            command
+                .status()
+                .with_context(|| format!("start `{shown}`"))?
+        }
+        Place::VirtualMachine => vm::stream(&mut in_virtual_machine(args)?)?,
     };
-    let status = command
-        .status()
-        .with_context(|| format!("start `{}`", proc::shown(&command)))?;
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(ExitCode::from(code.unwrap_or(1)))
 }

@@ -7,9 +7,9 @@
 
 use std::fmt::{self, Display};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::time::Duration;
-use std::{env, fs};
+use std::{env, fs, io, thread};
 
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
@@ -93,9 +93,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     } else {
         Accelerate::No
     };
-    let status = boot(&kernel, script.as_deref(), accelerate)
-        .status()
-        .context("start the virtual machine")?;
+    let mut command = boot(&kernel, script.as_deref(), accelerate);
+    let status = match script {
+        Some(_) => stream(command.stdin(Stdio::null()))?,
+        None => command.status().context("start the virtual machine")?,
+    };
     let code = status.code().and_then(|code| u8::try_from(code).ok());
     Ok(ExitCode::from(code.unwrap_or(1)))
 }
@@ -122,8 +124,32 @@ pub(crate) fn run_script(
 pub(crate) fn script_command(kernel: &Kernel, name: &str, script: &str) -> Result<Command> {
     let path = write_script(name, script)?;
     let mut command = boot(kernel, Some(&path), Accelerate::No);
-    command.stdin(std::process::Stdio::null());
+    command.stdin(Stdio::null());
     Ok(command)
+}
+
+/// Runs a machine's command and passes on what it writes.
+///
+/// Through pipes: qemu opens our streams anew, by name, and would overwrite one that is a file.
+///
+/// # Errors
+/// The machine cannot be started or waited for.
+pub(crate) fn stream(command: &mut Command) -> Result<ExitStatus> {
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("start the virtual machine")?;
+    let stderr = child.stderr.take();
+    let errors = thread::spawn(move || {
+        stderr.map_or(Ok(0), |mut from| io::copy(&mut from, &mut io::stderr()))
+    });
+    if let Some(mut from) = child.stdout.take() {
+        io::copy(&mut from, &mut io::stdout()).context("write to stdout")?;
+    }
+    // What could not be written to stderr has no other place to go.
+    drop(errors.join());
+    child.wait().context("wait for the virtual machine")
 }
 
 /// Whether the processor itself runs the machine's instructions.
