@@ -15,8 +15,10 @@ use crate::abi::{
     VLAN_IDS,
 };
 use crate::policy::tables::Scratch;
-use crate::policy::{Frame, MAX_OFFSET, Tables};
-use crate::wire::Wire;
+use crate::policy::{self, Frame, MAX_OFFSET, Report, Tables};
+use crate::reason::DropReason;
+use crate::rewrite::FrameMut;
+use crate::wire::{Be16, Wire};
 
 /// A frame in a slice.
 #[derive(Clone, Copy, Debug)]
@@ -161,5 +163,74 @@ impl Tables for HostTables {
 
     fn now(&self) -> u64 {
         self.now.get()
+    }
+}
+
+/// A frame in a slice that can be changed.
+#[derive(Debug)]
+pub struct Buffer<'a> {
+    /// From the Ethernet header on.
+    pub bytes: &'a mut [u8],
+    /// Outer tag (TPID, TCI) if it is not in the bytes.
+    pub tag: Option<(u16, u16)>,
+}
+
+impl Buffer<'_> {
+    fn slice(&self) -> Slice<'_> {
+        Slice {
+            bytes: self.bytes,
+            tag: self.tag,
+        }
+    }
+}
+
+impl Frame for Buffer<'_> {
+    fn read<W: Wire>(&self, offset: usize) -> Option<W> {
+        self.slice().read(offset)
+    }
+
+    fn length(&self) -> usize {
+        self.slice().length()
+    }
+
+    fn offloaded_tag(&self) -> Option<(u16, u16)> {
+        self.tag
+    }
+
+    fn wire_length(&self, length: u16, headers: u16) -> u16 {
+        self.slice().wire_length(length, headers)
+    }
+}
+
+impl FrameMut for Buffer<'_> {
+    fn write<W: Wire>(&mut self, offset: usize, value: W) -> Option<()> {
+        let end = offset.checked_add(size_of::<W>())?;
+        let bytes = self.bytes.get_mut(offset..end)?;
+        // SAFETY: the slice is as long as `W`, which has no padding.
+        unsafe { ptr::write_unaligned(bytes.as_mut_ptr().cast(), value) };
+        Some(())
+    }
+
+    fn set_vlan(&mut self, vlan_id: u16) -> Option<()> {
+        match &mut self.tag {
+            Some((_, tci)) => *tci = vlan_id,
+            None => self.write(14, Be16::new(vlan_id))?,
+        }
+        Some(())
+    }
+}
+
+impl HostTables {
+    /// Judges a frame as the programs do: the fast path first, then everything.
+    ///
+    /// # Errors
+    ///
+    /// The reason to drop it.
+    pub fn judge(&self, frame: &impl Frame, report: &mut Report) -> Result<(), DropReason> {
+        if policy::established(frame, self, report) {
+            return Ok(());
+        }
+        *report = Report::default();
+        policy::from_trunk(frame, self, report)
     }
 }

@@ -179,6 +179,25 @@ impl Datapath {
         Ok(result.return_value)
     }
 
+    /// Lets the live connections and fragments grow older by so many ticks, or forgets all with `None`. For
+    /// tests: the kernel's clock cannot be set.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's refusal.
+    pub fn age(&mut self, ticks: Option<u64>) -> Result<(), LoaderError> {
+        self.publisher.age(ticks)
+    }
+
+    /// Returns the frames counted for one VLAN id, all CPUs together.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's refusal.
+    pub fn segment_counters(&self, vlan_id: u16) -> Result<SegmentCounters, LoaderError> {
+        sum(&self.publisher.counters, u32::from(vlan_id))
+    }
+
     /// Returns the frames counted for every VLAN id, all CPUs together.
     ///
     /// # Errors
@@ -213,14 +232,7 @@ impl Counters {
     pub fn read(map: &PerCpuArray<MapData, SegmentCounters>) -> Result<Self, LoaderError> {
         let mut sums = Vec::with_capacity(VLAN_IDS as usize);
         for vlan_id in 0..VLAN_IDS {
-            let cpus = map
-                .get(&vlan_id, 0)
-                .map_err(|s| LoaderError::map("COUNTERS", s))?;
-            let mut sum = SegmentCounters::default();
-            for cpu in cpus.iter() {
-                sum.add(cpu);
-            }
-            sums.push(sum);
+            sums.push(sum(map, vlan_id)?);
         }
         Ok(Self(sums))
     }
@@ -251,6 +263,20 @@ impl Counters {
                 })
         })
     }
+}
+
+fn sum(
+    map: &PerCpuArray<MapData, SegmentCounters>,
+    vlan_id: u32,
+) -> Result<SegmentCounters, LoaderError> {
+    let cpus = map
+        .get(&vlan_id, 0)
+        .map_err(|s| LoaderError::map("COUNTERS", s))?;
+    let mut sum = SegmentCounters::default();
+    for cpu in cpus.iter() {
+        sum.add(cpu);
+    }
+    Ok(sum)
 }
 
 fn load_programs(ebpf: &mut Ebpf) -> Result<(), LoaderError> {

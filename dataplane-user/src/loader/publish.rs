@@ -12,10 +12,12 @@ use aya::maps::{
 };
 use aya::{Ebpf, Pod};
 use dataplane_common::abi::{
-    ABI_VERSION, Address, BoundMacKey, EndpointEntry, EndpointKey, Generation, Mac, PairEntry,
-    PairKey, PrefixEntry, PrefixKey, PrefixLength, RuleKey, SERVICE_INDEXES, SLOTS,
-    SegmentCounters, SegmentEntry, VLAN_IDS,
+    ABI_VERSION, Address, BoundMacKey, EndpointEntry, EndpointKey, FlowEntry, FlowKey,
+    FragmentEntry, FragmentKey, Generation, Mac, PairEntry, PairKey, PrefixEntry, PrefixKey,
+    PrefixLength, RuleKey, SERVICE_INDEXES, SLOTS, SegmentCounters, SegmentEntry, VLAN_IDS,
 };
+
+use dataplane_common::host::HostTables;
 
 use super::{Datapath, LoaderError, take_map};
 use crate::compile::Tables;
@@ -60,6 +62,25 @@ impl Trunk {
     }
 }
 
+impl Trunk {
+    /// Returns what the programs must know of a generation beside its tables; for slot 0.
+    #[must_use]
+    pub fn generation(&self, tables: &Tables, number: u32, ticks_per_second: u32) -> Generation {
+        Generation {
+            abi_version: ABI_VERSION,
+            number,
+            slot: 0,
+            ticks_per_second,
+            trunk_ifindex: self.ifindex,
+            router_mac: Mac::from_octets(self.mac),
+            _pad: 0,
+            router_link_local: Address::from_ipv6(self.link_local()),
+            prefixes4: PrefixLength::list(tables.prefix_lengths4, 96),
+            prefixes6: PrefixLength::list(tables.prefix_lengths6, 0),
+        }
+    }
+}
+
 /// Proof that packets are judged by a generation.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Published {
@@ -81,6 +102,8 @@ pub(super) struct Publisher {
     pairs: Outer<HashMap<MapData, PairKey, PairEntry>>,
     rules: Outer<HashMap<MapData, RuleKey, u32>>,
     pub(super) counters: PerCpuArray<MapData, SegmentCounters>,
+    flows: HashMap<MapData, FlowKey, FlowEntry>,
+    fragments: HashMap<MapData, FragmentKey, FragmentEntry>,
     judges: Vec<ProgramArray<MapData>>,
     /// By slot number; `None` where an earlier process filled it or nobody did.
     slots: StdHashMap<u32, Slot>,
@@ -109,10 +132,44 @@ impl Publisher {
             counters: take_map(ebpf, "COUNTERS")?
                 .try_into()
                 .map_err(|s| LoaderError::map("COUNTERS", s))?,
+            flows: take_map(ebpf, "FLOWS")?
+                .try_into()
+                .map_err(|s| LoaderError::map("FLOWS", s))?,
+            fragments: take_map(ebpf, "FRAGMENTS")?
+                .try_into()
+                .map_err(|s| LoaderError::map("FRAGMENTS", s))?,
             judges: Vec::new(),
             slots: StdHashMap::new(),
             current,
         })
+    }
+
+    /// See [`Datapath::age`].
+    pub(super) fn age(&mut self, ticks: Option<u64>) -> Result<(), LoaderError> {
+        let earlier = |expires: u64| ticks.map(|ticks| expires.saturating_sub(ticks));
+        let flows = |source| LoaderError::map("FLOWS", source);
+        for key in keys(&self.flows).map_err(flows)? {
+            let mut entry = self.flows.get(&key, 0).map_err(flows)?;
+            match earlier(entry.expires) {
+                Some(expires) => {
+                    entry.expires = expires;
+                    self.flows.insert(key, entry, 0).map_err(flows)?;
+                }
+                None => self.flows.remove(&key).map_err(flows)?,
+            }
+        }
+        let fragments = |source| LoaderError::map("FRAGMENTS", source);
+        for key in keys(&self.fragments).map_err(fragments)? {
+            let mut entry = self.fragments.get(&key, 0).map_err(fragments)?;
+            match earlier(entry.expires) {
+                Some(expires) => {
+                    entry.expires = expires;
+                    self.fragments.insert(key, entry, 0).map_err(fragments)?;
+                }
+                None => self.fragments.remove(&key).map_err(fragments)?,
+            }
+        }
+        Ok(())
     }
 
     /// Keeps a program array open, so that the kernel does not empty it.
@@ -134,18 +191,9 @@ impl Publisher {
         slot.fill(tables)?;
         self.install(index, &mut slot)?;
         self.slots.insert(index, slot);
-        let next = Generation {
-            abi_version: ABI_VERSION,
-            number: self.current.number.wrapping_add(1).max(1),
-            slot: index,
-            ticks_per_second,
-            trunk_ifindex: trunk.ifindex,
-            router_mac: Mac::from_octets(trunk.mac),
-            _pad: 0,
-            router_link_local: Address::from_ipv6(trunk.link_local()),
-            prefixes4: PrefixLength::list(tables.prefix_lengths4, 96),
-            prefixes6: PrefixLength::list(tables.prefix_lengths6, 0),
-        };
+        let number = self.current.number.wrapping_add(1).max(1);
+        let mut next = trunk.generation(tables, number, ticks_per_second);
+        next.slot = index;
         self.flip(next)
     }
 
@@ -171,6 +219,10 @@ impl Publisher {
             number: next.number,
         })
     }
+}
+
+fn keys<K: Pod, V: Pod>(map: &HashMap<MapData, K, V>) -> Result<Vec<K>, MapError> {
+    map.keys().collect()
 }
 
 fn outer<V>(ebpf: &mut Ebpf, name: &'static str) -> Result<Outer<V>, LoaderError>
@@ -375,5 +427,28 @@ fn ticks_per_second() -> u32 {
         Ok(Ok(nanoseconds)) if nanoseconds > 0 => 1_000_000_000 / nanoseconds,
         // No kernel that has eBPF is without this clock; the commonest HZ then.
         _ => 250,
+    }
+}
+
+impl Tables {
+    /// Returns the tables in memory, for the policy core outside of the kernel.
+    #[must_use]
+    pub fn to_host(&self, generation: Generation) -> HostTables {
+        let mut host = HostTables {
+            generation: Some(generation),
+            endpoints: self.endpoints.iter().map(|(k, v)| (*k, *v)).collect(),
+            bound_macs: self.bound_macs.iter().map(|(k, v)| (*k, *v)).collect(),
+            prefixes: self.prefixes.iter().map(|(k, v)| (*k, *v)).collect(),
+            pairs: self.pairs.iter().map(|(k, v)| (*k, *v)).collect(),
+            rules: self.rules.iter().map(|(k, v)| (*k, *v)).collect(),
+            services: self.services.clone(),
+            ..HostTables::default()
+        };
+        for (&vlan_id, entry) in &self.segments {
+            if let Some(place) = host.segments.get_mut(usize::from(vlan_id)) {
+                *place = *entry;
+            }
+        }
+        host
     }
 }
