@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use netmodel::model::Subnet4;
 
-use crate::link::{Link, Payload};
+use crate::link::{Link, Payload, is_group_mac};
 use crate::wire::{ipv4_at, octets, u16_at};
 use crate::{Reason, Verdict, World, site};
 
@@ -20,6 +20,9 @@ struct Message {
 
 /// Applies the table of section 2, row by row.
 pub(crate) fn check(world: &World<'_>, link: &Link<'_>) -> Result<Verdict, Reason> {
+    if is_group_mac(link.destination_mac) && link.destination_mac != BROADCAST {
+        return Err(Reason::MulticastNotAllowed);
+    }
     let message = parse(link)?;
     let subnet = world
         .model
@@ -33,8 +36,7 @@ pub(crate) fn check(world: &World<'_>, link: &Link<'_>) -> Result<Verdict, Reaso
     let asks_for_gateway = link.payload == Payload::Arp
         && message.operation == 1
         && message.target == subnet.gateway
-        && !message.sender.is_unspecified()
-        && [BROADCAST, world.router.mac].contains(&link.destination_mac);
+        && !message.sender.is_unspecified();
     Ok(if asks_for_gateway {
         Verdict::Answered
     } else {

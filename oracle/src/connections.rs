@@ -192,6 +192,11 @@ fn check_related(world: &World<'_>, state: &State, packet: &Packet<'_>) -> Resul
     let x_is_judged = connection
         .side(x)
         .is_some_and(|side| side.generation == world.generation);
+    // The router and the internet are never judged: there, the other side of the connection is.
+    let y_is_judged = connection
+        .side(x.other())
+        .is_some_and(|side| side.generation == world.generation);
+    let x_is_judged = x_is_judged || (is_silent(world, quoted.source) && y_is_judged);
     // Where `y` has sent nothing yet, section 4 has seen to it that it is on its segment's VLAN.
     let vlan = vlan_of(world, packet);
     let from_vlan_of_y = connection

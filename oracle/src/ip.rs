@@ -16,9 +16,9 @@ pub(crate) const ICMPV6: u8 = 58;
 
 const HOP_BY_HOP: u8 = 0;
 const DESTINATION_OPTIONS: u8 = 60;
-/// Extension header types by IANA's list that are refused: routing, ESP, AH, mobility, HIP, Shim6,
-/// and the two for experiments.
-const REFUSED_EXTENSIONS: [u8; 8] = [43, 50, 51, 135, 139, 140, 253, 254];
+/// Extension headers that are refused: routing, AH, mobility, HIP, Shim6. (ESP is a transport here, as
+/// in IPv4.)
+const REFUSED_EXTENSIONS: [u8; 5] = [43, 51, 135, 139, 140];
 const MAX_IPV4_OPTIONS: usize = 8;
 const MAX_EXTENSIONS: usize = 6;
 

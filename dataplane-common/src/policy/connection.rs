@@ -320,7 +320,13 @@ pub(super) fn judge<T: Tables>(
         vlan_id = scratch.found.opener_vlan;
         segment = opener_segment(context, packet, vlan_id)?;
         let opener = packet.destination;
-        scratch.request.src_class = source::class_of(context, segment, opener, packet.ipv4);
+        scratch.to = FlowSide {
+            vlan_id,
+            mtu: segment.mtu,
+            ..FlowSide::default()
+        };
+        scratch.request.src_class =
+            source::class_of(context, segment, opener, packet.ipv4, &mut scratch.to);
         scratch.request.destination = packet.source;
         scratch.request.port = packet.source_port;
     }
@@ -391,7 +397,9 @@ fn judged_side<T: Tables>(context: &Context<'_, T>, source: &Source) -> FlowSide
 /// meanwhile, the packet goes where section 9 says and the next one opens it anew.
 #[inline(always)]
 fn renew<T: Tables>(context: &Context<'_, T>, scratch: &mut Scratch) {
-    scratch.to = scratch.allowed.side;
+    if !scratch.found.backwards {
+        scratch.to = scratch.allowed.side;
+    }
     let from_a = scratch.found.from_a;
     let Some(mut flow) = context.tables.flow(&scratch.flow_key) else {
         return;
@@ -399,13 +407,12 @@ fn renew<T: Tables>(context: &Context<'_, T>, scratch: &mut Scratch) {
     let (from, to) = sides(&mut flow, from_a);
     *from = judged_side(context, &scratch.source);
     if !scratch.found.backwards {
-        let resolved = &scratch.allowed.side;
-        to.vlan_id = resolved.vlan_id;
-        to.mtu = resolved.mtu;
-        to.flags = resolved.flags;
-        if resolved.flags & side_flags::FORWARD != 0 {
-            to.mac = resolved.mac;
-        }
+        to.vlan_id = scratch.to.vlan_id;
+    }
+    to.mtu = scratch.to.mtu;
+    to.flags = scratch.to.flags;
+    if to.flags & side_flags::FORWARD != 0 {
+        to.mac = scratch.to.mac;
     }
     scratch.to = *to;
     flow.rule_id = scratch.allowed.rule_id;
@@ -460,11 +467,14 @@ pub(super) fn check_icmp_error<F: Frame, T: Tables>(
         .ok_or(DropReason::IcmpErrorUnrelated)?;
     let live = flow.expires > context.tables.now();
     let (quoted, reporter) = sides(&mut flow, from_a);
+    // The router and the internet are never judged: there, the other side of the connection is.
+    let judged = if quoted.flags & side_flags::SILENT != 0 {
+        reporter.generation
+    } else {
+        quoted.generation
+    };
     // guard: icmp-error-live
-    if !live
-        || quoted.generation != context.generation.number
-        || reporter.vlan_id != context.vlan_id
-    {
+    if !live || judged != context.generation.number || reporter.vlan_id != context.vlan_id {
         return Err(DropReason::IcmpErrorUnrelated);
     }
     report.to_vlan_id = quoted.vlan_id;

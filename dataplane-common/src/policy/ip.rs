@@ -90,6 +90,13 @@ impl Packet {
         self.shape & shape::FIRST_FRAGMENT != 0
     }
 
+    /// Has it a fragment header, if only an atomic one (RFC 6946)? RFC 6980 forbids both in neighbour
+    /// discovery.
+    #[inline(always)]
+    pub(super) fn has_fragment_header(&self) -> bool {
+        self.is_fragment() || self.shape & shape::FRAGMENT_HEADER != 0
+    }
+
     #[inline(always)]
     pub(super) fn has_options(&self) -> bool {
         self.shape & shape::OPTIONS != 0

@@ -59,6 +59,11 @@ pub(super) fn check<'a, F: Frame, T: Tables>(
     if !to_group_mac && ether.destination != generation.router_mac {
         return Err(DropReason::NotForRouter);
     }
+    let is_arp = matches!(outer.ether_type, ether_type::ARP | ether_type::RARP);
+    // guard: arp-multicast
+    if is_arp && to_group_mac && ether.destination != Mac::BROADCAST {
+        return Err(DropReason::MulticastNotAllowed);
+    }
     Ok(Link {
         segment,
         source_mac: ether.source,

@@ -52,7 +52,7 @@ fn check_shape<T: Tables>(context: &Context<'_, T>, packet: &Packet) -> Result<(
         return Err(DropReason::NdMalformed);
     }
     // guard: nd-shape
-    if packet.is_fragment() || packet.icmp_code != 0 {
+    if packet.has_fragment_header() || packet.icmp_code != 0 {
         return Err(DropReason::NdMalformed);
     }
     let link_multicast = u32::from_be(packet.destination.0[0]) >> 16 == 0xff02;
@@ -76,13 +76,11 @@ fn check_solicitation<F: Frame, T: Tables>(
     let target = read_target(frame, packet)?;
     let link_layer = walk_options(frame, context, packet, 24)?;
     if packet.source == Address([0; 4]) {
-        // RFC 4861 §7.1.1: "If the IP source address is the unspecified address, there is no source
-        // link-layer address option in the message."
-        // guard: dad-option
-        if link_layer {
-            return Err(DropReason::NdMalformed);
-        }
         return check_claim(context, target);
+    }
+    // guard: nd-target-family
+    if context.segment.flags & segment_flags::IPV6 == 0 && !source::is_link_local(target) {
+        return Err(DropReason::NdMismatch);
     }
     let length = packet.length - (packet.l4 - packet.l3);
     let turns_around = !packet.has_options() && (length == 24 || (length == 32 && link_layer));
@@ -190,6 +188,14 @@ fn walk_option<F: Frame, T: Tables>(
     if option.kind == SOURCE_LINK_LAYER || option.kind == TARGET_LINK_LAYER {
         // guard: nd-link-layer-length
         if length != 8 {
+            return Err(DropReason::NdMalformed);
+        }
+        // RFC 4861 §7.1.1: "If the IP source address is the unspecified address, there is no source
+        // link-layer address option in the message."
+        // guard: dad-option
+        if packet.icmp_type == icmpv6_type::NEIGHBOUR_SOLICITATION
+            && packet.source == Address([0; 4])
+        {
             return Err(DropReason::NdMalformed);
         }
         // guard: nd-link-layer-mac

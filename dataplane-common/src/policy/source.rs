@@ -1,8 +1,8 @@
 //! Section 4 of `docs/isolation.md`: may this address and this MAC send from this segment?
 
 use crate::abi::{
-    Address, BoundMacKey, EndpointKey, NO_PREFIX, PrefixEntry, PrefixKey, SegmentEntry,
-    bound_mac_flags, endpoint_flags, prefix_flags, segment_flags,
+    Address, BoundMacKey, EndpointKey, FlowSide, NO_PREFIX, PrefixEntry, PrefixKey, SegmentEntry,
+    bound_mac_flags, endpoint_flags, prefix_flags, segment_flags, side_flags,
 };
 use crate::policy::tables::Scratch;
 use crate::policy::{Context, Packet, Tables};
@@ -194,20 +194,29 @@ fn is_bound_elsewhere<T: Tables>(context: &Context<'_, T>, ipv4: bool) -> bool {
     }
 }
 
-/// Returns the source class of any address of `segment`.
+/// Returns the source class of any address of `segment`, and how packets to it are forwarded: MAC and flags
+/// of `side`, all else as it is.
 #[inline(always)]
 pub(super) fn class_of<T: Tables>(
     context: &Context<'_, T>,
     segment: &SegmentEntry,
     address: Address,
     ipv4: bool,
+    side: &mut FlowSide,
 ) -> u32 {
     let key = EndpointKey {
         vpc_id: segment.vpc_id,
         address,
     };
+    side.flags = 0;
     match context.tables.endpoint(context.generation.slot, &key) {
-        Some(endpoint) => endpoint.src_class,
+        Some(endpoint) => {
+            if endpoint.flags & endpoint_flags::MAC_KNOWN != 0 {
+                side.flags = side_flags::FORWARD;
+                side.mac = endpoint.mac;
+            }
+            endpoint.src_class
+        }
         None => class_of_free(context, segment, address, ipv4),
     }
 }
