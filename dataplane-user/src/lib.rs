@@ -5,4 +5,6 @@ pub mod cli;
 pub mod compile;
 pub mod config;
 pub mod loader;
+pub mod netlink;
 pub mod reasons;
+pub mod run;

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::loader::DEFAULT_CONNECTIONS;
+
 const TEMPLATE: &str = "{about-with-newline}\n{before-help}{usage-heading} {usage}\n\n{all-args}";
 
 const EXAMPLES: &str = "\
@@ -12,7 +14,9 @@ Examples:
   bulkhead show segments                           what does it say?
   bulkhead show matrix                             who reaches whom?
   bulkhead can grooveiq/grooveiq-api01 logs:3100   may this connection be opened?
-  bulkhead explain W0402                           what does this mean, what do I do?";
+  bulkhead explain W0402                           what does this mean, what do I do?
+  bulkhead run                                     enforce it
+  bulkhead status                                  is it enforced? what was dropped?";
 
 /// Hard-isolated tenant networks on a Linux core router.
 #[derive(Debug, Parser)]
@@ -59,12 +63,18 @@ pub enum Format {
 pub enum Command {
     /// Would this connection be allowed? Exits with 0 (yes) or 1 (no, or not all of it)
     Can(CanArgs),
+    /// Remove the enforcement; the only command that does
+    Detach(DetachArgs),
     /// Explain a finding (E0102, W0402) or a drop reason (no-policy)
     Explain(ExplainArgs),
     /// Check the inventory, its policy tests and protected flows; exits with 1 on any error
     Lint(LintArgs),
+    /// Enforce the inventory on the trunk; stays until SIGTERM, and the enforcement stays after it
+    Run(RunArgs),
     /// Print the checked inventory
     Show(ShowArgs),
+    /// What is enforced, and what was dropped? Exits with 1 if nothing is enforced
+    Status(StatusArgs),
 }
 
 /// Arguments of `can`.
@@ -84,6 +94,35 @@ pub struct CanArgs {
     /// As SRC, or a platform service or `internet`; PORT is 443, 8000-8100 or icmp, PROTO tcp or udp
     #[arg(value_name = "DST[:PORT[/PROTO]]")]
     pub destination: String,
+}
+
+/// Which enforcement a command is about.
+#[derive(Args, Clone, Debug)]
+pub struct PlaceArgs {
+    /// The 802.1Q trunk [default: the inventory's router_parent]
+    #[arg(long, value_name = "IF")]
+    pub interface: Option<String>,
+    /// Folder for the pinned maps, on a BPF file system [default: /sys/fs/bpf/bulkhead/IF]
+    #[arg(long, value_name = "DIR")]
+    pub pins: Option<PathBuf>,
+    /// What `run` leaves for `status` and `observe` [default: /run/bulkhead/IF.json]
+    #[arg(long, value_name = "FILE")]
+    pub state: Option<PathBuf>,
+}
+
+/// Arguments of `detach`.
+#[derive(Args, Clone, Debug)]
+#[command(help_template = TEMPLATE, before_help = "\
+Examples:
+  bulkhead detach                                    says what goes, and asks
+  bulkhead detach --interface eth1 --yes             does not ask")]
+pub struct DetachArgs {
+    /// Which enforcement
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// Arguments of `explain`.
@@ -111,6 +150,53 @@ pub struct LintArgs {
     /// Show only what this tenant may see: nothing of other tenants
     #[arg(long, value_name = "NAME")]
     pub as_tenant: Option<String>,
+}
+
+/// Arguments of `run`.
+#[derive(Args, Clone, Debug)]
+#[command(help_template = TEMPLATE, before_help = "\
+Examples:
+  bulkhead run                                       on the inventory's router_parent
+  bulkhead run --interface eth1 --mode tcx
+  kill -HUP PID                                      load the inventory again")]
+pub struct RunArgs {
+    /// Where
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// How to attach: auto, xdp-native, xdp-generic, tcx or clsact
+    #[arg(long, value_enum, default_value_t = ModeArg::Auto, hide_possible_values = true)]
+    pub mode: ModeArg,
+    /// Connections that are remembered at once; counts only when nothing is adopted
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_CONNECTIONS)]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub connections: u32,
+}
+
+/// How to attach.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum ModeArg {
+    /// The best that hides no tag.
+    Auto,
+    /// XDP in the driver.
+    XdpNative,
+    /// XDP in the kernel's generic hook, for tests.
+    XdpGeneric,
+    /// TCX link.
+    Tcx,
+    /// clsact filter.
+    Clsact,
+}
+
+/// Arguments of `status`.
+#[derive(Args, Clone, Debug)]
+#[command(help_template = TEMPLATE, before_help = "\
+Examples:
+  bulkhead status                                    is it enforced? what was dropped?
+  bulkhead status --interface eth1 --format json")]
+pub struct StatusArgs {
+    /// Which enforcement
+    #[command(flatten)]
+    pub place: PlaceArgs,
 }
 
 /// Arguments of `show`.

@@ -57,11 +57,15 @@ pub(super) fn router_facts(model: &Model, options: &Options) -> RouterFacts {
             .iter()
             .position(|host| host.name.as_str() == name);
         facts.host = place.map(HostId).or(facts.host);
+        let router = model.routers.iter().find(|r| Some(r.host) == facts.host);
+        if let Some(router) = router {
+            facts.trunk = router.trunk.clone();
+        }
     }
     facts
 }
 
-fn refusal(common: &Common, loaded: &Loaded) -> Report {
+pub(super) fn refusal(common: &Common, loaded: &Loaded) -> Report {
     let (findings, sources) = (&loaded.findings, &loaded.sources);
     match common.format {
         Format::Json => Report::json(&to_json(findings, sources, Audience::Platform), NO),

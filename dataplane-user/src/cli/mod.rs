@@ -5,12 +5,16 @@
 
 mod args;
 mod can;
+mod detach;
 mod explain;
 mod inventory;
 mod lint;
 mod matrix;
+mod place;
 mod report;
+mod run;
 mod show;
+mod status;
 
 use std::process::ExitCode;
 
@@ -28,9 +32,12 @@ pub fn run() -> ExitCode {
     };
     let done = match &cli.command {
         Command::Can(args) => can::run(&cli.common, args),
+        Command::Detach(args) => detach::run(&cli.common, args),
         Command::Explain(args) => explain::run(&cli.common, args),
         Command::Lint(args) => lint::run(&cli.common, args),
+        Command::Run(args) => run::run(&cli.common, args),
         Command::Show(args) => show::run(&cli.common, args),
+        Command::Status(args) => status::run(&cli.common, args),
     };
     done.unwrap_or_else(|error| Report::of_error(&error))
         .print()

@@ -1,6 +1,5 @@
 //! What a command has to say, and saying it.
 
-use std::error::Error;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
@@ -11,6 +10,7 @@ use thiserror::Error;
 use crate::can::AskError;
 use crate::compile::CompileError;
 use crate::config::ConfigError;
+use crate::run::{RunError, with_causes};
 
 /// Exit code: yes, or done.
 pub(super) const YES: u8 = 0;
@@ -39,6 +39,12 @@ pub enum CliError {
     /// The model cannot be enforced.
     #[error(transparent)]
     Compile(#[from] CompileError),
+    /// The system cannot be run or looked at.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// Nobody said which interface the trunk is, and the inventory has errors.
+    #[error("which interface? the inventory has errors, so say --interface IF")]
+    NoInterface,
     /// The question cannot be answered.
     #[error(transparent)]
     Ask(#[from] AskError),
@@ -52,8 +58,8 @@ pub enum CliError {
 impl CliError {
     fn code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Compile(_) => NO,
-            Self::Ask(_) | Self::NoSuchCode(_) => USAGE,
+            Self::Config(_) | Self::Compile(_) | Self::Run(_) => NO,
+            Self::Ask(_) | Self::NoInterface | Self::NoSuchCode(_) => USAGE,
         }
     }
 }
@@ -82,13 +88,7 @@ impl Report {
 
     /// Reports an error with all that caused it.
     pub(super) fn of_error(error: &CliError) -> Self {
-        let mut text = error.to_string();
-        let mut cause = error.source();
-        while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(error.to_string().trim_end());
-            cause = error.source();
-        }
+        let text = with_causes(error);
         Self::text("", error.code()).with_talk(&format!("bulkhead: {text}"))
     }
 

@@ -1,0 +1,57 @@
+//! `bulkhead detach`.
+
+use std::io::{IsTerminal, Write, stdin, stdout};
+
+use super::args::{Common, DetachArgs};
+use super::place::{named, place};
+use super::report::{CliError, NO, Report, YES};
+use crate::loader::Pins;
+use crate::run::{Place, RunError};
+
+/// Removes the enforcement.
+pub(super) fn run(common: &Common, args: &DetachArgs) -> Result<Report, CliError> {
+    let place = match &args.place.interface {
+        Some(interface) => named(&args.place, interface),
+        None => place(common, &args.place)?.0,
+    };
+    let pins = Pins::at(&place.pins);
+    let mode = pins
+        .mode()
+        .map_or("not attached".to_owned(), |m| m.to_string());
+    let removed = format!(
+        "the enforcement on {} ({mode}): the attached program, every remembered connection and every counter \
+         in {}. Nothing will isolate the tenants there until the next `bulkhead run`",
+        place.interface,
+        place.pins.display()
+    );
+    if !args.yes && pins.has_maps() && !is_confirmed(&removed)? {
+        let refused = Report::text("", NO).with_talk(&format!("This would remove {removed}."));
+        return Ok(refused.with_talk("bulkhead: nothing was removed (say --yes to do it)"));
+    }
+    pins.detach(&place.interface).map_err(RunError::from)?;
+    forget_state(&place)?;
+    Ok(Report::text("", YES).with_talk(&format!("bulkhead: removed {removed}.")))
+}
+
+/// Asks on a terminal; without one, nobody said yes.
+fn is_confirmed(removed: &str) -> Result<bool, RunError> {
+    if !stdin().is_terminal() || !stdout().is_terminal() {
+        return Ok(false);
+    }
+    let wrap = "ask for confirmation";
+    let mut out = stdout().lock();
+    write!(out, "This removes {removed}.\nGo on? [y/N] ").map_err(RunError::io(wrap))?;
+    out.flush().map_err(RunError::io(wrap))?;
+    let mut answer = String::new();
+    stdin().read_line(&mut answer).map_err(RunError::io(wrap))?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+fn forget_state(place: &Place) -> Result<(), RunError> {
+    match std::fs::remove_file(&place.state) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(RunError::io("remove the state file")(error))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,211 @@
+//! What the kernel says of this network namespace: the trunk, and every address of the host.
+//!
+//! Over netlink and ioctl, not `/sys`: a process may be in a network namespace whose `/sys` is another's.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::AsRawFd;
+
+use futures_util::TryStreamExt;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
+use rtnetlink::packet_route::link::LinkAttribute;
+use rtnetlink::packet_route::tc::TcAttribute;
+use rtnetlink::{Handle, new_connection};
+use thiserror::Error;
+
+/// `ETHTOOL_GFLAGS`, `include/uapi/linux/ethtool.h`.
+const READ_FLAGS: u32 = 0x25;
+/// `ETH_FLAG_RXVLAN`.
+const FLAG_RX_VLAN: u32 = 1 << 8;
+
+/// The kernel could not be asked, or its answer is of no use.
+#[derive(Debug, Error)]
+pub enum NetlinkError {
+    /// No socket.
+    #[error("cannot open a netlink socket")]
+    Open(#[source] io::Error),
+    /// There is no such interface.
+    #[error("there is no interface {0} here")]
+    NoInterface(String),
+    /// The interface is no Ethernet.
+    #[error("interface {0} has no Ethernet address")]
+    NoMac(String),
+    /// The kernel refused a question.
+    #[error("cannot {op}")]
+    Ask {
+        /// What was asked.
+        op: &'static str,
+        /// Why not.
+        #[source]
+        source: rtnetlink::Error,
+    },
+    /// The offloads cannot be read.
+    #[error("cannot read the offloads of {interface}")]
+    Offloads {
+        /// The interface.
+        interface: String,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// A connection to the kernel; needs a tokio runtime.
+pub struct Netlink {
+    handle: Handle,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Netlink {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// An interface.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Interface {
+    /// Its index.
+    pub ifindex: u32,
+    /// Its hardware address.
+    pub mac: [u8; 6],
+}
+
+impl Netlink {
+    /// Connects, in the network namespace of this thread.
+    ///
+    /// # Errors
+    ///
+    /// If there can be no socket.
+    pub fn connect() -> Result<Self, NetlinkError> {
+        let (connection, handle, _) = new_connection().map_err(NetlinkError::Open)?;
+        let task = tokio::spawn(connection);
+        Ok(Self { handle, task })
+    }
+
+    /// Returns an interface.
+    ///
+    /// # Errors
+    ///
+    /// If there is none of that name, or it is no Ethernet.
+    pub async fn interface(&self, name: &str) -> Result<Interface, NetlinkError> {
+        let gone = || NetlinkError::NoInterface(name.to_owned());
+        let ifindex = nix::net::if_::if_nametoindex(name).map_err(|_| gone())?;
+        let mut links = self.handle.link().get().match_index(ifindex).execute();
+        let link = links
+            .try_next()
+            .await
+            .map_err(|source| NetlinkError::Ask {
+                op: "read the interface",
+                source,
+            })?
+            .ok_or_else(gone)?;
+        let mac = link.attributes.into_iter().find_map(|attribute| {
+            if let LinkAttribute::Address(octets) = attribute {
+                <[u8; 6]>::try_from(octets).ok()
+            } else {
+                None
+            }
+        });
+        let mac = mac.ok_or_else(|| NetlinkError::NoMac(name.to_owned()))?;
+        Ok(Interface { ifindex, mac })
+    }
+
+    /// Returns every address of every interface, sorted.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses to tell.
+    pub async fn addresses(&self) -> Result<Vec<IpAddr>, NetlinkError> {
+        let answers = self.handle.address().get().execute();
+        let messages: Vec<_> = answers
+            .try_collect()
+            .await
+            .map_err(|source| NetlinkError::Ask {
+                op: "list the addresses",
+                source,
+            })?;
+        let mut addresses: Vec<IpAddr> = messages.iter().filter_map(own_address).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        Ok(addresses)
+    }
+
+    /// Is there a filter of eBPF on the ingress of the interface?
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses to tell.
+    pub async fn has_bpf_filter(&self, ifindex: u32) -> Result<bool, NetlinkError> {
+        let Ok(index) = i32::try_from(ifindex) else {
+            return Ok(false);
+        };
+        let answers = self.handle.traffic_filter(index).get().ingress().execute();
+        let filters: Vec<_> = answers
+            .try_collect()
+            .await
+            .map_err(|source| NetlinkError::Ask {
+                op: "list the filters of the interface",
+                source,
+            })?;
+        let bpf = TcAttribute::Kind("bpf".to_owned());
+        Ok(filters.iter().any(|f| f.attributes.contains(&bpf)))
+    }
+}
+
+/// Returns the host's own address: on a point-to-point link, `Address` is the peer's.
+fn own_address(message: &AddressMessage) -> Option<IpAddr> {
+    let (mut local, mut address) = (None, None);
+    for attribute in &message.attributes {
+        if let AddressAttribute::Local(ip) = attribute {
+            local = Some(*ip);
+        } else if let AddressAttribute::Address(ip) = attribute {
+            address = Some(*ip);
+        }
+    }
+    local.or(address)
+}
+
+/// The kernel's `struct ethtool_value`.
+#[repr(C)]
+struct EthtoolValue {
+    command: u32,
+    data: u32,
+}
+
+/// Does the NIC take VLAN tags out of received frames?
+///
+/// # Errors
+///
+/// If the interface is not there, or its driver does not say.
+pub fn rx_vlan_offload(interface: &str) -> Result<bool, NetlinkError> {
+    let flags = ethtool_flags(interface).map_err(|source| NetlinkError::Offloads {
+        interface: interface.to_owned(),
+        source,
+    })?;
+    Ok(flags & FLAG_RX_VLAN != 0)
+}
+
+fn ethtool_flags(interface: &str) -> io::Result<u32> {
+    let (family, flags) = (AddressFamily::Inet, SockFlag::SOCK_CLOEXEC);
+    let socket = socket(family, SockType::Datagram, flags, None)?;
+    if interface.len() >= libc::IFNAMSIZ {
+        return Err(io::Error::from(io::ErrorKind::InvalidInput));
+    }
+    let mut value = EthtoolValue {
+        command: READ_FLAGS,
+        data: 0,
+    };
+    // SAFETY: all zeroes is a valid ifreq.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes()) {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_data = (&raw mut value).cast();
+    // SAFETY: SIOCETHTOOL takes an ifreq whose data points to an ethtool structure for the command, for
+    // this one a `struct ethtool_value`. Both outlive the call.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) };
+    nix::errno::Errno::result(result)?;
+    Ok(value.data)
+}

@@ -1,0 +1,79 @@
+//! The pinned attachment: is it still on the interface?
+
+use std::fs;
+use std::path::Path;
+
+use aya::programs::ProgramInfo;
+use aya::programs::links::{FdLink, PinnedLink};
+
+use crate::loader::{Mode, Pins};
+use crate::netlink::Netlink;
+
+/// What is known of a pinned attachment.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Attachment {
+    /// Kernel's number of the program.
+    pub(super) program: Option<u32>,
+    /// Interface it is attached to; 0 if that interface is gone. `None`: not known.
+    pub(super) ifindex: Option<u32>,
+}
+
+/// Looks at the attachment of a mode. `ifindex` is the trunk's, which a clsact filter is looked for on.
+pub(super) async fn attachment(
+    pins: &Pins,
+    mode: Mode,
+    ifindex: u32,
+    netlink: &Netlink,
+) -> Attachment {
+    let path = pins.link(mode);
+    if mode == Mode::Clsact {
+        let on_trunk = netlink.has_bpf_filter(ifindex).await;
+        return Attachment {
+            program: ProgramInfo::from_pin(&path).map(|info| info.id()).ok(),
+            ifindex: on_trunk.map(|on| if on { ifindex } else { 0 }).ok(),
+        };
+    }
+    look(&path).unwrap_or_default()
+}
+
+fn look(path: &Path) -> Option<Attachment> {
+    let link = FdLink::from(PinnedLink::from_pin(path).ok()?);
+    let info = link.info().ok()?;
+    Some(Attachment {
+        program: Some(info.program_id()),
+        ifindex: ifindex_of(info.id()),
+    })
+}
+
+/// Reads a link's interface out of `/proc/self/fdinfo`: the link is open in this process.
+fn ifindex_of(link_id: u32) -> Option<u32> {
+    let id = link_id.to_string();
+    for entry in fs::read_dir("/proc/self/fdinfo").ok()?.flatten() {
+        let Ok(text) = fs::read_to_string(entry.path()) else {
+            continue;
+        };
+        if field(&text, "link_id") == Some(&id) {
+            return field(&text, "ifindex")?.parse().ok();
+        }
+    }
+    None
+}
+
+fn field<'t>(text: &'t str, key: &str) -> Option<&'t str> {
+    text.lines()
+        .filter_map(|line| line.split_once(':'))
+        .find_map(|(found, value)| (found == key).then(|| value.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn field_of_fdinfo_is_found_by_its_whole_name() {
+        let text = "pos:\t0\nlink_type:\txdp\nlink_id:\t7\nprog_id:\t31\nifindex:\t4\n";
+        assert_eq!(field(text, "link_id"), Some("7"));
+        assert_eq!(field(text, "ifindex"), Some("4"));
+        assert_eq!(field(text, "index"), None);
+    }
+}

@@ -1,0 +1,145 @@
+//! What the kernel enforces right now: `bulkhead status`.
+
+use aya::maps::{Map, MapData, PerCpuArray};
+use aya::programs::loaded_programs;
+use dataplane_common::abi::direction;
+use dataplane_common::reason::outcome_name;
+use serde::Serialize;
+
+use super::link::attachment;
+use super::{Place, RunError, State};
+use crate::loader::{Counters, LoaderError, Mode, Pins};
+use crate::netlink::{Netlink, rx_vlan_offload};
+
+/// What can be seen of the enforcement on one trunk.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    /// Frames of the trunk are judged.
+    pub enforcing: bool,
+    /// Why not, if not.
+    pub problem: Option<String>,
+    /// The trunk.
+    pub interface: String,
+    /// How the programs are attached.
+    pub mode: Option<Mode>,
+    /// Why in this mode.
+    pub why: String,
+    /// Does the NIC take VLAN tags out of received frames?
+    pub rx_vlan_offload: Option<bool>,
+    /// Number of the generation that packets are judged by; 0 if there is none.
+    pub generation: u32,
+    /// The program that is attached.
+    pub program: Option<Program>,
+    /// Every count that is not zero.
+    pub counters: Vec<Count>,
+}
+
+/// A program in the kernel.
+#[derive(Clone, Debug, Serialize)]
+pub struct Program {
+    /// The kernel's number.
+    pub id: u32,
+    /// Its name, which the kernel cuts at 15 characters.
+    pub name: Option<String>,
+}
+
+/// Frames of a VLAN id, direction and outcome.
+#[derive(Clone, Debug, Serialize)]
+pub struct Count {
+    /// VLAN id; 0 for frames without a valid tag.
+    pub vlan_id: u16,
+    /// `from_tenant` or `to_tenant`.
+    pub direction: &'static str,
+    /// Name of the outcome.
+    pub outcome: String,
+    /// Frames.
+    pub packets: u64,
+}
+
+/// Looks at the kernel.
+///
+/// # Errors
+///
+/// The kernel's refusal. That nothing is enforced is no error.
+pub async fn status(place: &Place) -> Result<Status, RunError> {
+    let mut status = Status {
+        enforcing: false,
+        problem: None,
+        interface: place.interface.clone(),
+        mode: None,
+        why: State::read(&place.state).map_or("unknown (no state file)".into(), |s| s.why),
+        rx_vlan_offload: rx_vlan_offload(&place.interface).ok(),
+        generation: 0,
+        program: None,
+        counters: Vec::new(),
+    };
+    status.problem = fill(&mut status, place).await?;
+    status.enforcing = status.problem.is_none();
+    Ok(status)
+}
+
+/// Fills in what is there; returns what is missing for enforcement.
+async fn fill(status: &mut Status, place: &Place) -> Result<Option<String>, RunError> {
+    let pins = Pins::at(&place.pins);
+    match pins.generation() {
+        Ok(generation) => status.generation = generation.number,
+        Err(error @ LoaderError::NotRunning { .. }) => return Ok(Some(error.to_string())),
+        Err(error) => return Err(error.into()),
+    }
+    status.counters = counts(&pins)?;
+    if status.generation == 0 {
+        return Ok(Some("no generation has been published yet".into()));
+    }
+    let Some(mode) = pins.mode() else {
+        return Ok(Some(
+            "the maps are there, but no program is attached".into(),
+        ));
+    };
+    status.mode = Some(mode);
+    let netlink = Netlink::connect()?;
+    let ifindex = match netlink.interface(&place.interface).await {
+        Ok(interface) => interface.ifindex,
+        Err(error) => return Ok(Some(error.to_string())),
+    };
+    let attachment = attachment(&pins, mode, ifindex, &netlink).await;
+    status.program = attachment.program.map(program);
+    Ok(match attachment.ifindex {
+        Some(0) => Some("the programs are no longer attached: their interface is gone".into()),
+        Some(found) if found != ifindex => Some(format!(
+            "the programs are attached to interface {found}, not to {ifindex} ({})",
+            place.interface
+        )),
+        Some(_) => None,
+        None => Some("the kernel does not tell what the programs are attached to".into()),
+    })
+}
+
+fn program(id: u32) -> Program {
+    let found = loaded_programs().flatten().find(|info| info.id() == id);
+    let name = found.and_then(|info| info.name_as_str().map(str::to_owned));
+    Program { id, name }
+}
+
+fn counts(pins: &Pins) -> Result<Vec<Count>, RunError> {
+    let refused = |source| LoaderError::Map {
+        map: "COUNTERS",
+        source,
+    };
+    let map = MapData::from_pin(pins.map("COUNTERS")).map_err(refused)?;
+    let map = PerCpuArray::try_from(Map::PerCpuArray(map)).map_err(refused)?;
+    let counters = Counters::read(&map)?;
+    let counts = counters
+        .iter()
+        .map(|(vlan_id, side, outcome, packets)| Count {
+            vlan_id,
+            direction: if side == direction::FROM_TENANT {
+                "from_tenant"
+            } else {
+                "to_tenant"
+            },
+            outcome: outcome_name(outcome)
+                .map_or_else(|| format!("outcome-{outcome}"), str::to_owned),
+            packets,
+        });
+    Ok(counts.collect())
+}
