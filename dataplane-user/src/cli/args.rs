@@ -69,6 +69,8 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Check the inventory, its policy tests and protected flows; exits with 1 on any error
     Lint(LintArgs),
+    /// Print drops and opened connections as they happen
+    Observe(ObserveArgs),
     /// Enforce the inventory on the trunk; stays until SIGTERM, and the enforcement stays after it
     Run(RunArgs),
     /// Print the checked inventory
@@ -150,6 +152,25 @@ pub struct LintArgs {
     /// Show only what this tenant may see: nothing of other tenants
     #[arg(long, value_name = "NAME")]
     pub as_tenant: Option<String>,
+}
+
+/// Arguments of `observe`.
+#[derive(Args, Clone, Debug)]
+#[command(help_template = TEMPLATE, before_help = "\
+Examples:
+  bulkhead observe                                   everything, until Ctrl-C
+  bulkhead observe --drops --count 10
+  bulkhead observe --format json                     an object per line")]
+pub struct ObserveArgs {
+    /// Which enforcement
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// End after so many lines
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+    /// Only what was dropped
+    #[arg(long)]
+    pub drops: bool,
 }
 
 /// Arguments of `run`.

@@ -10,6 +10,7 @@ mod explain;
 mod inventory;
 mod lint;
 mod matrix;
+mod observe;
 mod place;
 mod report;
 mod run;
@@ -35,6 +36,7 @@ pub fn run() -> ExitCode {
         Command::Detach(args) => detach::run(&cli.common, args),
         Command::Explain(args) => explain::run(&cli.common, args),
         Command::Lint(args) => lint::run(&cli.common, args),
+        Command::Observe(args) => observe::run(&cli.common, args),
         Command::Run(args) => run::run(&cli.common, args),
         Command::Show(args) => show::run(&cli.common, args),
         Command::Status(args) => status::run(&cli.common, args),

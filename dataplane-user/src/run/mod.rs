@@ -1,6 +1,8 @@
 //! The running system: the controller, what it leaves behind, and what can be read back of it.
 
 mod controller;
+pub mod events;
+pub mod frame;
 mod link;
 mod state;
 pub mod status;
