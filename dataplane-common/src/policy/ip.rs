@@ -63,6 +63,8 @@ pub struct Packet {
     pub(super) cursor: u16,
     /// Neighbour discovery: an option with a link-layer address was seen.
     pub(super) has_link_layer: bool,
+    /// Neighbour discovery: one of them is not the frame's source MAC.
+    pub(super) link_layer_differs: bool,
     /// Octets of IP header and payload.
     pub length: u16,
     /// Offset of the IP header from the Ethernet header.
@@ -300,7 +302,7 @@ fn check_options<F: Frame>(frame: &F, packet: &mut Packet) -> Result<(), DropRea
         count += 1;
     }
     // guard: option-count
-    if packet.cursor < packet.l4 {
+    if packet.cursor < packet.l4 && check_option(frame, packet)? != 0 {
         return Err(DropReason::IpOptions);
     }
     Ok(())

@@ -167,6 +167,10 @@ fn walk_options<F: Frame, T: Tables>(
     if packet.cursor < packet.l3 + packet.length {
         return Err(DropReason::NdMalformed);
     }
+    // guard: nd-link-layer-mac
+    if packet.link_layer_differs {
+        return Err(DropReason::NdMismatch);
+    }
     Ok(packet.has_link_layer)
 }
 
@@ -198,11 +202,8 @@ fn walk_option<F: Frame, T: Tables>(
         {
             return Err(DropReason::NdMalformed);
         }
-        // guard: nd-link-layer-mac
-        if option.mac != context.source_mac {
-            return Err(DropReason::NdMismatch);
-        }
         packet.has_link_layer = true;
+        packet.link_layer_differs |= option.mac != context.source_mac;
     }
     packet.cursor += length;
     Ok(())

@@ -45,6 +45,15 @@ pub enum LoaderError {
         /// What was tried, and why it failed.
         tried: String,
     },
+    /// A run of an array could not be written.
+    #[error("cannot write a run of the map {map}")]
+    Batch {
+        /// The map.
+        map: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// A program's file descriptor could not be duplicated.
     #[error("cannot duplicate the descriptor of program {program}")]
     CloneFd {

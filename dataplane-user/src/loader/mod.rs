@@ -10,6 +10,7 @@
 //!   counters go on), and [`Datapath::attach`] replaces the program in the link in one step.
 
 mod attach;
+mod batch;
 mod error;
 mod pins;
 mod publish;
@@ -149,6 +150,15 @@ impl Datapath {
             program: name,
             source,
         })
+    }
+
+    /// Returns the program at a hook, for benchmarks that call it their own way.
+    ///
+    /// # Errors
+    ///
+    /// The operating system's refusal of another file descriptor.
+    pub fn hook_fd(&self, hook: Hook) -> Result<ProgramFd, LoaderError> {
+        self.program_fd(hook.program())
     }
 
     /// Runs one frame through the real program and returns the action (`BPF_PROG_TEST_RUN`). The frame is

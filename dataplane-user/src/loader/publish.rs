@@ -6,6 +6,7 @@
 
 use std::collections::HashMap as StdHashMap;
 use std::hash::Hash;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use aya::maps::{
     Array, ArrayOfMaps, HashMap, InnerMap, Map, MapData, MapError, PerCpuArray, ProgramArray,
@@ -19,7 +20,7 @@ use dataplane_common::abi::{
 
 use dataplane_common::host::HostTables;
 
-use super::{Datapath, LoaderError, take_map};
+use super::{Datapath, LoaderError, batch, take_map};
 use crate::compile::Tables;
 
 /// `BPF_F_NO_PREALLOC`: entries take memory when they are made.
@@ -280,29 +281,55 @@ impl Slot {
 struct ArrayTable<V: Pod> {
     name: &'static str,
     map: Array<MapData, V>,
+    fd: OwnedFd,
     held: Vec<V>,
     installed: bool,
 }
 
 impl<V: Pod + Default + PartialEq> ArrayTable<V> {
     fn new(name: &'static str, entries: u32) -> Result<Self, LoaderError> {
-        let map = Array::create(entries, 0).map_err(|s| LoaderError::map(name, s))?;
+        let wrap = |source| LoaderError::map(name, source);
+        // Made by hand: aya's own `Array::create` does not let the descriptor out, which `batch` needs.
+        let (key, value) = (size_of::<u32>(), size_of::<V>());
+        let definition = aya_obj::Map::new_from_params(
+            aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_ARRAY as u32,
+            u32::try_from(key).unwrap_or(u32::MAX),
+            u32::try_from(value).unwrap_or(u32::MAX),
+            entries,
+            0,
+        );
+        let data = MapData::create(definition, name, None).map_err(wrap)?;
+        let fd = data.fd().as_fd().try_clone_to_owned();
+        let fd = fd.map_err(|source| LoaderError::Batch { map: name, source })?;
         Ok(Self {
             name,
-            map,
+            map: Map::Array(data).try_into().map_err(wrap)?,
+            fd,
             held: vec![V::default(); entries as usize],
             installed: false,
         })
     }
 
+    /// Writes what differs, run by run.
     fn sync(&mut self, wanted: &[V]) -> Result<(), LoaderError> {
-        for (index, (held, wanted)) in (0..).zip(self.held.iter_mut().zip(wanted)) {
-            if held != wanted {
-                self.map
-                    .set(index, *wanted, 0)
-                    .map_err(|s| LoaderError::map(self.name, s))?;
-                *held = *wanted;
+        let mut index = 0;
+        while index < wanted.len() {
+            let differs = |&i: &usize| self.held.get(i) != wanted.get(i);
+            let end = index + (index..wanted.len()).take_while(differs).count();
+            if let (Some(values), Some(held)) =
+                (wanted.get(index..end), self.held.get_mut(index..end))
+                && !values.is_empty()
+            {
+                let first = u32::try_from(index).unwrap_or(u32::MAX);
+                batch::write_array(&self.fd, first, values).map_err(|source| {
+                    LoaderError::Batch {
+                        map: self.name,
+                        source,
+                    }
+                })?;
+                held.copy_from_slice(values);
             }
+            index = end + 1;
         }
         Ok(())
     }
