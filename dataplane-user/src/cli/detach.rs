@@ -14,6 +14,7 @@ pub(super) fn run(common: &Common, args: &DetachArgs) -> Result<Report, CliError
         Some(interface) => named(&args.place, interface),
         None => place(common, &args.place)?.0,
     };
+    let _lock = place.lock()?;
     let pins = Pins::at(&place.pins);
     let mode = pins
         .mode()

@@ -75,7 +75,7 @@ impl Observer<'_> {
     }
 
     fn to_text(&self, told: &Told, frame: &Frame, rule: Option<&Rule>) -> String {
-        let outcome = format!("{:<20}", outcome(told.outcome));
+        let outcome = format!("{:<22}", outcome(told.outcome));
         let outcome = match is_allow(told.outcome) {
             true => self.paint.good(&outcome),
             false => self.paint.bad(&outcome),

@@ -5,7 +5,7 @@ use netmodel::Model;
 use super::args::{Common, PlaceArgs};
 use super::inventory::{load, router_facts};
 use super::report::CliError;
-use crate::run::Place;
+use crate::run::{PINS, Place, State, default_path};
 
 /// Returns the place, and the model if the inventory has no errors.
 pub(super) fn place(common: &Common, args: &PlaceArgs) -> Result<(Place, Option<Model>), CliError> {
@@ -16,6 +16,7 @@ pub(super) fn place(common: &Common, args: &PlaceArgs) -> Result<(Place, Option<
         .map(|model| router_facts(model, &options).trunk)
         .filter(|trunk| !trunk.is_empty());
     let interface = args.interface.clone().or(trunk);
+    let interface = interface.or_else(|| enforced(args));
     let interface = interface.ok_or(CliError::NoInterface)?;
     Ok((named(args, &interface), loaded.model))
 }
@@ -23,4 +24,20 @@ pub(super) fn place(common: &Common, args: &PlaceArgs) -> Result<(Place, Option<
 /// Returns the place on an interface.
 pub(super) fn named(args: &PlaceArgs, interface: &str) -> Place {
     Place::new(interface, args.pins.as_deref(), args.state.as_deref())
+}
+
+/// Returns the interface that a controller works or worked on, if there can be no doubt.
+fn enforced(args: &PlaceArgs) -> Option<String> {
+    let named = args
+        .state
+        .clone()
+        .or(args.pins.as_deref().map(default_path));
+    if let Some(path) = named {
+        return State::read(&path).map(|state| state.interface);
+    }
+    let mut folders = std::fs::read_dir(PINS).ok()?.flatten();
+    match (folders.next(), folders.next()) {
+        (Some(only), None) => only.file_name().into_string().ok(),
+        _ => None,
+    }
 }

@@ -44,6 +44,7 @@ pub async fn run(
     desired: Desired,
     reload: impl Fn() -> Result<Desired, RunError>,
 ) -> Result<(), RunError> {
+    let _lock = options.place.lock()?;
     let mut signals = Signals::new()?;
     let mut controller = Controller::start(options, desired).await?;
     loop {

@@ -7,6 +7,8 @@ mod link;
 mod state;
 pub mod status;
 
+use std::fs::{File, TryLockError};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -45,6 +47,30 @@ impl Place {
     }
 }
 
+impl Place {
+    /// Takes the right to change the enforcement; it ends with the process, however that ends.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::Busy`] if another process has it.
+    pub fn lock(&self) -> Result<File, RunError> {
+        let wrap = "make the lock file";
+        let path = self.state.with_extension("lock");
+        state::make_folder(&path).map_err(RunError::io(wrap))?;
+        let mut options = File::options();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        let file = options.open(&path).map_err(RunError::io(wrap))?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(TryLockError::WouldBlock) => Err(RunError::Busy {
+                interface: self.interface.clone(),
+                lock: path,
+            }),
+            Err(TryLockError::Error(source)) => Err(RunError::io("take the lock")(source)),
+        }
+    }
+}
+
 /// The controller cannot do its work, or the system cannot be looked at.
 #[derive(Debug, Error)]
 pub enum RunError {
@@ -60,6 +86,17 @@ pub enum RunError {
     /// The inventory has errors; the text lists them.
     #[error("the inventory has errors:\n{0}")]
     Inventory(String),
+    /// Another process changes the enforcement.
+    #[error(
+        "a `bulkhead run` works on {interface} already (it holds {}); end it first",
+        lock.display()
+    )]
+    Busy {
+        /// The trunk.
+        interface: String,
+        /// The lock file.
+        lock: PathBuf,
+    },
     /// The pin folder is not on a BPF file system.
     #[error(
         "{} is not on a BPF file system (remedy: mount -t bpf bpf {})",

@@ -73,12 +73,7 @@ impl State {
     ///
     /// If the folder cannot be made or the file cannot be written.
     pub fn write(&self, path: &Path) -> io::Result<()> {
-        if let Some(folder) = path.parent() {
-            fs::DirBuilder::new()
-                .recursive(true)
-                .mode(0o700)
-                .create(folder)?;
-        }
+        make_folder(path)?;
         let draft = path.with_extension(format!("{}.tmp", std::process::id()));
         let mut options = fs::OpenOptions::new();
         options.write(true).create(true).truncate(true).mode(0o600);
@@ -96,6 +91,17 @@ impl State {
             .then(|| self.rules.get(id))
             .flatten()
     }
+}
+
+/// Makes the folder of a file, readable by root only.
+pub(super) fn make_folder(path: &Path) -> io::Result<()> {
+    let Some(folder) = path.parent() else {
+        return Ok(());
+    };
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
 }
 
 /// Returns where the file is for a pin folder, unless told otherwise.
