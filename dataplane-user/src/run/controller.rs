@@ -47,13 +47,10 @@ pub async fn run(
     let _lock = options.place.lock()?;
     let mut signals = Signals::new()?;
     let mut controller = Controller::start(options, desired).await?;
-    loop {
-        match signals.next().await {
-            Event::Reload => match reload() {
-                Ok(desired) => controller.reload(desired).await,
-                Err(error) => log_kept(&error, controller.number()),
-            },
-            Event::End => break,
+    while let Event::Reload = signals.next().await {
+        match reload() {
+            Ok(desired) => controller.reload(desired).await,
+            Err(error) => log_kept(&error, controller.number()),
         }
     }
     info!(

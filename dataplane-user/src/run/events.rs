@@ -72,7 +72,9 @@ pub async fn observe(
     };
     let map = MapData::from_pin(pins.map("EVENTS")).map_err(refused)?;
     let ring = RingBuf::try_from(Map::RingBuf(map)).map_err(refused)?;
-    let mut ring = AsyncFd::new(ring).map_err(RunError::io("wait for events"))?;
+    // SAFETY: the ring buffer owns its map's descriptor, which is the same until the ring buffer is dropped.
+    let ring = unsafe { AsyncFd::register(ring) };
+    let mut ring = ring.map_err(|error| RunError::io("wait for events")(error.into()))?;
     loop {
         let mut guard = ring
             .readable_mut()
