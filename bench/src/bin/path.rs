@@ -1,0 +1,424 @@
+//! `path`: nanoseconds per packet of the XDP program, by `BPF_PROG_TEST_RUN`, as root.
+//!
+//! * ratio: to an empty program behind the same prologue ([`bench::raw`]) in the same round.
+//! * U: the marginal cost of one hot hash lookup in the same rounds; "net U" is (ns − empty) / U.
+//!
+//! The thread is pinned to one CPU and its CPU time is what is measured. Each case runs in every round, in random
+//! order; a figure is the median of the within-round values. An A/A pair (the empty program twice) voids the
+//! site's figures if it is off by more than 5 %: they are taken again, three times at most, with the object loaded
+//! anew. "Established": only the opener's side sends, each of the flows in turn. "New": a SYN that makes a
+//! connection, which stays.
+
+#![expect(clippy::print_stdout, reason = "the table is what the program is for")]
+
+use std::fs;
+use std::os::fd::AsFd as _;
+use std::os::fd::AsRawFd as _;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use bench::frames::{Probe, ROUTER};
+use bench::raw::{self, Cycle, Runner};
+use bench::site;
+use clap::{Parser, ValueEnum};
+use dataplane_user::compile::{RouterFacts, compile};
+use dataplane_user::loader::{Datapath, Hook, LoadOptions, Trunk};
+use netmodel::ids::MacAddr;
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+/// Rounds per site.
+const ROUNDS: usize = 15;
+/// Packets per round and case, where the case leaves no state.
+const REPEAT: u32 = 100_000;
+/// Packets per round of a case that makes connections: all rounds have other ports.
+const NEW: u32 = 2_000;
+/// Ports that new connections take in turn.
+const NEW_FLOWS: u32 = 1 << 15;
+/// How often a site is measured at most.
+const TRIES: usize = 2;
+/// Multipliers of the sequences in which flows are made and met again: not the same order.
+const MAKE: i32 = 1_664_525;
+const MEET: i32 = 22_695_477;
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+/// Measures the XDP program in the kernel.
+#[derive(Parser)]
+struct Args {
+    /// How results are printed.
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+    /// CPU to run on.
+    #[arg(long, default_value_t = 0)]
+    cpu: usize,
+}
+
+/// What is measured together.
+#[derive(Clone, Copy)]
+struct Setting {
+    segments: u16,
+    rules: usize,
+    flows: u32,
+}
+
+impl Setting {
+    fn all() -> Vec<Self> {
+        let mut all = Vec::new();
+        for segments in [3, 100, 4094] {
+            for rules in [10, 10_000] {
+                for flows in [1 << 10, 1 << 20] {
+                    all.push(Self {
+                        segments,
+                        rules,
+                        flows,
+                    });
+                }
+            }
+        }
+        all
+    }
+
+    fn name(self) -> String {
+        let flows = if self.flows > 1 << 10 { "1M" } else { "1k" };
+        format!(
+            "{}-segments/{}-rules/{flows}-flows",
+            self.segments, self.rules
+        )
+    }
+}
+
+/// One thing to measure.
+struct Case {
+    name: &'static str,
+    runner: Runner,
+    frame: Vec<u8>,
+    repeat: u32,
+    /// ns per packet, by round.
+    times: Vec<f64>,
+}
+
+impl Case {
+    fn measure(&mut self) -> Result<()> {
+        let before = cpu_time()?;
+        self.runner.run(&mut self.frame, self.repeat)?;
+        let after = cpu_time()?;
+        self.times.push((after - before) / f64::from(self.repeat));
+        Ok(())
+    }
+}
+
+/// CPU time of this thread, ns.
+fn cpu_time() -> Result<f64> {
+    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?;
+    #[expect(clippy::cast_precision_loss, reason = "below 2^53")]
+    Ok(time.tv_sec() as f64 * 1e9 + time.tv_nsec() as f64)
+}
+
+/// The cases of a setting.
+struct Bench {
+    datapath: Datapath,
+    setting: Setting,
+    cases: Vec<Case>,
+}
+
+impl Bench {
+    fn new(setting: Setting) -> Result<Self> {
+        // Three families of flows, and room so that the LRU list evicts none of them.
+        let connections = if setting.flows > 1 << 10 {
+            1 << 22
+        } else {
+            1 << 18
+        };
+        let mut datapath = Datapath::load(&LoadOptions {
+            pins: None,
+            connections,
+        })?;
+        let facts = RouterFacts {
+            mac: Some(MacAddr(ROUTER)),
+            ..RouterFacts::default()
+        };
+        let tables = compile(&site::model(setting.segments, setting.rules)?, &facts)?;
+        let trunk = Trunk {
+            ifindex: 1,
+            mac: ROUTER,
+        };
+        datapath.publish(&tables, &trunk)?;
+        let mut bench = Self {
+            datapath,
+            setting,
+            cases: Vec::new(),
+        };
+        bench.add_probes()?;
+        bench.add_cases()?;
+        Ok(bench)
+    }
+
+    /// The tenant whose frames are judged: the first, which has rules with every setting.
+    const TENANT: u16 = site::FIRST_TENANT;
+
+    /// Empty programs and lookups.
+    fn add_probes(&mut self) -> Result<()> {
+        let probe = Probe::operated(Self::TENANT, true, false);
+        let programs = [
+            ("empty", raw::empty()?),
+            ("empty-again", raw::empty()?),
+            ("lookup-1", raw::lookups(1)?),
+            ("lookup-5", raw::lookups(5)?),
+        ];
+        for (name, program) in programs {
+            let runner = Runner::new(&program, &probe.bytes, cycle(&probe, 1 << 10, MEET))?;
+            self.push(name, runner, probe.bytes.clone(), REPEAT);
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, name: &'static str, runner: Runner, frame: Vec<u8>, repeat: u32) {
+        self.cases.push(Case {
+            name,
+            runner,
+            frame,
+            repeat,
+            times: Vec::new(),
+        });
+    }
+
+    fn add_cases(&mut self) -> Result<()> {
+        let tenant = Self::TENANT;
+        for (name, is_ipv4) in [("established-v4", true), ("established-v6", false)] {
+            let opening = Probe::operated(tenant, is_ipv4, true);
+            let going = Probe::operated(tenant, is_ipv4, false);
+            self.add_established(name, &opening, &going, 3)?;
+        }
+        let opening = Probe::internet(tenant, true, true);
+        let going = Probe::internet(tenant, true, false);
+        self.add_established("established-v4-internet", &opening, &going, 2)?;
+        for (name, probe) in [
+            ("new-v4", Probe::requested(tenant, true)),
+            ("new-v6", Probe::requested(tenant, false)),
+        ] {
+            let mut cycle = cycle(&probe, NEW_FLOWS, MAKE);
+            cycle.both_ports = false;
+            self.add(name, &probe, cycle, (NEW, 3))?;
+        }
+        for (name, probe) in [
+            ("denied-v4", Probe::denied(tenant, true)),
+            ("denied-v6", Probe::denied(tenant, false)),
+            ("spoofed-v4", Probe::spoofed(tenant, true)),
+            ("spoofed-v6", Probe::spoofed(tenant, false)),
+        ] {
+            self.add(name, &probe, cycle(&probe, 1 << 10, MEET), (REPEAT, 1))?;
+        }
+        Ok(())
+    }
+
+    /// Makes the flows, then adds the case that meets them again.
+    fn add_established(
+        &mut self,
+        name: &'static str,
+        opening: &Probe,
+        going: &Probe,
+        action: u32,
+    ) -> Result<()> {
+        let flows = self.setting.flows;
+        let program = self.datapath.hook_fd(Hook::Xdp)?;
+        let make = Runner::new(
+            &program.as_fd().as_raw_fd(),
+            &opening.bytes,
+            cycle(opening, flows, MAKE),
+        )?;
+        make.run(&mut opening.bytes.clone(), flows)?;
+        self.add(name, going, cycle(going, flows, MEET), (REPEAT, action))
+    }
+
+    /// Adds a case whose frames must all end with one action.
+    fn add(
+        &mut self,
+        name: &'static str,
+        probe: &Probe,
+        cycle: Cycle,
+        (repeat, expected): (u32, u32),
+    ) -> Result<()> {
+        let program = self.datapath.hook_fd(Hook::Xdp)?;
+        let runner = Runner::new(&program.as_fd().as_raw_fd(), &probe.bytes, cycle)?;
+        let mut frame = probe.bytes.clone();
+        let action = runner.run(&mut frame, 1)?;
+        ensure!(
+            action == expected,
+            "{name}: action {action} instead of {expected}"
+        );
+        self.push(name, runner, frame, repeat);
+        Ok(())
+    }
+
+    fn measure(&mut self) -> Result<()> {
+        let mut order: Vec<usize> = (0..self.cases.len()).collect();
+        for _ in 0..ROUNDS {
+            fastrand::shuffle(&mut order);
+            for &index in &order {
+                self.cases[index].measure()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn times(&self, name: &str) -> &[f64] {
+        let case = self.cases.iter().find(|case| case.name == name);
+        case.map_or(&[], |case| &case.times)
+    }
+
+    /// How far the A/A pair is apart, as a ratio.
+    fn noise(&self) -> f64 {
+        let pairs = self.times("empty").iter().zip(self.times("empty-again"));
+        (median(pairs.map(|(a, b)| a / b)) - 1.0).abs()
+    }
+
+    /// The cost of one more hot lookup, ns.
+    fn unit(&self) -> f64 {
+        let pairs = self.times("lookup-1").iter().zip(self.times("lookup-5"));
+        median(pairs.map(|(one, five)| (five - one) / 4.0))
+    }
+
+    fn rows(&self) -> Vec<Value> {
+        let empty = self.times("empty");
+        let unit = self.unit();
+        let baseline = median(empty.iter().copied());
+        let mut rows = vec![row(
+            &self.setting.name(),
+            "lookup",
+            ("time", unit, "ns"),
+            (baseline, unit / baseline),
+        )];
+        for case in &self.cases {
+            if case.name.starts_with("lookup") {
+                continue;
+            }
+            let name = self.setting.name();
+            let pairs = || case.times.iter().zip(empty);
+            let ratio = median(pairs().map(|(time, empty)| time / empty));
+            let net = median(pairs().map(|(time, empty)| (time - empty) / unit));
+            let time = median(case.times.iter().copied());
+            rows.push(row(
+                &name,
+                case.name,
+                ("time", time, "ns"),
+                (baseline, ratio),
+            ));
+            rows.push(row(&name, case.name, ("net", net, "U"), (unit, net)));
+        }
+        rows
+    }
+}
+
+fn row(
+    setting: &str,
+    case: &str,
+    (metric, value, unit): (&str, f64, &str),
+    (baseline, ratio): (f64, f64),
+) -> Value {
+    json!({
+        "bench": "path", "case": format!("{setting}/{case}"), "mode": "xdp", "metric": metric,
+        "value": value, "unit": unit, "baseline": baseline, "ratio": ratio,
+    })
+}
+
+fn cycle(probe: &Probe, flows: u32, multiplier: i32) -> Cycle {
+    Cycle {
+        flows,
+        multiplier,
+        ports: probe.ports,
+        both_ports: true,
+        state: probe.state(),
+    }
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// Measures a setting until the A/A pair agrees; no rows if it never does.
+fn measure(setting: Setting) -> Result<Vec<Value>> {
+    for _ in 0..TRIES {
+        let mut bench = Bench::new(setting)?;
+        bench.measure()?;
+        let noise = bench.noise();
+        if noise <= 0.05 {
+            return Ok(bench.rows());
+        }
+        let (name, noise) = (setting.name(), noise * 100.0);
+        eprintln!("{name}: void, the A/A pair is off by {noise:.1} %");
+    }
+    Ok(Vec::new())
+}
+
+fn machine() -> String {
+    let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
+    let info = read("/proc/cpuinfo");
+    let processor = info
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1))
+        .unwrap_or("unknown processor")
+        .to_owned();
+    let governor = read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor");
+    let governor = match governor.trim() {
+        "" => "unknown",
+        governor => governor,
+    };
+    let git = Command::new("git")
+        .args(["describe", "--always", "--dirty"])
+        .output();
+    let commit = git.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
+    format!(
+        "Linux {}, {processor}, governor {governor}, commit {}",
+        read("/proc/sys/kernel/osrelease").trim(),
+        commit.unwrap_or_default().trim()
+    )
+}
+
+fn print_rows(rows: &[Value]) {
+    for row in rows.iter().filter(|row| row["metric"] == "time") {
+        let of_case = |other: &&Value| other["metric"] == "net" && other["case"] == row["case"];
+        let net = rows.iter().find(of_case);
+        let net = net.and_then(|net| net["value"].as_f64());
+        println!(
+            "{:<62} {:>8.1} {:>7.2} {:>6}",
+            row["case"].as_str().unwrap_or_default(),
+            row["value"].as_f64().unwrap_or(f64::NAN),
+            row["ratio"].as_f64().unwrap_or(f64::NAN),
+            net.map(|net| format!("{net:.1}")).unwrap_or_default()
+        );
+    }
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    let mut cpus = CpuSet::new();
+    cpus.set(args.cpu)?;
+    sched_setaffinity(Pid::from_raw(0), &cpus).context("pin to a CPU")?;
+    if args.format == Format::Text {
+        println!("{}", machine());
+        println!("{:<62} {:>8} {:>7} {:>6}", "case", "ns", "ratio", "net U");
+    }
+    let (mut all, mut void) = (Vec::new(), 0);
+    for setting in Setting::all() {
+        let rows = measure(setting)?;
+        void += usize::from(rows.is_empty());
+        if args.format == Format::Text {
+            print_rows(&rows);
+        }
+        all.extend(rows);
+    }
+    if args.format == Format::Json {
+        println!("{}", serde_json::to_string_pretty(&all)?);
+    }
+    ensure!(void == 0, "{void} settings are void: too noisy a machine");
+    Ok(())
+}
