@@ -6,6 +6,7 @@
 
 use std::error::Error;
 use std::fmt::Write as _;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dataplane_common::abi::direction;
 use dataplane_common::host::{Buffer, HostTables};
@@ -120,8 +121,12 @@ impl Drop for Expedited {
     }
 }
 
+/// Tests of the kernel run one after the other: they change how long its grace periods last.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
 struct Kernel {
     _expedited: Expedited,
+    _alone: MutexGuard<'static, ()>,
     datapath: Datapath,
     hook: Hook,
     out: Vec<u8>,
@@ -129,11 +134,13 @@ struct Kernel {
 
 impl Kernel {
     fn new(hook: Hook) -> Outcome<Self> {
+        let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let datapath = Datapath::load(&LoadOptions {
             connections: 16_384,
             ..LoadOptions::default()
         })?;
         Ok(Self {
+            _alone: alone,
             _expedited: Expedited::new(),
             datapath,
             hook,
