@@ -1,6 +1,5 @@
 //! Model to tables, at 3, 100 and 4,094 segments, with a rule per tenant.
 
-#![expect(missing_docs, reason = "criterion's macros make public functions")]
 #![expect(
     clippy::unwrap_used,
     reason = "a benchmark that cannot be set up must fail"

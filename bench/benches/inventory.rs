@@ -1,7 +1,5 @@
 //! Inventory to model, at 3, 100 and 4,094 VLANs: one of the site and the rest of a tenant each.
 
-#![expect(missing_docs, reason = "criterion's macros make public functions")]
-
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;

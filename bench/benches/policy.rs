@@ -1,6 +1,5 @@
 //! The pure policy core on the host: `from_trunk`, as the programs call it.
 
-#![expect(missing_docs, reason = "criterion's macros make public functions")]
 #![expect(
     clippy::unwrap_used,
     reason = "a benchmark that cannot be set up must fail"
