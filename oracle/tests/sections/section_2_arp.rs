@@ -49,7 +49,7 @@ fn a_valid_message_is_answered_or_goes_to_the_kernel() {
     check(vec![
         ("who has the gateway, to broadcast", with(|_| {}), "answered"),
         ("who has the gateway, to the router", with(|e| e.destination = ROUTER_MAC), "answered"),
-        ("who has the gateway, to another group", with(|e| e.destination = [1; 6]), "to-kernel"),
+        ("who has the gateway, to another group", with(|e| e.destination = [1; 6]), "multicast-not-allowed"),
         ("a probe for the gateway", request(API, "0.0.0.0", "10.100.0.1"), "to-kernel"),
         ("who has another host", request(API, API.ipv4, "10.100.0.11"), "to-kernel"),
         ("a reply", reply(API, API.ipv4), "to-kernel"),

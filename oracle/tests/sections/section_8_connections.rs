@@ -278,14 +278,16 @@ fn an_icmpv6_error_is_about_a_live_connection() {
 }
 
 #[test]
-fn what_the_router_sends_is_judged_by_nobody() {
+fn an_error_about_what_the_router_sends_passes_with_the_tenants_side() {
     let model = sample_model();
     let mut router = Router::new(&model);
     let query = own_packet(API, "10.100.0.1", protocol::UDP, udp(1000, 53, b""));
     router.expect("a query", &packet(API, &query), "to-kernel");
     let reply = Ip::new(ip("10.100.0.1"), ip(API.ipv4), protocol::UDP, udp(53, 1000, b""));
     let about = error(API, API.ipv4, "10.100.0.1", &reply.bytes());
-    router.expect("an error about its reply", &about, "icmp-error-unrelated");
+    router.expect("an error about its reply", &about, "to-kernel");
+    let other = error(QUIET_WEB, QUIET_WEB.ipv4, "10.100.0.1", &reply.bytes());
+    router.expect("another's error about it", &other, "icmp-error-unrelated");
 }
 
 #[test]
