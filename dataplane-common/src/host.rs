@@ -227,7 +227,8 @@ impl HostTables {
     ///
     /// The reason to drop it.
     pub fn judge(&self, frame: &impl Frame, report: &mut Report) -> Result<(), DropReason> {
-        if policy::established(frame, self, report) {
+        if let Some(known) = policy::established(frame, self) {
+            *report = known;
             return Ok(());
         }
         *report = Report::default();

@@ -31,14 +31,17 @@ use crate::maps::{KernelTables, TC_JUDGE, XDP_JUDGE};
 #[xdp]
 pub fn xdp_from_trunk(context: XdpContext) -> u32 {
     let mut frame = XdpFrame::new(&context);
-    let mut report = Report::default();
-    if policy::established(&frame, &KernelTables, &mut report) {
+    if let Some(report) = policy::established(&frame, &KernelTables) {
         return account(&mut frame, Ok(()), &report) as u32;
     }
     // SAFETY: the array holds XDP programs only.
     // Comes back only if the program is not there: then the frame is not judged, so it is dropped.
     unsafe { XDP_JUDGE.tail_call(&context, 0) };
-    account(&mut frame, Err(DropReason::NoGeneration), &report) as u32
+    account(
+        &mut frame,
+        Err(DropReason::NoGeneration),
+        &Report::default(),
+    ) as u32
 }
 
 /// Behind `xdp_from_trunk`: everything that the fast path does not know.
@@ -54,13 +57,16 @@ pub fn xdp_judge(context: XdpContext) -> u32 {
 #[classifier]
 pub fn tc_from_trunk(context: TcContext) -> i32 {
     let mut frame = SkbFrame::new(&context);
-    let mut report = Report::default();
-    if policy::established(&frame, &KernelTables, &mut report) {
+    if let Some(report) = policy::established(&frame, &KernelTables) {
         return account(&mut frame, Ok(()), &report);
     }
     // SAFETY: the array holds classifiers only. As in `xdp_from_trunk`.
     unsafe { TC_JUDGE.tail_call(&context, 0) };
-    account(&mut frame, Err(DropReason::NoGeneration), &report)
+    account(
+        &mut frame,
+        Err(DropReason::NoGeneration),
+        &Report::default(),
+    )
 }
 
 /// Behind `tc_from_trunk`: everything that the fast path does not know.

@@ -58,6 +58,12 @@ struct Args {
     /// CPU to run on.
     #[arg(long, default_value_t = 0)]
     cpu: usize,
+    /// Only settings whose name (SEGMENTS-segments/RULES-rules/FLOWS-flows) contains this.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    setting: String,
+    /// Only cases whose name contains this.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    case: String,
 }
 
 /// What is measured together.
@@ -129,7 +135,7 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(setting: Setting) -> Result<Self> {
+    fn new(setting: Setting, wanted: &str) -> Result<Self> {
         // Three families of flows, and room so that the LRU list evicts none of them.
         let connections = if setting.flows > 1 << 10 {
             1 << 22
@@ -156,7 +162,7 @@ impl Bench {
             cases: Vec::new(),
         };
         bench.add_probes()?;
-        bench.add_cases()?;
+        bench.add_cases(wanted)?;
         Ok(bench)
     }
 
@@ -189,30 +195,38 @@ impl Bench {
         });
     }
 
-    fn add_cases(&mut self) -> Result<()> {
+    fn add_cases(&mut self, wanted: &str) -> Result<()> {
         let tenant = Self::TENANT;
+        let is_wanted = |name: &str| name.contains(wanted);
         for (name, is_ipv4) in [("established-v4", true), ("established-v6", false)] {
+            if !is_wanted(name) {
+                continue;
+            }
             let opening = Probe::operated(tenant, is_ipv4, true);
             let going = Probe::operated(tenant, is_ipv4, false);
             self.add_established(name, &opening, &going, 3)?;
         }
-        let opening = Probe::internet(tenant, true, true);
-        let going = Probe::internet(tenant, true, false);
-        self.add_established("established-v4-internet", &opening, &going, 2)?;
-        for (name, probe) in [
+        if is_wanted("established-v4-internet") {
+            let opening = Probe::internet(tenant, true, true);
+            let going = Probe::internet(tenant, true, false);
+            self.add_established("established-v4-internet", &opening, &going, 2)?;
+        }
+        let new = [
             ("new-v4", Probe::requested(tenant, true)),
             ("new-v6", Probe::requested(tenant, false)),
-        ] {
+        ];
+        for (name, probe) in new.into_iter().filter(|(name, _)| is_wanted(name)) {
             let mut cycle = cycle(&probe, NEW_FLOWS, MAKE);
             cycle.both_ports = false;
             self.add(name, &probe, cycle, (NEW, 3))?;
         }
-        for (name, probe) in [
+        let dropped = [
             ("denied-v4", Probe::denied(tenant, true)),
             ("denied-v6", Probe::denied(tenant, false)),
             ("spoofed-v4", Probe::spoofed(tenant, true)),
             ("spoofed-v6", Probe::spoofed(tenant, false)),
-        ] {
+        ];
+        for (name, probe) in dropped.into_iter().filter(|(name, _)| is_wanted(name)) {
             self.add(name, &probe, cycle(&probe, 1 << 10, MEET), (REPEAT, 1))?;
         }
         Ok(())
@@ -345,9 +359,9 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
 }
 
 /// Measures a setting until the A/A pair agrees; no rows if it never does.
-fn measure(setting: Setting) -> Result<Vec<Value>> {
+fn measure(setting: Setting, wanted: &str) -> Result<Vec<Value>> {
     for _ in 0..TRIES {
-        let mut bench = Bench::new(setting)?;
+        let mut bench = Bench::new(setting, wanted)?;
         bench.measure()?;
         let noise = bench.noise();
         if noise <= 0.05 {
@@ -408,8 +422,11 @@ fn main() -> Result<()> {
         println!("{:<62} {:>8} {:>7} {:>6}", "case", "ns", "ratio", "net U");
     }
     let (mut all, mut void) = (Vec::new(), 0);
-    for setting in Setting::all() {
-        let rows = measure(setting)?;
+    let mut settings = Setting::all();
+    settings.retain(|setting| setting.name().contains(&args.setting));
+    ensure!(!settings.is_empty(), "no setting is named {}", args.setting);
+    for setting in settings {
+        let rows = measure(setting, &args.case)?;
         void += usize::from(rows.is_empty());
         if args.format == Format::Text {
             print_rows(&rows);

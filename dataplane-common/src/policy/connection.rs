@@ -13,7 +13,6 @@ use crate::abi::{
     Address, FlowEntry, FlowKey, FlowSide, SegmentEntry, flow_state, segment_flags, side_flags,
 };
 use crate::policy::destination::{self, Request};
-use crate::policy::ip::next_hop;
 use crate::policy::source::{self, Source};
 use crate::policy::tables::Scratch;
 use crate::policy::{Context, Frame, Packet, Report, Tables, opaque};
@@ -36,19 +35,19 @@ fn timeout(state: u8) -> u64 {
 
 /// One end of a connection.
 #[derive(Clone, Copy, Eq, PartialEq)]
-struct End {
-    address: Address,
-    port: u16,
+pub(super) struct End {
+    pub(super) address: Address,
+    pub(super) port: u16,
 }
 
 /// The key of a packet's connection, and which side sent it.
-struct Keyed {
-    key: FlowKey,
-    from_a: bool,
+pub(super) struct Keyed {
+    pub(super) key: FlowKey,
+    pub(super) from_a: bool,
 }
 
 #[inline(always)]
-fn keyed(vpc_id: u32, protocol: u8, first: End, second: End) -> Keyed {
+pub(super) fn keyed(vpc_id: u32, protocol: u8, first: End, second: End) -> Keyed {
     let first_is_a = is_lesser(&first, &second);
     let (a, b) = if first_is_a {
         (first, second)
@@ -102,65 +101,32 @@ fn packet_key<T: Tables>(context: &Context<'_, T>, packet: &Packet) -> Keyed {
 
 /// Returns (the side that sent, the other side).
 #[inline(always)]
-fn sides(flow: &mut FlowEntry, from_a: bool) -> (&mut FlowSide, &mut FlowSide) {
+pub(super) fn sides(flow: &mut FlowEntry, from_a: bool) -> (&mut FlowSide, &mut FlowSide) {
     let [a, b] = &mut flow.sides;
     if from_a { (a, b) } else { (b, a) }
 }
 
-/// The fast path: a packet of a connection that needs no second judgement costs this one lookup. Returns
-/// whether it is one.
+/// Moves a connection on after one of its packets. `tcp_flags` counts for TCP only.
 #[inline(always)]
-pub(super) fn established<F: Frame, T: Tables>(
-    frame: &F,
-    context: &Context<'_, T>,
-    packet: &Packet,
-    report: &mut Report,
-) -> bool {
-    if !packet.is_plain() {
-        return false;
-    }
-    let Keyed { key, from_a } = packet_key(context, packet);
-    let Some(mut flow) = context.tables.flow(&key) else {
-        return false;
-    };
-    let now = context.tables.now();
-    let (from, to) = sides(&mut flow, from_a);
-    let to = *to;
-    // guard: established
-    let judged = from.generation == context.generation.number
-        && from.vlan_id == context.vlan_id
-        && from.mac == context.source_mac;
-    if !judged || flow.expires <= now {
-        return false;
-    }
-    advance(context, &mut flow, packet, from_a, now);
-    report.rule_id = flow.rule_id;
-    report.to_vlan_id = to.vlan_id;
-    report.verdict = next_hop(frame, context, packet, &to, report);
-    true
-}
-
-/// Moves a connection on after one of its packets.
-#[inline(always)]
-fn advance<T: Tables>(
-    context: &Context<'_, T>,
+pub(super) fn advance(
     flow: &mut FlowEntry,
-    packet: &Packet,
+    (protocol, tcp_flags): (u8, u8),
     from_a: bool,
     now: u64,
+    ticks_per_second: u32,
 ) {
     let from_opener = (flow.opener == 0) == from_a;
     let (_, to) = sides(flow, from_a);
     let other_has_sent = to.generation != 0 || to.flags & side_flags::SILENT != 0;
-    let state = match packet.protocol {
-        protocol::TCP => next_tcp_state(flow.state, packet.tcp_flags, from_opener, other_has_sent),
+    let state = match protocol {
+        protocol::TCP => next_tcp_state(flow.state, tcp_flags, from_opener, other_has_sent),
         protocol::UDP if !from_opener => flow_state::REPLIED,
         _ => flow.state,
     };
     if state != flow.state {
         flow.state = state;
     }
-    let expires = now + timeout(state) * u64::from(context.generation.ticks_per_second);
+    let expires = now + timeout(state) * u64::from(ticks_per_second);
     if expires != flow.expires {
         flow.expires = expires;
     }
@@ -417,11 +383,11 @@ fn renew<T: Tables>(context: &Context<'_, T>, scratch: &mut Scratch) {
     scratch.to = *to;
     flow.rule_id = scratch.allowed.rule_id;
     advance(
-        context,
         &mut flow,
-        &scratch.packet,
+        (scratch.packet.protocol, scratch.packet.tcp_flags),
         from_a,
         context.tables.now(),
+        context.generation.ticks_per_second,
     );
 }
 

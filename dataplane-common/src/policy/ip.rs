@@ -9,7 +9,7 @@ use crate::policy::{
 };
 use crate::reason::DropReason;
 use crate::wire::{
-    FragmentHeader, Ipv4, Ipv6, Transport, dhcp_port, icmp_type, icmpv6_type, protocol, tcp_flags,
+    FragmentHeader, Ipv4, Ipv6, Transport, dhcp_port, icmp_type, icmpv6_type, protocol,
 };
 
 /// Most IPv6 extension headers that are walked.
@@ -102,21 +102,6 @@ impl Packet {
     #[inline(always)]
     pub(super) fn has_options(&self) -> bool {
         self.shape & shape::OPTIONS != 0
-    }
-
-    /// May the packet belong to a connection that needs no second look (sections 5–7 have nothing to
-    /// say about it)?
-    #[inline(always)]
-    pub(super) fn is_plain(&self) -> bool {
-        let transport = match self.protocol {
-            protocol::TCP => self.tcp_flags & tcp_flags::SYN == 0,
-            protocol::UDP => !is_dhcp_server(self),
-            protocol::ICMP => self.ipv4 && is_echo(self),
-            protocol::ICMPV6 => !self.ipv4 && is_echo(self),
-            _ => false,
-        };
-        // An IPv6 packet between IPv4-mapped addresses must not meet an IPv4 connection.
-        transport && self.shape == shape::COMPLETE && (self.ipv4 || self.source.0[0] != 0)
     }
 
     /// Is it ICMPv6 of section 6 (neighbour discovery, MLD)?
@@ -578,7 +563,9 @@ fn check_group_destination<T: Tables>(
 #[inline(always)]
 fn check_servers(packet: &Packet) -> Result<(), DropReason> {
     // guard: dhcp-server
-    if packet.protocol == protocol::UDP && is_dhcp_server(packet) {
+    if packet.protocol == protocol::UDP
+        && is_dhcp_server(packet.ipv4, packet.source_port, packet.destination_port)
+    {
         return Err(DropReason::DhcpServer);
     }
     if packet.protocol != protocol::ICMP && packet.protocol != protocol::ICMPV6 {
@@ -595,13 +582,44 @@ fn check_servers(packet: &Packet) -> Result<(), DropReason> {
     Ok(())
 }
 
+/// Are these UDP ports of what a DHCP server sends?
 #[inline(always)]
-fn is_dhcp_server(packet: &Packet) -> bool {
-    if packet.ipv4 {
-        packet.destination_port == dhcp_port::CLIENT4 || packet.source_port == dhcp_port::SERVER4
+pub(super) fn is_dhcp_server(ipv4: bool, source_port: u16, destination_port: u16) -> bool {
+    if ipv4 {
+        destination_port == dhcp_port::CLIENT4 || source_port == dhcp_port::SERVER4
     } else {
-        packet.destination_port == dhcp_port::CLIENT6 || packet.source_port == dhcp_port::SERVER6
+        destination_port == dhcp_port::CLIENT6 || source_port == dhcp_port::SERVER6
     }
+}
+
+/// What decides whether the program can forward a packet.
+pub(super) struct Outgoing {
+    /// TTL or hop limit.
+    pub(super) ttl: u8,
+    pub(super) ipv4: bool,
+    /// Octets of IP header and payload.
+    pub(super) length: u16,
+    /// Octets of IP and transport header.
+    pub(super) headers: u16,
+}
+
+/// Returns how the program forwards a packet to a side of a connection; `None` if the kernel must.
+#[inline(always)]
+pub(super) fn hop<F: Frame>(
+    frame: &F,
+    packet: &Outgoing,
+    vlan_id: u16,
+    to: &FlowSide,
+) -> Option<Hop> {
+    let known = to.flags & side_flags::FORWARD != 0 && to.vlan_id != vlan_id;
+    if !known || packet.ttl <= 1 || frame.wire_length(packet.length, packet.headers) > to.mtu {
+        return None;
+    }
+    Some(Hop {
+        mac: to.mac,
+        vlan_id: to.vlan_id,
+        ipv4: packet.ipv4,
+    })
 }
 
 /// Chooses what happens to an allowed packet.
@@ -613,21 +631,20 @@ pub(super) fn next_hop<F: Frame, T: Tables>(
     to: &FlowSide,
     report: &mut Report,
 ) -> Verdict {
-    if to.flags & side_flags::FORWARD != 0 && to.vlan_id != context.vlan_id {
-        let transport = if packet.protocol == protocol::TCP {
-            20
-        } else {
-            8
-        };
-        let headers = packet.l4 - packet.l3 + transport;
-        if packet.ttl > 1 && frame.wire_length(packet.length, headers) <= to.mtu {
-            report.hop = Hop {
-                mac: to.mac,
-                vlan_id: to.vlan_id,
-                ipv4: packet.ipv4,
-            };
-            return Verdict::Forward;
-        }
+    let transport = if packet.protocol == protocol::TCP {
+        20
+    } else {
+        8
+    };
+    let outgoing = Outgoing {
+        ttl: packet.ttl,
+        ipv4: packet.ipv4,
+        length: packet.length,
+        headers: packet.l4 - packet.l3 + transport,
+    };
+    if let Some(hop) = hop(frame, &outgoing, context.vlan_id, to) {
+        report.hop = hop;
+        return Verdict::Forward;
     }
     if to.flags & side_flags::SILENT != 0
         && packet.is_echo_request()

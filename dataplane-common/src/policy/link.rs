@@ -17,10 +17,11 @@ pub(super) struct Link<'a> {
 }
 
 /// The outer tag, and what is behind it.
-struct Outer {
-    vlan_id: u16,
-    ether_type: u16,
-    l3: usize,
+pub(super) struct Outer {
+    pub(super) vlan_id: u16,
+    pub(super) ether_type: u16,
+    /// Offset of what is behind the tag.
+    pub(super) l3: u16,
 }
 
 #[inline(always)]
@@ -37,7 +38,7 @@ pub(super) fn check<'a, F: Frame, T: Tables>(
         return Err(DropReason::PriorityTag);
     }
     report.vlan_id = outer.vlan_id;
-    report.l3 = u16::try_from(outer.l3).unwrap_or(0);
+    report.l3 = outer.l3;
     let segment = tables
         .segment(generation.slot, outer.vlan_id)
         .ok_or(DropReason::UnknownVlan)?;
@@ -69,7 +70,7 @@ pub(super) fn check<'a, F: Frame, T: Tables>(
         source_mac: ether.source,
         to_group_mac,
         ether_type: outer.ether_type,
-        l3: outer.l3,
+        l3: usize::from(outer.l3),
     })
 }
 
@@ -89,7 +90,7 @@ fn check_source_mac(ether: &Ether, generation: &Generation) -> Result<(), DropRe
 /// Finds the outer tag: in the metadata, where TC sees it (and a NIC with `rxvlan` puts it), or in the
 /// bytes, where XDP sees it.
 #[inline(always)]
-fn outer_tag<F: Frame>(frame: &F, ether: &Ether) -> Result<Outer, DropReason> {
+pub(super) fn outer_tag<F: Frame>(frame: &F, ether: &Ether) -> Result<Outer, DropReason> {
     let next = ether.ether_type.get();
     if let Some((tpid, tci)) = frame.offloaded_tag() {
         // guard: offloaded-service-tag

@@ -12,7 +12,7 @@
 //! | 4 source and binding | [`source`] |
 //! | 5 and 7 multicast, servers | [`ip`] |
 //! | 6 neighbour discovery | [`nd`] |
-//! | 8 connections | [`connection`] |
+//! | 8 connections | [`connection`]; the fast path: [`established`](mod@established) |
 //! | 9 who may open a connection to whom | [`destination`] |
 //!
 //! *Fail closed*: whatever is missing, short or unknown is an `Err`. No check returns an action or
@@ -27,13 +27,14 @@
 //! # Cost
 //!
 //! A packet of a connection that both was judged under the current generation and comes from the same
-//! VLAN and MAC costs one hash lookup ([`established`]). Only what that does not know goes through
+//! VLAN and MAC costs one hash lookup ([`established()`]). Only what that does not know goes through
 //! [`from_trunk`]; in the kernel it is a program of its own behind a tail call, so that the fast path
 //! carries none of its weight (ADR 0002).
 
 mod arp;
 mod connection;
 mod destination;
+mod established;
 mod fragment;
 mod ip;
 mod link;
@@ -45,6 +46,7 @@ use crate::abi::{Generation, Mac, SegmentEntry};
 use crate::reason::DropReason;
 use crate::wire::{Wire, ether_type};
 
+pub use self::established::established;
 pub use self::ip::Packet;
 pub use self::tables::Tables;
 
@@ -168,29 +170,6 @@ impl<'a, T: Tables> Context<'a, T> {
             to_group_mac: link.to_group_mac,
         }
     }
-}
-
-/// Decides on a frame of a connection that needs no second judgement: the fast path.
-///
-/// Returns whether it is known to be allowed. If not, that says nothing: [`from_trunk`] decides. Whatever this function allows, that one
-/// would allow, too: it only looks at less.
-#[inline(always)]
-pub fn established<F: Frame, T: Tables>(frame: &F, tables: &T, report: &mut Report) -> bool {
-    let Some(generation) = tables.generation() else {
-        return false;
-    };
-    report.generation = generation.number;
-    let Ok(link) = link::check(frame, tables, generation, report) else {
-        return false;
-    };
-    let context = Context::new(tables, generation, &link, report);
-    let mut packet = Packet::default();
-    let parsed = match link.ether_type {
-        ether_type::IPV4 => ip::parse_ipv4(frame, &context, link.l3, &mut packet),
-        ether_type::IPV6 => ip::parse_ipv6(frame, &context, link.l3, &mut packet),
-        _ => return false,
-    };
-    parsed.is_ok() && connection::established(frame, &context, &packet, report)
 }
 
 /// Decides on a frame that came in over the trunk. If it is allowed, [`Report::verdict`] tells what happens
