@@ -105,6 +105,13 @@ impl Address {
         ]
     }
 
+    /// Becomes a copy of another address: see [`copy_words`].
+    #[inline(always)]
+    pub fn copy_from(&mut self, other: &Self) {
+        // SAFETY: it is four words.
+        unsafe { copy_words(self, other) };
+    }
+
     /// Makes the mask of a prefix length, 0–128 (IPv4-mapped: 96–128).
     #[must_use]
     pub fn mask(length: u32) -> Self {
@@ -186,8 +193,6 @@ pub struct Generation {
     pub slot: u32,
     /// Ticks of `bpf_jiffies64` per second.
     pub ticks_per_second: u32,
-    /// Interface index of the trunk.
-    pub trunk_ifindex: u32,
     /// Hardware address of the trunk, which is the gateway's on every segment.
     pub router_mac: Mac,
     /// Zero.
@@ -239,9 +244,9 @@ impl PrefixLength {
 
 const _: () = {
     assert!(size_of::<PrefixLength>() == 20);
-    assert!(size_of::<Generation>() == 684);
-    assert!(offset_of!(Generation, router_mac) == 20);
-    assert!(offset_of!(Generation, router_link_local) == 28);
+    assert!(size_of::<Generation>() == 680);
+    assert!(offset_of!(Generation, router_mac) == 16);
+    assert!(offset_of!(Generation, router_link_local) == 24);
 };
 
 /// Bits of [`SegmentEntry::flags`].
@@ -496,7 +501,32 @@ pub struct FlowSide {
     pub flags: u16,
 }
 
-const _: () = assert!(size_of::<FlowSide>() == 16);
+const _: () = assert!(size_of::<FlowSide>() == 16 && align_of::<FlowSide>() == 4);
+
+impl FlowSide {
+    /// Becomes a copy of another side: see [`copy_words`].
+    #[inline(always)]
+    pub fn copy_from(&mut self, other: &Self) {
+        // SAFETY: four words, without padding (asserted above).
+        unsafe { copy_words(self, other) };
+    }
+}
+
+/// Copies four words. For an assignment between two places of one map value, the compiler calls `memmove`, since
+/// they might overlap; this is four loads and stores.
+///
+/// # Safety
+///
+/// `W` is four words of 32 bits, aligned to one.
+#[inline(always)]
+unsafe fn copy_words<W>(to: &mut W, from: &W) {
+    let from = core::ptr::from_ref(from).cast::<u32>();
+    let to = core::ptr::from_mut(to).cast::<u32>();
+    for word in 0..4 {
+        // SAFETY: the caller's promise.
+        unsafe { to.add(word).write(from.add(word).read_volatile()) };
+    }
+}
 
 /// States of a connection; values of [`FlowEntry::state`].
 pub mod flow_state {

@@ -101,12 +101,6 @@ impl Default for HostTables {
 
 impl Tables for HostTables {
     type Flow<'a> = RefMut<'a, FlowEntry>;
-    type Scratch<'a> = Box<Scratch>;
-
-    fn scratch(&self) -> Option<Self::Scratch<'_>> {
-        Some(Box::default())
-    }
-
     fn generation(&self) -> Option<&Generation> {
         self.generation.as_ref()
     }
@@ -231,7 +225,9 @@ impl HostTables {
             *report = known;
             return Ok(());
         }
-        *report = Report::default();
-        policy::from_trunk(frame, self, report)
+        let mut scratch = Box::<Scratch>::default();
+        let judged = policy::from_trunk(frame, self, &mut scratch);
+        *report = scratch.report;
+        judged
     }
 }

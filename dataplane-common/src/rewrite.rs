@@ -4,11 +4,17 @@
 //! not be changed, and the hook drops it (`forward-failed`).
 
 use crate::abi::{Address, Mac};
-use crate::policy::{Answer, Frame, Hop};
-use crate::wire::{Arp, Be16, Be32, Ether, Ipv4, Ipv6, Transport, Wire, protocol};
+use crate::policy::{Frame, Hop, Verdict};
+use crate::wire::{Arp, Be16, Be32, Ether, Ipv4, Transport, Wire, protocol};
 
 /// TTL and hop limit of what the router sends itself.
 const OWN_TTL: u8 = 64;
+
+/// Offsets in the IPv6 header (RFC 8200 §3): what changes is written alone, since a header of 40 octets that is changed
+/// on the stack takes too much of it.
+const IPV6_HOP_LIMIT: usize = 7;
+const IPV6_SOURCE: usize = 8;
+const IPV6_DESTINATION: usize = 24;
 
 /// A frame that can be changed.
 pub trait FrameMut: Frame {
@@ -19,27 +25,22 @@ pub trait FrameMut: Frame {
     fn set_vlan(&mut self, vlan_id: u16) -> Option<()>;
 }
 
-/// Turns a frame into one that the router forwards: TTL, MAC addresses, tag.
+/// Turns a frame into one that the router forwards: TTL, MAC addresses, tag. It was sent to the router's MAC, which
+/// becomes its source.
 #[inline(always)]
-pub fn forward<F: FrameMut>(frame: &mut F, hop: &Hop, router_mac: Mac, l3: usize) -> Option<()> {
+pub fn forward<F: FrameMut>(frame: &mut F, hop: &Hop, l3: usize) -> Option<()> {
     if hop.ipv4 {
         let mut ip = frame.read::<Ipv4>(l3)?;
         ip.ttl = ip.ttl.wrapping_sub(1);
         ip.checksum = Be16::new(decremented(ip.checksum.get()));
         frame.write(l3, ip)?;
     } else {
-        let hop_limit = frame.read::<u8>(l3 + 7)?;
-        frame.write(l3 + 7, hop_limit.wrapping_sub(1))?;
+        let hop_limit = frame.read::<u8>(l3 + IPV6_HOP_LIMIT)?;
+        frame.write(l3 + IPV6_HOP_LIMIT, hop_limit.wrapping_sub(1))?;
     }
-    let ether = frame.read::<Ether>(0)?;
-    frame.write(
-        0,
-        Ether {
-            destination: hop.mac,
-            source: router_mac,
-            ..ether
-        },
-    )?;
+    let router_mac = frame.read::<Mac>(0)?;
+    frame.write(0, hop.mac)?;
+    frame.write(6, router_mac)?;
     frame.set_vlan(hop.vlan_id)
 }
 
@@ -47,16 +48,17 @@ pub fn forward<F: FrameMut>(frame: &mut F, hop: &Hop, router_mac: Mac, l3: usize
 #[inline(always)]
 pub fn answer<F: FrameMut>(
     frame: &mut F,
-    answer: Answer,
+    answer: Verdict,
     router_mac: Mac,
     l3: usize,
 ) -> Option<()> {
     match answer {
-        Answer::Arp => answer_arp(frame, router_mac, l3)?,
-        Answer::Neighbour => answer_neighbour(frame, false, router_mac, l3)?,
-        Answer::NeighbourWithOption => answer_neighbour(frame, true, router_mac, l3)?,
-        Answer::Echo4 => answer_echo4(frame, l3)?,
-        Answer::Echo6 => answer_echo6(frame, l3)?,
+        Verdict::AnswerArp => answer_arp(frame, router_mac, l3)?,
+        Verdict::AnswerNeighbour => answer_neighbour(frame, false, router_mac, l3)?,
+        Verdict::AnswerNeighbourWithOption => answer_neighbour(frame, true, router_mac, l3)?,
+        Verdict::AnswerEcho4 => answer_echo4(frame, l3)?,
+        Verdict::AnswerEcho6 => answer_echo6(frame, l3)?,
+        Verdict::ToKernel | Verdict::Forward => return None,
     }
     let ether = frame.read::<Ether>(0)?;
     frame.write(
@@ -95,16 +97,11 @@ fn answer_neighbour<F: FrameMut>(
     /// Router, solicited, override.
     const FLAGS: u32 = 0xe000_0000;
     let l4 = l3 + 40;
-    let ip = frame.read::<Ipv6>(l3)?;
+    let asker = frame.read::<Address>(l3 + IPV6_SOURCE)?;
     let target = frame.read::<Address>(l4 + 8)?;
-    let reply = Ipv6 {
-        hop_limit: 255,
-        source: target,
-        destination: ip.source,
-        ..ip
-    };
-    let mut sum = sum_address(target) * 2 + sum_address(ip.source);
-    sum += u32::from(ip.payload_length.get()) + u32::from(protocol::ICMPV6);
+    let payload_length = frame.read::<Be16>(l3 + 4)?;
+    let mut sum = sum_address(target) * 2 + sum_address(asker);
+    sum += u32::from(payload_length.get()) + u32::from(protocol::ICMPV6);
     sum += 0x8800 + (FLAGS >> 16);
     if option {
         let [a, b, c] = router_mac.0.map(|word| u32::from(u16::from_be(word)));
@@ -112,7 +109,9 @@ fn answer_neighbour<F: FrameMut>(
         frame.write(l4 + 24, Be16::new(0x0201))?;
         frame.write(l4 + 26, router_mac)?;
     }
-    frame.write(l3, reply)?;
+    frame.write(l3 + IPV6_HOP_LIMIT, 255_u8)?;
+    frame.write(l3 + IPV6_SOURCE, target)?;
+    frame.write(l3 + IPV6_DESTINATION, asker)?;
     frame.write(l4, Be16::new(0x8800))?;
     frame.write(l4 + 2, Be16::new(!fold(sum)))?;
     frame.write(l4 + 4, Be32::new(FLAGS))
@@ -136,14 +135,11 @@ fn answer_echo4<F: FrameMut>(frame: &mut F, l3: usize) -> Option<()> {
 
 #[inline(always)]
 fn answer_echo6<F: FrameMut>(frame: &mut F, l3: usize) -> Option<()> {
-    let ip = frame.read::<Ipv6>(l3)?;
-    let reply = Ipv6 {
-        source: ip.destination,
-        destination: ip.source,
-        hop_limit: OWN_TTL,
-        ..ip
-    };
-    frame.write(l3, reply)?;
+    let asker = frame.read::<Address>(l3 + IPV6_SOURCE)?;
+    let gateway = frame.read::<Address>(l3 + IPV6_DESTINATION)?;
+    frame.write(l3 + IPV6_HOP_LIMIT, OWN_TTL)?;
+    frame.write(l3 + IPV6_SOURCE, gateway)?;
+    frame.write(l3 + IPV6_DESTINATION, asker)?;
     answer_echo(frame, l3 + 40, 0x8100)
 }
 

@@ -29,20 +29,10 @@ pub(crate) fn account<H: Hook>(
     if report.to_vlan_id != 0 && report.to_vlan_id != report.vlan_id {
         count(report.to_vlan_id, direction::TO_TENANT, outcome);
     }
-    if judged.is_err() || report.opened {
+    if (judged.is_err() || report.opened) && spend_event() {
         tell(hook, outcome, report);
     }
     action
-}
-
-/// [`account`], with a stack frame of its own: for the programs whose stack is full.
-#[inline(never)]
-pub(crate) fn account_apart<H: Hook>(
-    hook: &mut H,
-    judged: Result<(), DropReason>,
-    report: &Report,
-) -> i32 {
-    account(hook, judged, report)
 }
 
 /// Carries out the verdict on an allowed frame; returns outcome and action.
@@ -51,23 +41,25 @@ fn send<H: Hook>(hook: &mut H, report: &Report) -> (u32, i32) {
     if report.verdict == Verdict::ToKernel {
         return (TO_KERNEL, hook.pass());
     }
-    let failed = (DropReason::ForwardFailed as u32, hook.discard());
-    let Some(generation) = KernelTables.generation() else {
-        return failed;
-    };
     // 18 or 14: with the tag in the bytes, or without. Constants, so that the verifier sees the bounds.
     let l3 = if report.l3 == 18 { 18 } else { 14 };
-    let mac = generation.router_mac;
     let (outcome, done) = match report.verdict {
-        Verdict::Answer(answer) => (ANSWERED, rewrite::answer(hook, answer, mac, l3)),
-        Verdict::Forward | Verdict::ToKernel => {
-            (FORWARDED, rewrite::forward(hook, &report.hop, mac, l3))
-        }
+        Verdict::Forward => (FORWARDED, rewrite::forward(hook, &report.hop, l3)),
+        answer => (ANSWERED, answer_apart(hook, answer, l3)),
     };
     if done.is_none() {
-        return failed;
+        return (DropReason::ForwardFailed as u32, hook.discard());
     }
-    (outcome, hook.send_back(generation.trunk_ifindex))
+    (outcome, hook.send_back())
+}
+
+/// [`rewrite::answer`] with a stack frame of its own.
+#[inline(never)]
+fn answer_apart<H: Hook>(hook: &mut H, answer: Verdict, l3: usize) -> Option<()> {
+    let mac = KernelTables.generation()?.router_mac;
+    // Constants, so that the verifier sees the bounds.
+    let l3 = if l3 == 18 { 18 } else { 14 };
+    rewrite::answer(hook, answer, mac, l3)
 }
 
 /// Counts a frame.
@@ -88,12 +80,9 @@ fn count(vlan_id: u16, direction: usize, outcome: u32) {
     }
 }
 
-/// Writes an event, if this CPU has not written too many in this tick.
+/// Writes an event.
 #[inline(never)]
 fn tell<H: Hook>(hook: &H, outcome: u32, report: &Report) {
-    if !spend_event() {
-        return;
-    }
     let Some(mut entry) = EVENTS.reserve(0) else {
         return;
     };
@@ -113,6 +102,7 @@ fn tell<H: Hook>(hook: &H, outcome: u32, report: &Report) {
     entry.submit(0);
 }
 
+/// Counts an event; returns whether this CPU may still write it in this tick.
 #[inline(always)]
 fn spend_event() -> bool {
     let Some(budget) = EVENT_BUDGET.get_ptr_mut(0) else {

@@ -25,7 +25,7 @@ pub(crate) trait Hook: FrameMut {
     /// Returns the action that drops the frame.
     fn discard(&self) -> i32;
     /// Sends the frame back out of the interface it came from; returns the action.
-    fn send_back(&self, ifindex: u32) -> i32;
+    fn send_back(&self) -> i32;
     /// Copies the frame's first octets; returns how many.
     ///
     /// # Safety
@@ -125,7 +125,7 @@ impl Hook for XdpFrame {
     }
 
     #[inline(always)]
-    fn send_back(&self, _ifindex: u32) -> i32 {
+    fn send_back(&self) -> i32 {
         xdp_action::XDP_TX as i32
     }
 
@@ -248,9 +248,9 @@ impl Hook for SkbFrame {
     }
 
     #[inline(always)]
-    fn send_back(&self, ifindex: u32) -> i32 {
-        // SAFETY: the helper takes numbers; a wrong interface is an error that drops the frame.
-        let action = unsafe { bpf_redirect(ifindex, 0) } as i32;
+    fn send_back(&self) -> i32 {
+        // SAFETY: `skb` is the program's context; the helper takes numbers.
+        let action = unsafe { bpf_redirect((*self.skb).ifindex, 0) } as i32;
         if action == TC_ACT_REDIRECT as i32 {
             action
         } else {

@@ -23,8 +23,8 @@ use aya_ebpf::programs::{TcContext, XdpContext};
 use dataplane_common::policy::{self, Report};
 use dataplane_common::reason::DropReason;
 
-use crate::account::{account, account_apart};
-use crate::frame::{SkbFrame, XdpFrame};
+use crate::account::account;
+use crate::frame::{Hook as _, SkbFrame, XdpFrame};
 use crate::maps::{KernelTables, TC_JUDGE, XDP_JUDGE};
 
 /// XDP on the router's trunk; frames that leave the tenants' and the platform's segments.
@@ -48,9 +48,11 @@ pub fn xdp_from_trunk(context: XdpContext) -> u32 {
 #[xdp]
 pub fn xdp_judge(context: XdpContext) -> u32 {
     let mut frame = XdpFrame::new(&context);
-    let mut report = Report::default();
-    let judged = policy::from_trunk(&frame, &KernelTables, &mut report);
-    account_apart(&mut frame, judged, &report) as u32
+    let Some(scratch) = maps::scratch() else {
+        return frame.discard() as u32;
+    };
+    let judged = policy::from_trunk(&frame, &KernelTables, scratch);
+    account(&mut frame, judged, &scratch.report) as u32
 }
 
 /// TC ingress (TCX or clsact) on the router's trunk; the same frames.
@@ -73,9 +75,11 @@ pub fn tc_from_trunk(context: TcContext) -> i32 {
 #[classifier]
 pub fn tc_judge(context: TcContext) -> i32 {
     let mut frame = SkbFrame::new(&context);
-    let mut report = Report::default();
-    let judged = policy::from_trunk(&frame, &KernelTables, &mut report);
-    account_apart(&mut frame, judged, &report)
+    let Some(scratch) = maps::scratch() else {
+        return frame.discard();
+    };
+    let judged = policy::from_trunk(&frame, &KernelTables, scratch);
+    account(&mut frame, judged, &scratch.report)
 }
 
 /// `bpf_ktime_get_ns` is for programs under a licence that the kernel takes as compatible with its own.

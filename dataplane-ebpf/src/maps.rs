@@ -15,8 +15,7 @@ use dataplane_common::abi::{
     Generation, PairEntry, PairKey, PrefixEntry, PrefixKey, RuleKey, SERVICE_INDEXES, SLOTS,
     SegmentCounters, SegmentEntry, VLAN_IDS,
 };
-use dataplane_common::policy::Tables;
-use dataplane_common::policy::tables::Scratch;
+use dataplane_common::policy::{Scratch, Tables};
 
 const SLOT_COUNT: usize = SLOTS as usize;
 const ON_DEMAND: usize = BPF_F_NO_PREALLOC as usize;
@@ -80,21 +79,20 @@ pub(crate) struct EventBudget {
     pub(crate) left: u64,
 }
 
+/// Returns the working memory. It may be asked for once per packet.
+#[inline(always)]
+pub(crate) fn scratch() -> Option<&'static mut Scratch> {
+    let place = SCRATCH.get_ptr_mut(0)?;
+    // SAFETY: this CPU's own place. One program at a time runs on a CPU in this hook's context, and it
+    // asks once per packet, so this is the only reference. Any bytes that a packet left there are valid.
+    Some(unsafe { &mut *place })
+}
+
 /// The kernel's tables.
 pub(crate) struct KernelTables;
 
 impl Tables for KernelTables {
     type Flow<'a> = &'a mut FlowEntry;
-    type Scratch<'a> = &'a mut Scratch;
-
-    #[inline(always)]
-    fn scratch(&self) -> Option<Self::Scratch<'_>> {
-        let place = SCRATCH.get_ptr_mut(0)?;
-        // SAFETY: this CPU's own place. One program at a time runs on a CPU in this hook's context, and it
-        // asks once per packet, so this is the only reference. Any bytes that a packet left there are valid.
-        Some(unsafe { &mut *place })
-    }
-
     #[inline(always)]
     fn generation(&self) -> Option<&Generation> {
         GENERATION.get_value(0, &0)

@@ -82,10 +82,10 @@ impl Backend for Host {
             (Err(reason), _) => reason.name(),
             (Ok(()), Core::ToKernel) => "to-kernel",
             (Ok(()), Core::Forward) => {
-                rewrite::forward(&mut buffer, &report.hop, mac, l3).ok_or("cannot forward")?;
+                rewrite::forward(&mut buffer, &report.hop, l3).ok_or("cannot forward")?;
                 "forwarded"
             }
-            (Ok(()), Core::Answer(answer)) => {
+            (Ok(()), answer) => {
                 rewrite::answer(&mut buffer, answer, mac, l3).ok_or("cannot answer")?;
                 "answered"
             }

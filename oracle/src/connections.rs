@@ -120,6 +120,9 @@ pub(crate) fn check(
         return Err(Reason::TcpFlags);
     }
     let flow = flow_of(packet)?;
+    if packet.protocol == TCP && tcp_flags(packet)? & (SYN | ACK) == SYN {
+        check_policy(world, packet.segment, flow)?;
+    }
     let Some((index, sender)) = find(state, flow) else {
         return open(world, state, packet, now);
     };

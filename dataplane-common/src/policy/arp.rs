@@ -2,7 +2,8 @@
 
 use crate::abi::{Address, segment_flags};
 use crate::policy::source::{self, Binding};
-use crate::policy::{Answer, Context, Frame, Report, Tables, Verdict};
+use crate::policy::tables::{Keys, Scratch};
+use crate::policy::{Context, Frame, Tables, Verdict};
 use crate::reason::DropReason;
 use crate::wire::{Arp, ether_type};
 
@@ -17,7 +18,7 @@ pub(super) fn check<F: Frame, T: Tables>(
     context: &Context<'_, T>,
     l3: usize,
     ether_type: u16,
-    report: &mut Report,
+    scratch: &mut Scratch,
 ) -> Result<(), DropReason> {
     let arp = frame.read::<Arp>(l3).ok_or(DropReason::Truncated)?;
     check_shape(&arp, context.segment.flags, ether_type)?;
@@ -27,11 +28,11 @@ pub(super) fn check<F: Frame, T: Tables>(
     }
     let sender = address(arp.sender);
     if arp.sender != [0, 0] {
-        check_sender(context, sender)?;
+        check_sender(context, sender, &mut scratch.keys)?;
     }
     let for_gateway = source::is_gateway(context.segment, address(arp.target), true);
     if arp.operation.get() == REQUEST && for_gateway && arp.sender != [0, 0] {
-        report.verdict = Verdict::Answer(Answer::Arp);
+        scratch.report.verdict = Verdict::AnswerArp;
     }
     Ok(())
 }
@@ -57,7 +58,11 @@ fn check_shape(arp: &Arp, segment: u32, ether_type: u16) -> Result<(), DropReaso
 }
 
 #[inline(always)]
-fn check_sender<T: Tables>(context: &Context<'_, T>, sender: Address) -> Result<(), DropReason> {
+fn check_sender<T: Tables>(
+    context: &Context<'_, T>,
+    sender: Address,
+    keys: &mut Keys,
+) -> Result<(), DropReason> {
     // guard: arp-gateway-claim
     if source::is_gateway(context.segment, sender, true) {
         return Err(DropReason::GatewayClaim);
@@ -67,7 +72,7 @@ fn check_sender<T: Tables>(context: &Context<'_, T>, sender: Address) -> Result<
         return Err(DropReason::ArpSenderMismatch);
     }
     // guard: arp-sender-binding
-    if let Binding::Contradicts = source::binding(context, sender, true) {
+    if let Binding::Contradicts = source::binding(context, sender, true, keys) {
         return Err(DropReason::ArpSenderMismatch);
     }
     Ok(())

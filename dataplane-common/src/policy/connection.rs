@@ -15,7 +15,7 @@ use crate::abi::{
 use crate::policy::destination::{self, Request};
 use crate::policy::source::{self, Source};
 use crate::policy::tables::Scratch;
-use crate::policy::{Context, Frame, Packet, Report, Tables, opaque};
+use crate::policy::{Context, Frame, Packet, Tables, opaque};
 use crate::reason::DropReason;
 use crate::wire::{Ipv4, Ipv6, Transport, icmp_type, icmpv6_type, protocol, tcp_flags};
 
@@ -40,63 +40,55 @@ pub(super) struct End {
     pub(super) port: u16,
 }
 
-/// The key of a packet's connection, and which side sent it.
-pub(super) struct Keyed {
-    pub(super) key: FlowKey,
-    pub(super) from_a: bool,
-}
-
+/// Writes the key of a packet's connection; returns whether side `a` sent the packet.
 #[inline(always)]
-pub(super) fn keyed(vpc_id: u32, protocol: u8, first: End, second: End) -> Keyed {
-    let first_is_a = is_lesser(&first, &second);
-    let (a, b) = if first_is_a {
-        (first, second)
+pub(super) fn write_key(
+    key: &mut FlowKey,
+    vpc_id: u32,
+    protocol: u8,
+    (from, from_port): (&Address, u16),
+    (to, to_port): (&Address, u16),
+) -> bool {
+    key.vpc_id = vpc_id;
+    key.protocol = u32::from(protocol);
+    let from_a = is_lesser((from, from_port), (to, to_port));
+    if from_a {
+        key.a.copy_from(from);
+        key.b.copy_from(to);
+        (key.port_a, key.port_b) = (from_port, to_port);
     } else {
-        (second, first)
-    };
-    let key = FlowKey {
-        vpc_id,
-        protocol: u32::from(protocol),
-        a: a.address,
-        b: b.address,
-        port_a: a.port,
-        port_b: b.port,
-    };
-    Keyed {
+        key.a.copy_from(to);
+        key.b.copy_from(from);
+        (key.port_a, key.port_b) = (to_port, from_port);
+    }
+    from_a
+}
+
+#[inline(always)]
+fn is_lesser((from, from_port): (&Address, u16), (to, to_port): (&Address, u16)) -> bool {
+    // The last word first: IPv4 addresses differ in no other.
+    for word in [3, 0, 1, 2] {
+        if from.0[word] != to.0[word] {
+            return from.0[word] < to.0[word];
+        }
+    }
+    from_port <= to_port
+}
+
+/// [`write_key`] for a packet whose headers have been read.
+#[inline(always)]
+fn write_packet_key<T: Tables>(
+    key: &mut FlowKey,
+    context: &Context<'_, T>,
+    packet: &Packet,
+) -> bool {
+    write_key(
         key,
-        from_a: first_is_a,
-    }
-}
-
-#[inline(always)]
-fn is_lesser(first: &End, second: &End) -> bool {
-    let ([a, b, c, d], [e, f, g, h]) = (first.address.0, second.address.0);
-    if d != h {
-        return d < h;
-    }
-    if a != e {
-        return a < e;
-    }
-    if b != f {
-        return b < f;
-    }
-    if c != g {
-        return c < g;
-    }
-    first.port <= second.port
-}
-
-#[inline(always)]
-fn packet_key<T: Tables>(context: &Context<'_, T>, packet: &Packet) -> Keyed {
-    let from = End {
-        address: packet.source,
-        port: packet.source_port,
-    };
-    let to = End {
-        address: packet.destination,
-        port: packet.destination_port,
-    };
-    keyed(context.segment.vpc_id, packet.protocol, from, to)
+        context.segment.vpc_id,
+        packet.protocol,
+        (&packet.source, packet.source_port),
+        (&packet.destination, packet.destination_port),
+    )
 }
 
 /// Returns (the side that sent, the other side).
@@ -168,17 +160,65 @@ pub struct Found {
     opener_vlan: u16,
 }
 
-/// Finds the connection of a packet whose source was judged, and checks what it may be (sections 8.2, 8.3,
-/// 8.5). Leaves its findings in [`Scratch::found`].
-#[inline(never)]
-pub(super) fn find<T: Tables>(
+/// Judges a packet whose source may send: sections 8.2 to 8.5, and 9. Where it goes is left in [`Scratch::to`].
+#[inline(always)]
+pub(super) fn judge<T: Tables>(
     context: &Context<'_, T>,
     scratch: &mut Scratch,
 ) -> Result<(), DropReason> {
+    if is_opening(&scratch.packet)? {
+        judge_opening(context, scratch)
+    } else {
+        judge_other(context, scratch)
+    }
+}
+
+/// [`judge`] for TCP's opening segment.
+#[inline(never)]
+fn judge_opening<T: Tables>(
+    context: &Context<'_, T>,
+    scratch: &mut Scratch,
+) -> Result<(), DropReason> {
+    scratch.request = request_of(scratch);
+    destination::check(
+        context,
+        context.segment,
+        context.vlan_id,
+        &scratch.request,
+        &mut scratch.keys,
+        &mut scratch.allowed,
+    )?;
+    find(context, scratch, true)?;
+    enter(context, scratch);
+    Ok(())
+}
+
+/// [`judge`] for everything else.
+#[inline(never)]
+fn judge_other<T: Tables>(
+    context: &Context<'_, T>,
+    scratch: &mut Scratch,
+) -> Result<(), DropReason> {
+    find(context, scratch, false)?;
+    let allowed = ask(context, scratch);
+    if allowed.is_ok() {
+        enter(context, scratch);
+    } else if scratch.found.live {
+        context.tables.remove_flow(&scratch.flow_key);
+    }
+    allowed
+}
+
+/// Finds the packet's connection and checks what it may be (8.3, 8.5). Leaves its findings in
+/// [`Scratch::found`].
+#[inline(always)]
+fn find<T: Tables>(
+    context: &Context<'_, T>,
+    scratch: &mut Scratch,
+    opening: bool,
+) -> Result<(), DropReason> {
     let packet = &scratch.packet;
-    let pure_syn = check_tcp_flags(packet)?;
-    let Keyed { key, from_a } = packet_key(context, packet);
-    scratch.flow_key = key;
+    let from_a = write_packet_key(&mut scratch.flow_key, context, packet);
     scratch.found = Found {
         from_a,
         ..Found::default()
@@ -186,46 +226,33 @@ pub(super) fn find<T: Tables>(
     match context.tables.flow(&scratch.flow_key) {
         Some(flow) if flow.expires > context.tables.now() => {
             let from_opener = (flow.opener == 0) == from_a;
-            check_syn_direction(packet, pure_syn, from_opener)?;
+            check_syn_direction(packet, opening, from_opener)?;
             let [a, b] = &flow.sides;
             scratch.found.live = true;
             scratch.found.backwards = !from_opener;
             scratch.found.opener_vlan = if from_a { b.vlan_id } else { a.vlan_id };
             Ok(())
         }
-        _ => check_opening(packet, pure_syn),
+        _ => check_opening(packet, opening),
     }
 }
 
-/// Enters section 9's answer into the connection. Returns the deciding answer; where the packet goes is left in
-/// [`Scratch::to`].
-#[inline(never)]
-pub(super) fn settle<T: Tables>(
-    context: &Context<'_, T>,
-    scratch: &mut Scratch,
-    allowed: Result<(), DropReason>,
-    report: &mut Report,
-) -> Result<(), DropReason> {
-    if allowed.is_err() {
-        if scratch.found.live {
-            context.tables.remove_flow(&scratch.flow_key);
-        }
-        return allowed;
-    }
+/// Enters an allowed packet into its connection.
+#[inline(always)]
+fn enter<T: Tables>(context: &Context<'_, T>, scratch: &mut Scratch) {
     if scratch.found.live {
         renew(context, scratch);
     } else {
         open(context, scratch);
-        report.opened = true;
+        scratch.report.opened = true;
     }
-    report.rule_id = scratch.allowed.rule_id;
-    report.to_vlan_id = scratch.to.vlan_id;
-    Ok(())
+    scratch.report.rule_id = scratch.allowed.rule_id;
+    scratch.report.to_vlan_id = scratch.to.vlan_id;
 }
 
-/// Section 8.2. Returns whether it is a SYN without ACK.
+/// Section 8.2. Returns whether it is TCP's opening segment: SYN without ACK.
 #[inline(always)]
-fn check_tcp_flags(packet: &Packet) -> Result<bool, DropReason> {
+fn is_opening(packet: &Packet) -> Result<bool, DropReason> {
     if packet.protocol != protocol::TCP || packet.tcp_flags & tcp_flags::SYN == 0 {
         return Ok(false);
     }
@@ -240,12 +267,12 @@ fn check_tcp_flags(packet: &Packet) -> Result<bool, DropReason> {
 #[inline(always)]
 fn check_syn_direction(
     packet: &Packet,
-    pure_syn: bool,
+    opening: bool,
     from_opener: bool,
 ) -> Result<(), DropReason> {
     let syn = packet.protocol == protocol::TCP && packet.tcp_flags & tcp_flags::SYN != 0;
     // guard: tcp-syn-direction
-    if syn && pure_syn != from_opener {
+    if syn && opening != from_opener {
         return Err(DropReason::TcpFlags);
     }
     Ok(())
@@ -253,9 +280,9 @@ fn check_syn_direction(
 
 /// Section 8.5: what can open a connection at all.
 #[inline(always)]
-fn check_opening(packet: &Packet, pure_syn: bool) -> Result<(), DropReason> {
+fn check_opening(packet: &Packet, opening: bool) -> Result<(), DropReason> {
     // guard: tcp-no-connection
-    if packet.protocol == protocol::TCP && !pure_syn {
+    if packet.protocol == protocol::TCP && !opening {
         return Err(DropReason::TcpNoConnection);
     }
     // guard: echo-reply-unrelated
@@ -265,24 +292,27 @@ fn check_opening(packet: &Packet, pure_syn: bool) -> Result<(), DropReason> {
     Ok(())
 }
 
+/// Returns what section 9 is asked about a packet of the side that opens its connection.
+#[inline(always)]
+fn request_of(scratch: &Scratch) -> Request {
+    Request {
+        src_class: scratch.source.class,
+        destination: scratch.packet.destination,
+        protocol: scratch.packet.protocol,
+        port: scratch.packet.destination_port,
+        ipv4: scratch.packet.ipv4,
+    }
+}
+
 /// Asks section 9 about the packet's connection, in the direction in which it is or was opened. Leaves the
 /// answer in [`Scratch::allowed`].
-#[inline(never)]
-pub(super) fn judge<T: Tables>(
-    context: &Context<'_, T>,
-    scratch: &mut Scratch,
-) -> Result<(), DropReason> {
-    let packet = &scratch.packet;
+#[inline(always)]
+fn ask<T: Tables>(context: &Context<'_, T>, scratch: &mut Scratch) -> Result<(), DropReason> {
     let mut segment = context.segment;
     let mut vlan_id = context.vlan_id;
-    scratch.request = Request {
-        src_class: scratch.source.class,
-        destination: packet.destination,
-        protocol: packet.protocol,
-        port: packet.destination_port,
-        ipv4: packet.ipv4,
-    };
+    scratch.request = request_of(scratch);
     if scratch.found.backwards {
+        let packet = &scratch.packet;
         vlan_id = scratch.found.opener_vlan;
         segment = opener_segment(context, packet, vlan_id)?;
         let opener = packet.destination;
@@ -291,13 +321,25 @@ pub(super) fn judge<T: Tables>(
             mtu: segment.mtu,
             ..FlowSide::default()
         };
-        scratch.request.src_class =
-            source::class_of(context, segment, opener, packet.ipv4, &mut scratch.to);
+        scratch.request.src_class = source::class_of(
+            context,
+            segment,
+            opener,
+            packet.ipv4,
+            &mut scratch.to,
+            &mut scratch.keys,
+        );
         scratch.request.destination = packet.source;
         scratch.request.port = packet.source_port;
     }
-    scratch.allowed = destination::check(context, segment, vlan_id, &scratch.request)?;
-    Ok(())
+    destination::check(
+        context,
+        segment,
+        vlan_id,
+        &scratch.request,
+        &mut scratch.keys,
+        &mut scratch.allowed,
+    )
 }
 
 /// Returns the segment of a connection's opener, the packet's destination.
@@ -324,25 +366,23 @@ fn opener_segment<'a, T: Tables>(
 #[inline(always)]
 fn open<T: Tables>(context: &Context<'_, T>, scratch: &mut Scratch) {
     let packet = &scratch.packet;
-    let to = scratch.allowed.side;
-    let from_a = scratch.found.from_a;
     let state = match packet.protocol {
         protocol::TCP => flow_state::OPENING,
         protocol::UDP => flow_state::UNREPLIED,
         _ if packet.is_icmp() => flow_state::ECHO,
         _ => flow_state::OTHER,
     };
-    let from = judged_side(context, &scratch.source);
     let ticks = timeout(state) * u64::from(context.generation.ticks_per_second);
-    scratch.to = to;
-    scratch.flow = FlowEntry {
-        expires: context.tables.now() + ticks,
-        sides: if from_a { [from, to] } else { [to, from] },
-        rule_id: scratch.allowed.rule_id,
-        opener: u8::from(!from_a),
-        state,
-        _pad: 0,
-    };
+    let flow = &mut scratch.flow;
+    flow.expires = context.tables.now() + ticks;
+    flow.rule_id = scratch.allowed.rule_id;
+    flow.opener = u8::from(!scratch.found.from_a);
+    flow.state = state;
+    flow._pad = 0;
+    let (from, to) = sides(flow, scratch.found.from_a);
+    *from = judged_side(context, &scratch.source);
+    to.copy_from(&scratch.allowed.side);
+    scratch.to.copy_from(&scratch.allowed.side);
     // If there is no room, the next packet is judged anew: slower, not wider.
     context.tables.insert_flow(&scratch.flow_key, &scratch.flow);
 }
@@ -364,7 +404,7 @@ fn judged_side<T: Tables>(context: &Context<'_, T>, source: &Source) -> FlowSide
 #[inline(always)]
 fn renew<T: Tables>(context: &Context<'_, T>, scratch: &mut Scratch) {
     if !scratch.found.backwards {
-        scratch.to = scratch.allowed.side;
+        scratch.to.copy_from(&scratch.allowed.side);
     }
     let from_a = scratch.found.from_a;
     let Some(mut flow) = context.tables.flow(&scratch.flow_key) else {
@@ -380,7 +420,7 @@ fn renew<T: Tables>(context: &Context<'_, T>, scratch: &mut Scratch) {
     if to.flags & side_flags::FORWARD != 0 {
         to.mac = scratch.to.mac;
     }
-    scratch.to = *to;
+    scratch.to.copy_from(to);
     flow.rule_id = scratch.allowed.rule_id;
     advance(
         &mut flow,
@@ -417,7 +457,6 @@ pub(super) fn check_icmp_error<F: Frame, T: Tables>(
     frame: &F,
     context: &Context<'_, T>,
     scratch: &mut Scratch,
-    report: &mut Report,
 ) -> Result<(), DropReason> {
     let packet = &scratch.packet;
     let (protocol, from, to) = read_quoted(frame, packet).ok_or(DropReason::IcmpErrorUnrelated)?;
@@ -425,8 +464,13 @@ pub(super) fn check_icmp_error<F: Frame, T: Tables>(
     if from.address != packet.destination || to.address != packet.source {
         return Err(DropReason::IcmpErrorUnrelated);
     }
-    let Keyed { key, from_a } = keyed(context.segment.vpc_id, protocol, from, to);
-    scratch.flow_key = key;
+    let from_a = write_key(
+        &mut scratch.flow_key,
+        context.segment.vpc_id,
+        protocol,
+        (&from.address, from.port),
+        (&to.address, to.port),
+    );
     let mut flow = context
         .tables
         .flow(&scratch.flow_key)
@@ -443,8 +487,8 @@ pub(super) fn check_icmp_error<F: Frame, T: Tables>(
     if !live || judged != context.generation.number || reporter.vlan_id != context.vlan_id {
         return Err(DropReason::IcmpErrorUnrelated);
     }
-    report.to_vlan_id = quoted.vlan_id;
-    scratch.to = *quoted;
+    scratch.report.to_vlan_id = quoted.vlan_id;
+    scratch.to.copy_from(quoted);
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use crate::abi::{
     ALLOW_ANY, Address, EndpointEntry, EndpointKey, FlowSide, PairKey, RuleKey, SegmentEntry,
     endpoint_flags, prefix_flags, segment_flags, service_index, side_flags,
 };
+use crate::policy::tables::Keys;
 use crate::policy::{Context, Tables, source};
 use crate::reason::DropReason;
 use crate::wire::protocol;
@@ -34,6 +35,20 @@ pub struct Allowed {
     pub rule_id: u32,
 }
 
+impl Allowed {
+    /// A side whose packets do not come over the trunk: the router, the internet.
+    #[inline(always)]
+    fn silent(vlan_id: u16, mtu: u16) -> Self {
+        let side = FlowSide {
+            vlan_id,
+            mtu,
+            flags: side_flags::SILENT,
+            ..FlowSide::default()
+        };
+        Self { side, rule_id: 0 }
+    }
+}
+
 /// Is it the segment's own gateway address, or the router's link-local one?
 #[inline(always)]
 pub(super) fn is_own_gateway<T: Tables>(
@@ -45,23 +60,27 @@ pub(super) fn is_own_gateway<T: Tables>(
         || (!ipv4 && address == context.generation.router_link_local)
 }
 
-/// Decides whether `segment` may open the connection.
+/// Decides whether `segment` may open the connection. Leaves the answer in `allowed`.
 #[inline(always)]
 pub(super) fn check<T: Tables>(
     context: &Context<'_, T>,
     segment: &SegmentEntry,
     vlan_id: u16,
     request: &Request,
-) -> Result<Allowed, DropReason> {
+    keys: &mut Keys,
+    allowed: &mut Allowed,
+) -> Result<(), DropReason> {
     // guard: martian-destination
     if source::is_martian(request.destination, request.ipv4) {
         return Err(DropReason::MartianDestination);
     }
-    let key = EndpointKey {
+    keys.endpoint = EndpointKey {
         vpc_id: segment.vpc_id,
         address: request.destination,
     };
-    let endpoint = context.tables.endpoint(context.generation.slot, &key);
+    let endpoint = context
+        .tables
+        .endpoint(context.generation.slot, &keys.endpoint);
     let router_flags = match endpoint {
         Some(endpoint) if endpoint.flags & endpoint_flags::ROUTER != 0 => endpoint.flags,
         _ => 0,
@@ -70,7 +89,9 @@ pub(super) fn check<T: Tables>(
     if source::is_gateway(segment, request.destination, request.ipv4)
         || (link_local && request.destination == context.generation.router_link_local)
     {
-        return check_gateway(segment, vlan_id, request, router_flags);
+        check_gateway(segment, request, router_flags)?;
+        *allowed = Allowed::silent(vlan_id, segment.mtu);
+        return Ok(());
     }
     // guard: link-local-destination
     if link_local {
@@ -82,10 +103,8 @@ pub(super) fn check<T: Tables>(
             return Err(DropReason::RouterAddress);
         }
         if endpoint.is_some_and(|endpoint| endpoint.vlan_id == vlan_id) {
-            return Ok(Allowed {
-                side: silent(vlan_id, segment.mtu),
-                rule_id: 0,
-            });
+            *allowed = Allowed::silent(vlan_id, segment.mtu);
+            return Ok(());
         }
     }
     // guard: same-segment
@@ -93,8 +112,8 @@ pub(super) fn check<T: Tables>(
         return Err(DropReason::SameSegment);
     }
     match endpoint {
-        Some(endpoint) => check_endpoint(context, segment, request, endpoint),
-        None => check_prefix(context, segment, request),
+        Some(endpoint) => check_endpoint(context, segment, request, endpoint, keys, allowed),
+        None => check_prefix(context, segment, request, keys, allowed),
     }
 }
 
@@ -102,10 +121,9 @@ pub(super) fn check<T: Tables>(
 #[inline(always)]
 fn check_gateway(
     segment: &SegmentEntry,
-    vlan_id: u16,
     request: &Request,
     router_flags: u32,
-) -> Result<Allowed, DropReason> {
+) -> Result<(), DropReason> {
     let wanted = match (request.protocol, request.port) {
         (protocol::UDP, 67) if request.ipv4 => segment_flags::DHCP,
         (protocol::UDP, 547) if !request.ipv4 => segment_flags::DHCP,
@@ -118,10 +136,7 @@ fn check_gateway(
     if segment.flags & wanted == 0 && router_flags & endpoint_flags::DECLARED == 0 {
         return Err(DropReason::GatewayService);
     }
-    Ok(Allowed {
-        side: silent(vlan_id, segment.mtu),
-        rule_id: 0,
-    })
+    Ok(())
 }
 
 #[inline(always)]
@@ -130,25 +145,30 @@ fn check_endpoint<T: Tables>(
     segment: &SegmentEntry,
     request: &Request,
     endpoint: &EndpointEntry,
-) -> Result<Allowed, DropReason> {
+    keys: &mut Keys,
+    allowed: &mut Allowed,
+) -> Result<(), DropReason> {
     let to = context
         .tables
         .segment(context.generation.slot, endpoint.vlan_id)
         .ok_or(DropReason::NoPolicy)?;
-    let rule_id = check_pair(context, segment, request, to.tenant, endpoint.dst_class)?;
-    let side = if endpoint.flags & endpoint_flags::ROUTER != 0 {
-        silent(endpoint.vlan_id, to.mtu)
-    } else {
-        let known = endpoint.flags & endpoint_flags::MAC_KNOWN != 0;
-        FlowSide {
+    let classes = PairKey {
+        src_class: request.src_class,
+        dst_class: endpoint.dst_class,
+    };
+    let denied = denial(segment.tenant, to.tenant);
+    let rule_id = check_pair(context, request, classes, keys).ok_or(denied)?;
+    *allowed = Allowed {
+        side: FlowSide {
             mac: endpoint.mac,
             vlan_id: endpoint.vlan_id,
             generation: 0,
             mtu: to.mtu,
-            flags: if known { side_flags::FORWARD } else { 0 },
-        }
+            flags: side_of_endpoint(endpoint.flags),
+        },
+        rule_id,
     };
-    Ok(Allowed { side, rule_id })
+    Ok(())
 }
 
 /// A destination that is no endpoint: somewhere in a segment, or not of the site.
@@ -157,13 +177,21 @@ fn check_prefix<T: Tables>(
     context: &Context<'_, T>,
     segment: &SegmentEntry,
     request: &Request,
-) -> Result<Allowed, DropReason> {
+    keys: &mut Keys,
+    allowed: &mut Allowed,
+) -> Result<(), DropReason> {
     let address = request.destination;
-    let prefix = match source::longest_prefix(context, segment.vpc_id, address, request.ipv4) {
+    let prefix = match source::longest_prefix(
+        context,
+        segment.vpc_id,
+        address,
+        request.ipv4,
+        &mut keys.prefix,
+    ) {
         Some(prefix) if prefix.flags & prefix_flags::SEGMENT != 0 => prefix,
         // guard: internet-excludes
         Some(_) => return Err(DropReason::NotInternet),
-        None => return check_internet(segment, request),
+        None => return check_internet(segment, request, allowed),
     };
     let to = context
         .tables
@@ -173,17 +201,29 @@ fn check_prefix<T: Tables>(
     if source::is_network_or_broadcast(to, address, request.ipv4) {
         return Err(DropReason::MartianDestination);
     }
-    let rule_id = check_pair(context, segment, request, to.tenant, prefix.dst_class)?;
-    let side = FlowSide {
-        vlan_id: prefix.vlan_id,
-        mtu: to.mtu,
-        ..FlowSide::default()
+    let classes = PairKey {
+        src_class: request.src_class,
+        dst_class: prefix.dst_class,
     };
-    Ok(Allowed { side, rule_id })
+    let denied = denial(segment.tenant, to.tenant);
+    let rule_id = check_pair(context, request, classes, keys).ok_or(denied)?;
+    *allowed = Allowed {
+        side: FlowSide {
+            vlan_id: prefix.vlan_id,
+            mtu: to.mtu,
+            ..FlowSide::default()
+        },
+        rule_id,
+    };
+    Ok(())
 }
 
 #[inline(always)]
-fn check_internet(segment: &SegmentEntry, request: &Request) -> Result<Allowed, DropReason> {
+fn check_internet(
+    segment: &SegmentEntry,
+    request: &Request,
+    allowed: &mut Allowed,
+) -> Result<(), DropReason> {
     // guard: not-internet
     if !is_public(request.destination, request.ipv4) {
         return Err(DropReason::NotInternet);
@@ -192,41 +232,34 @@ fn check_internet(segment: &SegmentEntry, request: &Request) -> Result<Allowed, 
     if segment.flags & segment_flags::INTERNET == 0 {
         return Err(DropReason::InternetDenied);
     }
-    Ok(Allowed {
-        side: silent(0, u16::MAX),
-        rule_id: 0,
-    })
+    *allowed = Allowed::silent(0, u16::MAX);
+    Ok(())
 }
 
-/// Looks the connection up in the compiled policy; returns the deciding rule.
+/// Looks the connection up in the compiled policy; returns the deciding rule, if it is allowed.
 #[inline(always)]
 fn check_pair<T: Tables>(
     context: &Context<'_, T>,
-    segment: &SegmentEntry,
     request: &Request,
-    to_tenant: u32,
-    dst_class: u32,
-) -> Result<u32, DropReason> {
+    classes: PairKey,
+    keys: &mut Keys,
+) -> Option<u32> {
     let slot = context.generation.slot;
-    let denied = denial(segment.tenant, to_tenant);
-    let key = PairKey {
-        src_class: request.src_class,
-        dst_class,
-    };
+    keys.pair = classes;
     // guard: pair
-    let pair = context.tables.pair(slot, &key).ok_or(denied)?;
+    let pair = context.tables.pair(slot, &keys.pair)?;
     if pair.ruleset == ALLOW_ANY {
-        return Ok(pair.rule_id);
+        return Some(pair.rule_id);
     }
     let index = service_index(request.protocol, request.port);
-    let service_class = context.tables.service(slot, index).ok_or(denied)?;
-    let key = RuleKey {
+    keys.rule = RuleKey {
         ruleset: pair.ruleset,
-        service_class,
+        service_class: context.tables.service(slot, index)?,
     };
-    context.tables.rule(slot, &key).ok_or(denied)
+    context.tables.rule(slot, &keys.rule)
 }
 
+/// Returns the reason why the platform (0) or a tenant may not reach another.
 #[inline(always)]
 fn denial(from_tenant: u32, to_tenant: u32) -> DropReason {
     if from_tenant == 0 {
@@ -240,14 +273,15 @@ fn denial(from_tenant: u32, to_tenant: u32) -> DropReason {
     }
 }
 
-/// A side whose packets do not come over the trunk: the router, the internet.
+/// Returns [`side_flags`] of an endpoint.
 #[inline(always)]
-fn silent(vlan_id: u16, mtu: u16) -> FlowSide {
-    FlowSide {
-        vlan_id,
-        mtu,
-        flags: side_flags::SILENT,
-        ..FlowSide::default()
+fn side_of_endpoint(flags: u32) -> u16 {
+    if flags & endpoint_flags::ROUTER != 0 {
+        side_flags::SILENT
+    } else if flags & endpoint_flags::MAC_KNOWN != 0 {
+        side_flags::FORWARD
+    } else {
+        0
     }
 }
 

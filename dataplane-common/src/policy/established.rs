@@ -5,11 +5,11 @@
 //! this source, VLAN id and source MAC were judged under the current generation, so the segment exists, the source
 //! may be used, and the destination is no group.
 
-use crate::abi::Address;
-use crate::policy::connection::{self, End, Keyed};
+use crate::abi::{Address, FlowKey, Mac};
+use crate::policy::connection::{self, End};
 use crate::policy::ip::{self, Outgoing};
 use crate::policy::{Frame, Report, Tables, Verdict, link};
-use crate::wire::{Ether, Ipv4, Ipv6, Transport, ether_type, protocol, tcp_flags};
+use crate::wire::{Ipv4, Ipv6, Transport, ether_type, protocol, tcp_flags};
 
 /// What the fast path reads of a packet.
 struct Plain {
@@ -27,19 +27,25 @@ struct Plain {
 #[inline(always)]
 pub fn established<F: Frame, T: Tables>(frame: &F, tables: &T) -> Option<Report> {
     let generation = tables.generation()?;
-    let ether = frame.read::<Ether>(0)?;
     // guard: established-for-router
-    if ether.destination != generation.router_mac {
+    if frame.read::<Mac>(0)? != generation.router_mac {
         return None;
     }
-    let outer = link::outer_tag(frame, &ether).ok()?;
+    let outer = link::outer_tag(frame).ok()?;
     let packet = match outer.ether_type {
         ether_type::IPV4 => read_ipv4(frame, outer.l3)?,
         ether_type::IPV6 => read_ipv6(frame, outer.l3)?,
         _ => return None,
     };
     let vpc_id = tables.segment(generation.slot, outer.vlan_id)?.vpc_id;
-    let Keyed { key, from_a } = connection::keyed(vpc_id, packet.protocol, packet.from, packet.to);
+    let mut key = FlowKey::default();
+    let from_a = connection::write_key(
+        &mut key,
+        vpc_id,
+        packet.protocol,
+        (&packet.from.address, packet.from.port),
+        (&packet.to.address, packet.to.port),
+    );
     let mut flow = tables.flow(&key)?;
     let now = tables.now();
     let (from, to) = connection::sides(&mut flow, from_a);
@@ -47,7 +53,7 @@ pub fn established<F: Frame, T: Tables>(frame: &F, tables: &T) -> Option<Report>
     // guard: established
     let judged = from.generation == generation.number
         && from.vlan_id == outer.vlan_id
-        && from.mac == ether.source;
+        && from.mac == frame.read::<Mac>(6)?;
     if !judged || flow.expires <= now {
         return None;
     }

@@ -2,7 +2,7 @@
 
 use crate::abi::{FlowSide, FragmentEntry, FragmentKey};
 use crate::policy::tables::Scratch;
-use crate::policy::{Context, Packet, Report, Tables};
+use crate::policy::{Context, Packet, Tables};
 use crate::reason::DropReason;
 
 /// How long later fragments may follow, seconds.
@@ -48,7 +48,6 @@ pub(super) fn remember<T: Tables>(context: &Context<'_, T>, scratch: &mut Scratc
 pub(super) fn follow<T: Tables>(
     context: &Context<'_, T>,
     scratch: &mut Scratch,
-    report: &mut Report,
 ) -> Result<(), DropReason> {
     scratch.fragment_key = key(context, &scratch.packet);
     let first = context
@@ -67,7 +66,7 @@ pub(super) fn follow<T: Tables>(
     if u32::from(scratch.packet.fragment_offset) < first.first_end {
         return Err(DropReason::OverlappingFragment);
     }
-    report.to_vlan_id = first.destination.vlan_id;
+    scratch.report.to_vlan_id = first.destination.vlan_id;
     scratch.to = first.destination;
     Ok(())
 }

@@ -4,8 +4,8 @@
 use crate::abi::{Address, FlowSide, segment_flags, side_flags};
 use crate::policy::tables::Scratch;
 use crate::policy::{
-    Answer, Context, Frame, Hop, Report, Tables, Verdict, connection, destination, fragment, nd,
-    opaque, source,
+    Context, Frame, Hop, Tables, Verdict, connection, destination, fragment, nd, opaque, source,
+    zero,
 };
 use crate::reason::DropReason;
 use crate::wire::{
@@ -49,8 +49,8 @@ pub struct Packet {
     pub protocol: u8,
     /// TTL or hop limit.
     pub ttl: u8,
-    /// IPv4?
-    pub ipv4: bool,
+    /// Where a walk over options or extension headers has come to: offset from the Ethernet header.
+    pub(super) cursor: u16,
     /// TCP flags.
     pub tcp_flags: u8,
     /// Type of ICMP or ICMPv6.
@@ -59,12 +59,13 @@ pub struct Packet {
     pub icmp_code: u8,
     /// [`shape`].
     shape: u8,
-    /// Where a walk over options or extension headers has come to: offset from the Ethernet header.
-    pub(super) cursor: u16,
     /// Neighbour discovery: an option with a link-layer address was seen.
     pub(super) has_link_layer: bool,
     /// Neighbour discovery: one of them is not the frame's source MAC.
     pub(super) link_layer_differs: bool,
+    /// IPv4?
+    pub ipv4: bool,
+    _pad: u8,
     /// Octets of IP header and payload.
     pub length: u16,
     /// Offset of the IP header from the Ethernet header.
@@ -233,9 +234,20 @@ fn complete<F: Frame, T: Tables>(
 
 #[inline(always)]
 fn blank(l3: usize, l4: usize) -> Packet {
+    let (half, byte) = (zero(), zero());
     Packet {
         l3: offset16(l3),
         l4: offset16(l4),
+        source_port: half,
+        destination_port: half,
+        cursor: half,
+        fragment_offset: half,
+        fragment_length: half,
+        fragment_id: zero(),
+        tcp_flags: byte,
+        icmp_type: byte,
+        icmp_code: byte,
+        shape: byte,
         ..Packet::default()
     }
 }
@@ -501,35 +513,32 @@ pub(super) fn judge<F: Frame, T: Tables>(
     frame: &F,
     context: &Context<'_, T>,
     scratch: &mut Scratch,
-    report: &mut Report,
 ) -> Result<(), DropReason> {
     if scratch.packet.shape & shape::COMPLETE == 0 {
         complete(frame, context, &mut scratch.packet)?;
     }
     if scratch.packet.shape & shape::LATER_FRAGMENT != 0 {
-        fragment::follow(context, scratch, report)?;
-        report.verdict = next_hop(frame, context, &scratch.packet, &scratch.to, report);
+        fragment::follow(context, scratch)?;
+        choose_verdict(frame, context, scratch);
         return Ok(());
     }
     source::check(context, scratch)?;
     if scratch.packet.is_neighbour_discovery() {
-        return nd::check(frame, context, &mut scratch.packet, report);
+        return nd::check(frame, context, scratch);
     }
     if scratch.packet.shape & shape::TO_GROUP != 0 {
         return check_group_destination(context, &scratch.packet);
     }
     check_servers(&scratch.packet)?;
     if connection::is_icmp_error(&scratch.packet) {
-        connection::check_icmp_error(frame, context, scratch, report)?;
+        connection::check_icmp_error(frame, context, scratch)?;
     } else {
-        connection::find(context, scratch)?;
-        let allowed = connection::judge(context, scratch);
-        connection::settle(context, scratch, allowed, report)?;
+        connection::judge(context, scratch)?;
     }
     if scratch.packet.is_first_fragment() {
         fragment::remember(context, scratch);
     }
-    report.verdict = next_hop(frame, context, &scratch.packet, &scratch.to, report);
+    choose_verdict(frame, context, scratch);
     Ok(())
 }
 
@@ -622,15 +631,10 @@ pub(super) fn hop<F: Frame>(
     })
 }
 
-/// Chooses what happens to an allowed packet.
+/// Chooses what happens to an allowed packet, which goes to [`Scratch::to`].
 #[inline(always)]
-pub(super) fn next_hop<F: Frame, T: Tables>(
-    frame: &F,
-    context: &Context<'_, T>,
-    packet: &Packet,
-    to: &FlowSide,
-    report: &mut Report,
-) -> Verdict {
+fn choose_verdict<F: Frame, T: Tables>(frame: &F, context: &Context<'_, T>, scratch: &mut Scratch) {
+    let (packet, to) = (&scratch.packet, &scratch.to);
     let transport = if packet.protocol == protocol::TCP {
         20
     } else {
@@ -643,8 +647,9 @@ pub(super) fn next_hop<F: Frame, T: Tables>(
         headers: packet.l4 - packet.l3 + transport,
     };
     if let Some(hop) = hop(frame, &outgoing, context.vlan_id, to) {
-        report.hop = hop;
-        return Verdict::Forward;
+        scratch.report.hop = hop;
+        scratch.report.verdict = Verdict::Forward;
+        return;
     }
     if to.flags & side_flags::SILENT != 0
         && packet.is_echo_request()
@@ -652,11 +657,10 @@ pub(super) fn next_hop<F: Frame, T: Tables>(
         && !packet.has_options()
         && destination::is_own_gateway(context, packet.destination, packet.ipv4)
     {
-        return Verdict::Answer(if packet.ipv4 {
-            Answer::Echo4
+        scratch.report.verdict = if packet.ipv4 {
+            Verdict::AnswerEcho4
         } else {
-            Answer::Echo6
-        });
+            Verdict::AnswerEcho6
+        };
     }
-    Verdict::ToKernel
 }

@@ -3,7 +3,7 @@
 use crate::abi::{Generation, Mac, SegmentEntry, segment_flags};
 use crate::policy::{Frame, Report, Tables};
 use crate::reason::DropReason;
-use crate::wire::{Ether, Tag, ether_type};
+use crate::wire::{Be16, Tag, ether_type};
 
 /// What the link layer says about a frame that passed it.
 pub(super) struct Link<'a> {
@@ -31,8 +31,7 @@ pub(super) fn check<'a, F: Frame, T: Tables>(
     generation: &Generation,
     report: &mut Report,
 ) -> Result<Link<'a>, DropReason> {
-    let ether = frame.read::<Ether>(0).ok_or(DropReason::Truncated)?;
-    let outer = outer_tag(frame, &ether)?;
+    let outer = outer_tag(frame)?;
     // guard: priority-tag
     if outer.vlan_id == 0 {
         return Err(DropReason::PriorityTag);
@@ -54,20 +53,22 @@ pub(super) fn check<'a, F: Frame, T: Tables>(
     if segment.flags & segment_flags::BLACKHOLE != 0 {
         return Err(DropReason::BlackholeSegment);
     }
-    check_source_mac(&ether, generation)?;
-    let to_group_mac = ether.destination.is_multicast();
+    let source_mac = frame.read::<Mac>(6).ok_or(DropReason::Truncated)?;
+    check_source_mac(source_mac, generation)?;
+    let destination = frame.read::<Mac>(0).ok_or(DropReason::Truncated)?;
+    let to_group_mac = destination.is_multicast();
     // guard: not-for-router
-    if !to_group_mac && ether.destination != generation.router_mac {
+    if !to_group_mac && destination != generation.router_mac {
         return Err(DropReason::NotForRouter);
     }
     let is_arp = matches!(outer.ether_type, ether_type::ARP | ether_type::RARP);
     // guard: arp-multicast
-    if is_arp && to_group_mac && ether.destination != Mac::BROADCAST {
+    if is_arp && to_group_mac && destination != Mac::BROADCAST {
         return Err(DropReason::MulticastNotAllowed);
     }
     Ok(Link {
         segment,
-        source_mac: ether.source,
+        source_mac,
         to_group_mac,
         ether_type: outer.ether_type,
         l3: usize::from(outer.l3),
@@ -75,13 +76,13 @@ pub(super) fn check<'a, F: Frame, T: Tables>(
 }
 
 #[inline(always)]
-fn check_source_mac(ether: &Ether, generation: &Generation) -> Result<(), DropReason> {
+fn check_source_mac(source: Mac, generation: &Generation) -> Result<(), DropReason> {
     // guard: bad-source-mac
-    if ether.source.is_multicast() || ether.source.is_zero() {
+    if source.is_multicast() || source.is_zero() {
         return Err(DropReason::BadSourceMac);
     }
     // guard: router-mac-spoof
-    if ether.source == generation.router_mac {
+    if source == generation.router_mac {
         return Err(DropReason::RouterMacSpoof);
     }
     Ok(())
@@ -90,8 +91,8 @@ fn check_source_mac(ether: &Ether, generation: &Generation) -> Result<(), DropRe
 /// Finds the outer tag: in the metadata, where TC sees it (and a NIC with `rxvlan` puts it), or in the
 /// bytes, where XDP sees it.
 #[inline(always)]
-pub(super) fn outer_tag<F: Frame>(frame: &F, ether: &Ether) -> Result<Outer, DropReason> {
-    let next = ether.ether_type.get();
+pub(super) fn outer_tag<F: Frame>(frame: &F) -> Result<Outer, DropReason> {
+    let next = frame.read::<Be16>(12).ok_or(DropReason::Truncated)?.get();
     if let Some((tpid, tci)) = frame.offloaded_tag() {
         // guard: offloaded-service-tag
         if tpid != ether_type::VLAN {

@@ -48,7 +48,7 @@ use crate::wire::{Wire, ether_type};
 
 pub use self::established::established;
 pub use self::ip::Packet;
-pub use self::tables::Tables;
+pub use self::tables::{Scratch, Tables};
 
 /// No header that is judged lies farther from the start of the frame: [`Frame::read`] refuses. It bounds
 /// offsets for the verifier; the longest legal chain of headers that fits an Ethernet frame is shorter.
@@ -78,6 +78,13 @@ fn opaque(offset: u16) -> usize {
     usize::from(core::hint::black_box(offset))
 }
 
+/// Zero, hidden from the compiler: it gathers stores of many known zeros into a call of `memset`, and a call
+/// costs as much as all else that the judge does between two lookups.
+#[inline(always)]
+fn zero<N: Default>() -> N {
+    core::hint::black_box(N::default())
+}
+
 /// What happens to an allowed frame.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Verdict {
@@ -86,12 +93,22 @@ pub enum Verdict {
     ToKernel,
     /// The program sends it back out of the trunk, to [`Report::hop`].
     Forward,
-    /// The program answers as the gateway.
-    Answer(Answer),
+    /// The program answers an ARP request for the gateway's address. The frame is turned around in place, as for
+    /// all answers.
+    AnswerArp,
+    /// The program sends a neighbour advertisement for the solicited target.
+    AnswerNeighbour,
+    /// The same; the solicitation's one option, its source's link-layer address, becomes the target's.
+    AnswerNeighbourWithOption,
+    /// ICMP echo reply.
+    AnswerEcho4,
+    /// ICMPv6 echo reply.
+    AnswerEcho6,
 }
 
 /// Where a forwarded frame goes.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[repr(C)]
 pub struct Hop {
     /// Destination MAC.
     pub mac: Mac,
@@ -101,40 +118,49 @@ pub struct Hop {
     pub ipv4: bool,
 }
 
-/// What the program answers with. The frame is turned around in place.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Answer {
-    /// ARP reply for the gateway's address.
-    Arp,
-    /// Neighbour advertisement for the solicited target.
-    Neighbour,
-    /// The same; the solicitation's one option, its source's link-layer address, becomes the target's.
-    NeighbourWithOption,
-    /// ICMP echo reply.
-    Echo4,
-    /// ICMPv6 echo reply.
-    Echo6,
-}
-
 /// The verdict on an allowed frame, and what was learned on the way to it.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[repr(C)]
 pub struct Report {
-    /// VLAN id in the frame; 0 if it had no valid tag.
-    pub vlan_id: u16,
-    /// VLAN id of the destination's segment; 0 if unknown or outside.
-    pub to_vlan_id: u16,
     /// Generation that judged.
     pub generation: u32,
     /// Rule that decided; 0 if none.
     pub rule_id: u32,
-    /// What happens to the frame if it is allowed.
-    pub verdict: Verdict,
-    /// Where the frame goes, with [`Verdict::Forward`].
-    pub hop: Hop,
-    /// The frame opened a connection.
-    pub opened: bool,
+    /// VLAN id in the frame; 0 if it had no valid tag.
+    pub vlan_id: u16,
+    /// VLAN id of the destination's segment; 0 if unknown or outside.
+    pub to_vlan_id: u16,
     /// Offset of the IP or ARP header from the Ethernet header.
     pub l3: u16,
+    /// What happens to the frame if it is allowed.
+    pub verdict: Verdict,
+    /// The frame opened a connection.
+    pub opened: bool,
+    /// Where the frame goes, with [`Verdict::Forward`].
+    pub hop: Hop,
+}
+
+impl Report {
+    /// Returns the report on a frame of which nothing is known.
+    #[inline(always)]
+    #[must_use]
+    pub fn blank() -> Self {
+        let (word, half) = (zero(), zero());
+        Self {
+            generation: word,
+            rule_id: word,
+            vlan_id: half,
+            to_vlan_id: half,
+            l3: half,
+            verdict: Verdict::ToKernel,
+            opened: false,
+            hop: Hop {
+                mac: Mac([half; 3]),
+                vlan_id: half,
+                ipv4: false,
+            },
+        }
+    }
 }
 
 /// What every check behind the link layer knows.
@@ -172,8 +198,8 @@ impl<'a, T: Tables> Context<'a, T> {
     }
 }
 
-/// Decides on a frame that came in over the trunk. If it is allowed, [`Report::verdict`] tells what happens
-/// to it.
+/// Decides on a frame that came in over the trunk. What was learned of it is left in [`Scratch::report`]; if it is
+/// allowed, [`Report::verdict`] tells what happens to it.
 ///
 /// # Errors
 ///
@@ -182,21 +208,21 @@ impl<'a, T: Tables> Context<'a, T> {
 pub fn from_trunk<F: Frame, T: Tables>(
     frame: &F,
     tables: &T,
-    report: &mut Report,
+    scratch: &mut Scratch,
 ) -> Result<(), DropReason> {
+    scratch.report = Report::blank();
     let generation = tables.generation().ok_or(DropReason::NoGeneration)?;
-    report.generation = generation.number;
-    let link = link::check(frame, tables, generation, report)?;
-    let context = Context::new(tables, generation, &link, report);
-    let mut scratch = tables.scratch().ok_or(DropReason::NoGeneration)?;
+    scratch.report.generation = generation.number;
+    let link = link::check(frame, tables, generation, &mut scratch.report)?;
+    let context = Context::new(tables, generation, &link, &scratch.report);
     match link.ether_type {
         ether_type::IPV4 => ip::parse_ipv4(frame, &context, link.l3, &mut scratch.packet)?,
         ether_type::IPV6 => ip::parse_ipv6(frame, &context, link.l3, &mut scratch.packet)?,
         ether_type::ARP | ether_type::RARP => {
-            return arp::check(frame, &context, link.l3, link.ether_type, report);
+            return arp::check(frame, &context, link.l3, link.ether_type, scratch);
         }
         // guard: unknown-ether-type
         _ => return Err(DropReason::UnknownEtherType),
     }
-    ip::judge(frame, &context, &mut scratch, report)
+    ip::judge(frame, &context, scratch)
 }

@@ -3,7 +3,8 @@
 
 use crate::abi::{Address, segment_flags};
 use crate::policy::source::{self, Binding};
-use crate::policy::{Answer, Context, Frame, Packet, Report, Tables, Verdict, destination, opaque};
+use crate::policy::tables::{Keys, Scratch};
+use crate::policy::{Context, Frame, Packet, Tables, Verdict, destination, opaque};
 use crate::reason::DropReason;
 use crate::wire::{NdLinkLayer, icmpv6_type};
 
@@ -17,9 +18,9 @@ const TARGET_LINK_LAYER: u8 = 2;
 pub(super) fn check<F: Frame, T: Tables>(
     frame: &F,
     context: &Context<'_, T>,
-    packet: &mut Packet,
-    report: &mut Report,
+    scratch: &mut Scratch,
 ) -> Result<(), DropReason> {
+    let packet = &mut scratch.packet;
     match packet.icmp_type {
         // guard: router-advertisement
         icmpv6_type::ROUTER_ADVERTISEMENT | icmpv6_type::MLD_QUERY => {
@@ -31,8 +32,10 @@ pub(super) fn check<F: Frame, T: Tables>(
     }
     check_shape(context, packet)?;
     match packet.icmp_type {
-        icmpv6_type::NEIGHBOUR_SOLICITATION => check_solicitation(frame, context, packet, report),
-        icmpv6_type::NEIGHBOUR_ADVERTISEMENT => check_advertisement(frame, context, packet),
+        icmpv6_type::NEIGHBOUR_SOLICITATION => check_solicitation(frame, context, scratch),
+        icmpv6_type::NEIGHBOUR_ADVERTISEMENT => {
+            check_advertisement(frame, context, packet, &mut scratch.keys)
+        }
         icmpv6_type::ROUTER_SOLICITATION => {
             walk_options(frame, context, packet, 8)?;
             Ok(())
@@ -70,13 +73,13 @@ fn check_shape<T: Tables>(context: &Context<'_, T>, packet: &Packet) -> Result<(
 fn check_solicitation<F: Frame, T: Tables>(
     frame: &F,
     context: &Context<'_, T>,
-    packet: &mut Packet,
-    report: &mut Report,
+    scratch: &mut Scratch,
 ) -> Result<(), DropReason> {
+    let packet = &mut scratch.packet;
     let target = read_target(frame, packet)?;
     let link_layer = walk_options(frame, context, packet, 24)?;
     if packet.source == Address([0; 4]) {
-        return check_claim(context, target);
+        return check_claim(context, target, &mut scratch.keys);
     }
     // guard: nd-target-family
     if context.segment.flags & segment_flags::IPV6 == 0 && !source::is_link_local(target) {
@@ -85,11 +88,11 @@ fn check_solicitation<F: Frame, T: Tables>(
     let length = packet.length - (packet.l4 - packet.l3);
     let turns_around = !packet.has_options() && (length == 24 || (length == 32 && link_layer));
     if turns_around && destination::is_own_gateway(context, target, false) {
-        report.verdict = Verdict::Answer(if length == 32 {
-            Answer::NeighbourWithOption
+        scratch.report.verdict = if length == 32 {
+            Verdict::AnswerNeighbourWithOption
         } else {
-            Answer::Neighbour
-        });
+            Verdict::AnswerNeighbour
+        };
     }
     Ok(())
 }
@@ -99,15 +102,20 @@ fn check_advertisement<F: Frame, T: Tables>(
     frame: &F,
     context: &Context<'_, T>,
     packet: &mut Packet,
+    keys: &mut Keys,
 ) -> Result<(), DropReason> {
     let target = read_target(frame, packet)?;
     walk_options(frame, context, packet, 24)?;
-    check_claim(context, target)
+    check_claim(context, target, keys)
 }
 
 /// May the frame's source MAC claim this address?
 #[inline(always)]
-fn check_claim<T: Tables>(context: &Context<'_, T>, target: Address) -> Result<(), DropReason> {
+fn check_claim<T: Tables>(
+    context: &Context<'_, T>,
+    target: Address,
+    keys: &mut Keys,
+) -> Result<(), DropReason> {
     // guard: nd-gateway-claim
     if destination::is_own_gateway(context, target, false) {
         return Err(DropReason::GatewayClaim);
@@ -122,7 +130,7 @@ fn check_claim<T: Tables>(context: &Context<'_, T>, target: Address) -> Result<(
         return Err(DropReason::NdMismatch);
     }
     // guard: nd-claim-binding
-    if let Binding::Contradicts = source::binding(context, target, false) {
+    if let Binding::Contradicts = source::binding(context, target, false, keys) {
         return Err(DropReason::NdMismatch);
     }
     Ok(())

@@ -4,7 +4,7 @@ use crate::abi::{
     Address, BoundMacKey, EndpointKey, FlowSide, NO_PREFIX, PrefixEntry, PrefixKey, SegmentEntry,
     bound_mac_flags, endpoint_flags, prefix_flags, segment_flags, side_flags,
 };
-use crate::policy::tables::Scratch;
+use crate::policy::tables::{Keys, Scratch};
 use crate::policy::{Context, Packet, Tables};
 use crate::reason::DropReason;
 use crate::wire::{dhcp_port, icmpv6_type, protocol};
@@ -39,17 +39,21 @@ pub(super) enum Binding {
 }
 
 /// Checks the source address of an IP packet. Leaves what it finds in [`Scratch::source`].
-#[inline(never)]
+#[inline(always)]
 pub(super) fn check<T: Tables>(
     context: &Context<'_, T>,
     scratch: &mut Scratch,
 ) -> Result<(), DropReason> {
-    scratch.source = judge(context, &scratch.packet)?;
+    scratch.source = judge(context, &scratch.packet, &mut scratch.keys)?;
     Ok(())
 }
 
 #[inline(always)]
-fn judge<T: Tables>(context: &Context<'_, T>, packet: &Packet) -> Result<Source, DropReason> {
+fn judge<T: Tables>(
+    context: &Context<'_, T>,
+    packet: &Packet,
+    keys: &mut Keys,
+) -> Result<Source, DropReason> {
     let segment = context.segment;
     let family = if packet.ipv4 {
         segment_flags::IPV4
@@ -78,14 +82,14 @@ fn judge<T: Tables>(context: &Context<'_, T>, packet: &Packet) -> Result<Source,
     if !is_host_of(segment, packet.source, packet.ipv4) {
         return Err(DropReason::SourceNotInSegment);
     }
-    match binding(context, packet.source, packet.ipv4) {
+    match binding(context, packet.source, packet.ipv4, keys) {
         Binding::Bound { class } => Ok(Source { class, bound: true }),
         Binding::AnyMac { class } => Ok(Source {
             class,
             bound: false,
         }),
         Binding::Free => Ok(Source {
-            class: class_of_free(context, segment, packet.source, packet.ipv4),
+            class: class_of_free(context, segment, packet.source, packet.ipv4, keys),
             bound: false,
         }),
         // guard: spoofed-source
@@ -147,13 +151,14 @@ pub(super) fn binding<T: Tables>(
     context: &Context<'_, T>,
     address: Address,
     ipv4: bool,
+    keys: &mut Keys,
 ) -> Binding {
     let slot = context.generation.slot;
-    let key = EndpointKey {
+    keys.endpoint = EndpointKey {
         vpc_id: context.segment.vpc_id,
         address,
     };
-    if let Some(endpoint) = context.tables.endpoint(slot, &key) {
+    if let Some(endpoint) = context.tables.endpoint(slot, &keys.endpoint) {
         if endpoint.flags & endpoint_flags::MAC_KNOWN != 0 {
             let here = endpoint.vlan_id == context.vlan_id && endpoint.mac == context.source_mac;
             if !here {
@@ -163,14 +168,14 @@ pub(super) fn binding<T: Tables>(
                 class: endpoint.src_class,
             };
         }
-        if is_bound_elsewhere(context, ipv4) {
+        if is_bound_elsewhere(context, ipv4, keys) {
             return Binding::Contradicts;
         }
         return Binding::AnyMac {
             class: endpoint.src_class,
         };
     }
-    if is_bound_elsewhere(context, ipv4) {
+    if is_bound_elsewhere(context, ipv4, keys) {
         return Binding::Contradicts;
     }
     Binding::Free
@@ -178,8 +183,8 @@ pub(super) fn binding<T: Tables>(
 
 /// Has the source MAC fixed addresses of this family on this VLAN? Then it may use no other.
 #[inline(always)]
-fn is_bound_elsewhere<T: Tables>(context: &Context<'_, T>, ipv4: bool) -> bool {
-    let key = BoundMacKey {
+fn is_bound_elsewhere<T: Tables>(context: &Context<'_, T>, ipv4: bool, keys: &mut Keys) -> bool {
+    keys.bound_mac = BoundMacKey {
         vlan_id: context.vlan_id,
         mac: context.source_mac,
     };
@@ -188,7 +193,10 @@ fn is_bound_elsewhere<T: Tables>(context: &Context<'_, T>, ipv4: bool) -> bool {
     } else {
         bound_mac_flags::IPV6
     };
-    match context.tables.bound_mac(context.generation.slot, &key) {
+    match context
+        .tables
+        .bound_mac(context.generation.slot, &keys.bound_mac)
+    {
         Some(flags) => flags & flag != 0,
         None => false,
     }
@@ -203,13 +211,17 @@ pub(super) fn class_of<T: Tables>(
     address: Address,
     ipv4: bool,
     side: &mut FlowSide,
+    keys: &mut Keys,
 ) -> u32 {
-    let key = EndpointKey {
+    keys.endpoint = EndpointKey {
         vpc_id: segment.vpc_id,
         address,
     };
     side.flags = 0;
-    match context.tables.endpoint(context.generation.slot, &key) {
+    match context
+        .tables
+        .endpoint(context.generation.slot, &keys.endpoint)
+    {
         Some(endpoint) => {
             if endpoint.flags & endpoint_flags::MAC_KNOWN != 0 {
                 side.flags = side_flags::FORWARD;
@@ -217,7 +229,7 @@ pub(super) fn class_of<T: Tables>(
             }
             endpoint.src_class
         }
-        None => class_of_free(context, segment, address, ipv4),
+        None => class_of_free(context, segment, address, ipv4, keys),
     }
 }
 
@@ -228,6 +240,7 @@ fn class_of_free<T: Tables>(
     segment: &SegmentEntry,
     address: Address,
     ipv4: bool,
+    keys: &mut Keys,
 ) -> u32 {
     let by_prefix = if ipv4 {
         segment_flags::CLASS_BY_PREFIX4
@@ -237,7 +250,7 @@ fn class_of_free<T: Tables>(
     if segment.flags & by_prefix == 0 {
         return segment.src_class;
     }
-    match longest_prefix(context, segment.vpc_id, address, ipv4) {
+    match longest_prefix(context, segment.vpc_id, address, ipv4, &mut keys.prefix) {
         Some(prefix) if prefix.flags & prefix_flags::SEGMENT != 0 => prefix.src_class,
         _ => segment.src_class,
     }
@@ -250,6 +263,7 @@ pub(super) fn longest_prefix<'a, T: Tables>(
     vpc_id: u32,
     address: Address,
     ipv4: bool,
+    key: &mut PrefixKey,
 ) -> Option<&'a PrefixEntry> {
     let generation = context.generation;
     let prefixes = if ipv4 {
@@ -261,12 +275,12 @@ pub(super) fn longest_prefix<'a, T: Tables>(
         if prefix.length == NO_PREFIX {
             return None;
         }
-        let key = PrefixKey {
+        *key = PrefixKey {
             vpc_id,
             length: prefix.length,
             address: address.masked(prefix.mask),
         };
-        if let Some(entry) = context.tables.prefix(generation.slot, &key) {
+        if let Some(entry) = context.tables.prefix(generation.slot, key) {
             return Some(entry);
         }
     }

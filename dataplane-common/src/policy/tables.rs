@@ -6,20 +6,40 @@ use crate::abi::{
     BoundMacKey, EndpointEntry, EndpointKey, FlowEntry, FlowKey, FlowSide, FragmentEntry,
     FragmentKey, Generation, PairEntry, PairKey, PrefixEntry, PrefixKey, RuleKey, SegmentEntry,
 };
-use crate::policy::Packet;
 use crate::policy::connection::Found;
 use crate::policy::destination::{Allowed, Request};
 use crate::policy::source::Source;
+use crate::policy::{Packet, Report};
+
+/// Keys that something is looked up with.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Keys {
+    /// Key of `ENDPOINTS`.
+    pub endpoint: EndpointKey,
+    /// Key of `BOUND_MACS`.
+    pub bound_mac: BoundMacKey,
+    /// Key of `PREFIXES`.
+    pub prefix: PrefixKey,
+    /// Key of `PAIRS`.
+    pub pair: PairKey,
+    /// Key of `RULES`.
+    pub rule: RuleKey,
+}
 
 /// Working memory for one packet. In the kernel it is not on the stack: that has 512 octets for all, and
 /// the verifier follows its contents, so that it would tell apart every way that led to them.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct Scratch {
+    /// What the hook is told.
+    pub report: Report,
     /// The packet that is judged.
     pub packet: Packet,
     /// Key of its connection.
     pub flow_key: FlowKey,
+    /// Other keys.
+    pub keys: Keys,
     /// The connection it opens.
     pub flow: FlowEntry,
     /// Its source.
@@ -47,14 +67,6 @@ pub trait Tables {
     type Flow<'a>: DerefMut<Target = FlowEntry>
     where
         Self: 'a;
-
-    /// Working memory for one packet.
-    type Scratch<'a>: DerefMut<Target = Scratch>
-    where
-        Self: 'a;
-
-    /// Returns the working memory. It is asked for once per packet.
-    fn scratch(&self) -> Option<Self::Scratch<'_>>;
 
     /// Returns the current generation.
     fn generation(&self) -> Option<&Generation>;

@@ -72,7 +72,6 @@ impl Trunk {
             number,
             slot: 0,
             ticks_per_second,
-            trunk_ifindex: self.ifindex,
             router_mac: Mac::from_octets(self.mac),
             _pad: 0,
             router_link_local: Address::from_ipv6(self.link_local()),
