@@ -137,6 +137,15 @@ impl Tables for HostTables {
         RefMut::filter_map(self.flows.borrow_mut(), |flows| flows.get_mut(key)).ok()
     }
 
+    fn add_flow(&self, key: &FlowKey, entry: &FlowEntry) -> bool {
+        let mut flows = self.flows.borrow_mut();
+        if flows.contains_key(key) {
+            return false;
+        }
+        flows.insert(*key, *entry);
+        true
+    }
+
     fn insert_flow(&self, key: &FlowKey, entry: &FlowEntry) -> bool {
         self.flows.borrow_mut().insert(*key, *entry);
         true

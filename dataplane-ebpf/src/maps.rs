@@ -4,7 +4,7 @@
 //! outer one has a slot per generation. Their inner sizes here are templates; the controller sizes the
 //! real ones.
 
-use aya_ebpf::bindings::BPF_F_NO_PREALLOC;
+use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST};
 use aya_ebpf::btf_maps::{
     Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf,
 };
@@ -145,6 +145,11 @@ impl Tables for KernelTables {
         // SAFETY: the kernel keeps the entry in place until the program ends. Another CPU may change it
         // meanwhile; every field is a plain integer, and whatever mixture is read was judged.
         Some(unsafe { &mut *entry })
+    }
+
+    #[inline(always)]
+    fn add_flow(&self, key: &FlowKey, entry: &FlowEntry) -> bool {
+        FLOWS.insert(key, entry, u64::from(BPF_NOEXIST)).is_ok()
     }
 
     #[inline(always)]

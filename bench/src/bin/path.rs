@@ -7,21 +7,21 @@
 //! order; a figure is the median of the within-round values. An A/A pair (the empty program twice) voids the
 //! site's figures if it is off by more than 5 %: they are taken again, three times at most, with the object loaded
 //! anew. "Established": only the opener's side sends, each of the flows in turn. "New": a SYN that makes a
-//! connection, which stays.
+//! connection in a table that is full of as many others as the setting has flows, so that it pushes one out.
 
 #![expect(clippy::print_stdout, reason = "the table is what the program is for")]
 
 use std::fs;
-use std::os::fd::AsFd as _;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use aya::programs::ProgramFd;
 use bench::frames::{Probe, ROUTER};
 use bench::raw::{self, Cycle, Runner};
 use bench::site;
 use clap::{Parser, ValueEnum};
-use dataplane_user::compile::{RouterFacts, compile};
+use dataplane_user::compile::{RouterFacts, Tables, compile};
 use dataplane_user::loader::{Datapath, Hook, LoadOptions, Trunk};
 use netmodel::ids::MacAddr;
 use nix::sched::{CpuSet, sched_setaffinity};
@@ -127,37 +127,41 @@ fn cpu_time() -> Result<f64> {
     Ok(time.tv_sec() as f64 * 1e9 + time.tv_nsec() as f64)
 }
 
+/// Loads the programs and publishes the tables.
+fn load(tables: &Tables, connections: u32) -> Result<Datapath> {
+    let mut datapath = Datapath::load(&LoadOptions {
+        pins: None,
+        connections,
+    })?;
+    let trunk = Trunk {
+        ifindex: 1,
+        mac: ROUTER,
+    };
+    datapath.publish(tables, &trunk)?;
+    Ok(datapath)
+}
+
 /// The cases of a setting.
 struct Bench {
     datapath: Datapath,
+    /// The same, with a full table of connections.
+    full: Datapath,
     setting: Setting,
     cases: Vec<Case>,
 }
 
 impl Bench {
     fn new(setting: Setting, wanted: &str) -> Result<Self> {
-        // Three families of flows, and room so that the LRU list evicts none of them.
-        let connections = if setting.flows > 1 << 10 {
-            1 << 22
-        } else {
-            1 << 18
-        };
-        let mut datapath = Datapath::load(&LoadOptions {
-            pins: None,
-            connections,
-        })?;
         let facts = RouterFacts {
             mac: Some(MacAddr(ROUTER)),
             ..RouterFacts::default()
         };
         let tables = compile(&site::model(setting.segments, setting.rules)?, &facts)?;
-        let trunk = Trunk {
-            ifindex: 1,
-            mac: ROUTER,
-        };
-        datapath.publish(&tables, &trunk)?;
+        // Three families of flows, and room so that the LRU list evicts none of them; the daemon's default at least.
+        let room = (setting.flows << 2).max(LoadOptions::default().connections);
         let mut bench = Self {
-            datapath,
+            datapath: load(&tables, room)?,
+            full: load(&tables, setting.flows)?,
             setting,
             cases: Vec::new(),
         };
@@ -216,9 +220,13 @@ impl Bench {
             ("new-v6", Probe::requested(tenant, false)),
         ];
         for (name, probe) in new.into_iter().filter(|(name, _)| is_wanted(name)) {
+            let program = self.full.hook_fd(Hook::Xdp)?;
+            let fill = Probe::operated(tenant, name.ends_with("v4"), true);
+            make(&program, &fill, self.setting.flows)?;
             let mut cycle = cycle(&probe, NEW_FLOWS, MAKE);
             cycle.both_ports = false;
-            self.add(name, &probe, cycle, (NEW, 3))?;
+            let runner = Runner::new(&program.as_fd().as_raw_fd(), &probe.bytes, cycle)?;
+            self.push_checked(name, runner, &probe, (NEW, 3))?;
         }
         let dropped = [
             ("denied-v4", Probe::denied(tenant, true)),
@@ -241,13 +249,7 @@ impl Bench {
         action: u32,
     ) -> Result<()> {
         let flows = self.setting.flows;
-        let program = self.datapath.hook_fd(Hook::Xdp)?;
-        let make = Runner::new(
-            &program.as_fd().as_raw_fd(),
-            &opening.bytes,
-            cycle(opening, flows, MAKE),
-        )?;
-        make.run(&mut opening.bytes.clone(), flows)?;
+        make(&self.datapath.hook_fd(Hook::Xdp)?, opening, flows)?;
         self.add(name, going, cycle(going, flows, MEET), (REPEAT, action))
     }
 
@@ -261,6 +263,16 @@ impl Bench {
     ) -> Result<()> {
         let program = self.datapath.hook_fd(Hook::Xdp)?;
         let runner = Runner::new(&program.as_fd().as_raw_fd(), &probe.bytes, cycle)?;
+        self.push_checked(name, runner, probe, (repeat, expected))
+    }
+
+    fn push_checked(
+        &mut self,
+        name: &'static str,
+        runner: Runner,
+        probe: &Probe,
+        (repeat, expected): (u32, u32),
+    ) -> Result<()> {
         let mut frame = probe.bytes.clone();
         let action = runner.run(&mut frame, 1)?;
         ensure!(
@@ -340,6 +352,14 @@ fn row(
         "bench": "path", "case": format!("{setting}/{case}"), "mode": "xdp", "metric": metric,
         "value": value, "unit": unit, "baseline": baseline, "ratio": ratio,
     })
+}
+
+/// Makes connections.
+fn make(program: &ProgramFd, opening: &Probe, flows: u32) -> Result<()> {
+    let program = program.as_fd().as_raw_fd();
+    let runner = Runner::new(&program, &opening.bytes, cycle(opening, flows, MAKE))?;
+    runner.run(&mut opening.bytes.clone(), flows)?;
+    Ok(())
 }
 
 fn cycle(probe: &Probe, flows: u32, multiplier: i32) -> Cycle {

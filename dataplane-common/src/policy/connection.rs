@@ -75,20 +75,21 @@ fn is_lesser((from, from_port): (&Address, u16), (to, to_port): (&Address, u16))
     from_port <= to_port
 }
 
-/// [`write_key`] for a packet whose headers have been read.
+/// Writes [`Scratch::flow_key`], and which side sent the packet.
 #[inline(always)]
-fn write_packet_key<T: Tables>(
-    key: &mut FlowKey,
-    context: &Context<'_, T>,
-    packet: &Packet,
-) -> bool {
-    write_key(
-        key,
+fn write_packet_key<T: Tables>(context: &Context<'_, T>, scratch: &mut Scratch) {
+    let packet = &scratch.packet;
+    let from_a = write_key(
+        &mut scratch.flow_key,
         context.segment.vpc_id,
         packet.protocol,
         (&packet.source, packet.source_port),
         (&packet.destination, packet.destination_port),
-    )
+    );
+    scratch.found = Found {
+        from_a,
+        ..Found::default()
+    };
 }
 
 /// Returns (the side that sent, the other side).
@@ -188,6 +189,14 @@ fn judge_opening<T: Tables>(
         &mut scratch.keys,
         &mut scratch.allowed,
     )?;
+    write_packet_key(context, scratch);
+    // Most have no connection yet, and the kernel looks for one anyway when it adds the entry.
+    prepare(context, scratch);
+    scratch.report.opened = context.tables.add_flow(&scratch.flow_key, &scratch.flow);
+    if scratch.report.opened {
+        report(scratch);
+        return Ok(());
+    }
     find(context, scratch, true)?;
     enter(context, scratch);
     Ok(())
@@ -199,6 +208,7 @@ fn judge_other<T: Tables>(
     context: &Context<'_, T>,
     scratch: &mut Scratch,
 ) -> Result<(), DropReason> {
+    write_packet_key(context, scratch);
     find(context, scratch, false)?;
     let allowed = ask(context, scratch);
     if allowed.is_ok() {
@@ -209,8 +219,8 @@ fn judge_other<T: Tables>(
     allowed
 }
 
-/// Finds the packet's connection and checks what it may be (8.3, 8.5). Leaves its findings in
-/// [`Scratch::found`].
+/// Finds the connection of [`Scratch::flow_key`] and checks what the packet may be to it (8.3, 8.5). Leaves its
+/// findings in [`Scratch::found`].
 #[inline(always)]
 fn find<T: Tables>(
     context: &Context<'_, T>,
@@ -218,11 +228,7 @@ fn find<T: Tables>(
     opening: bool,
 ) -> Result<(), DropReason> {
     let packet = &scratch.packet;
-    let from_a = write_packet_key(&mut scratch.flow_key, context, packet);
-    scratch.found = Found {
-        from_a,
-        ..Found::default()
-    };
+    let from_a = scratch.found.from_a;
     match context.tables.flow(&scratch.flow_key) {
         Some(flow) if flow.expires > context.tables.now() => {
             let from_opener = (flow.opener == 0) == from_a;
@@ -243,9 +249,17 @@ fn enter<T: Tables>(context: &Context<'_, T>, scratch: &mut Scratch) {
     if scratch.found.live {
         renew(context, scratch);
     } else {
-        open(context, scratch);
+        prepare(context, scratch);
+        // If there is no room, the next packet is judged anew: slower, not wider.
+        context.tables.insert_flow(&scratch.flow_key, &scratch.flow);
         scratch.report.opened = true;
     }
+    report(scratch);
+}
+
+/// Tells the hook which rule allowed the packet, and where it goes.
+#[inline(always)]
+fn report(scratch: &mut Scratch) {
     scratch.report.rule_id = scratch.allowed.rule_id;
     scratch.report.to_vlan_id = scratch.to.vlan_id;
 }
@@ -362,9 +376,9 @@ fn opener_segment<'a, T: Tables>(
     Ok(segment)
 }
 
-/// Opens a connection that section 9 allows.
+/// Makes the entry of a connection that section 9 allows: [`Scratch::flow`].
 #[inline(always)]
-fn open<T: Tables>(context: &Context<'_, T>, scratch: &mut Scratch) {
+fn prepare<T: Tables>(context: &Context<'_, T>, scratch: &mut Scratch) {
     let packet = &scratch.packet;
     let state = match packet.protocol {
         protocol::TCP => flow_state::OPENING,
@@ -383,8 +397,6 @@ fn open<T: Tables>(context: &Context<'_, T>, scratch: &mut Scratch) {
     *from = judged_side(context, &scratch.source);
     to.copy_from(&scratch.allowed.side);
     scratch.to.copy_from(&scratch.allowed.side);
-    // If there is no room, the next packet is judged anew: slower, not wider.
-    context.tables.insert_flow(&scratch.flow_key, &scratch.flow);
 }
 
 /// The side of a connection that the frame at hand was sent by.

@@ -87,6 +87,8 @@ pub trait Tables {
 
     /// Returns a connection, live or not.
     fn flow(&self, key: &FlowKey) -> Option<Self::Flow<'_>>;
+    /// Stores a connection if the key has none, live or not; returns whether it did. It may push out another.
+    fn add_flow(&self, key: &FlowKey, entry: &FlowEntry) -> bool;
     /// Stores a connection; it may push out the one that was used least recently.
     fn insert_flow(&self, key: &FlowKey, entry: &FlowEntry) -> bool;
     /// Forgets a connection.
