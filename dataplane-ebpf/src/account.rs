@@ -83,6 +83,16 @@ fn count(vlan_id: u16, direction: usize, outcome: u32) {
 /// Writes an event.
 #[inline(never)]
 fn tell<H: Hook>(hook: &H, outcome: u32, report: &Report) {
+    #[cfg(feature = "debug-log")]
+    aya_log_ebpf::debug!(
+        &hook.context(),
+        "generation {} VLAN {} -> {}: outcome {}, rule {}",
+        report.generation,
+        report.vlan_id,
+        report.to_vlan_id,
+        outcome,
+        report.rule_id
+    );
     let Some(mut entry) = EVENTS.reserve(0) else {
         return;
     };

@@ -20,6 +20,9 @@ const PULL: u32 = 256;
 
 /// A frame at a hook, and the hook's verdicts.
 pub(crate) trait Hook: FrameMut {
+    /// What the hook's programs are given.
+    #[cfg(feature = "debug-log")]
+    fn context(&self) -> impl aya_ebpf::EbpfContext;
     /// Returns the action that hands the frame to the next program or the kernel.
     fn pass(&self) -> i32;
     /// Returns the action that drops the frame.
@@ -114,6 +117,11 @@ impl FrameMut for XdpFrame {
 }
 
 impl Hook for XdpFrame {
+    #[cfg(feature = "debug-log")]
+    fn context(&self) -> impl aya_ebpf::EbpfContext {
+        XdpContext::new(self.md)
+    }
+
     #[inline(always)]
     fn pass(&self) -> i32 {
         xdp_action::XDP_PASS as i32
@@ -236,6 +244,11 @@ impl FrameMut for SkbFrame {
 }
 
 impl Hook for SkbFrame {
+    #[cfg(feature = "debug-log")]
+    fn context(&self) -> impl aya_ebpf::EbpfContext {
+        TcContext::new(self.skb)
+    }
+
     /// `TC_ACT_UNSPEC` (TCX: `TCX_NEXT`), so that other programs on the interface still run.
     #[inline(always)]
     fn pass(&self) -> i32 {

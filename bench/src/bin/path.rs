@@ -33,8 +33,11 @@ use serde_json::{Value, json};
 const ROUNDS: usize = 15;
 /// Packets per round and case, where the case leaves no state.
 const REPEAT: u32 = 100_000;
-/// Packets per round of a case that makes connections: all rounds have other ports.
-const NEW: u32 = 2_000;
+/// Packets per round of a case that makes connections, if the table is small: when ports come again, it has long
+/// forgotten them.
+const NEW: u32 = 20_000;
+/// The same for a large table: all rounds have other ports.
+const NEW_IN_LARGE: u32 = 2_000;
 /// Ports that new connections take in turn.
 const NEW_FLOWS: u32 = 1 << 15;
 /// How often a site is measured at most.
@@ -226,7 +229,9 @@ impl Bench {
             let mut cycle = cycle(&probe, NEW_FLOWS, MAKE);
             cycle.both_ports = false;
             let runner = Runner::new(&program.as_fd().as_raw_fd(), &probe.bytes, cycle)?;
-            self.push_checked(name, runner, &probe, (NEW, 3))?;
+            let large = self.setting.flows > NEW_FLOWS;
+            let repeat = if large { NEW_IN_LARGE } else { NEW };
+            self.push_checked(name, runner, &probe, (repeat, 3))?;
         }
         let dropped = [
             ("denied-v4", Probe::denied(tenant, true)),

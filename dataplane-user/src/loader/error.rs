@@ -37,6 +37,10 @@ pub enum LoaderError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// What the programs log cannot be read.
+    #[cfg(feature = "debug-log")]
+    #[error("cannot read what the programs log")]
+    DebugLog(#[source] aya_log::Error),
     /// No attach mode works.
     #[error("cannot attach to {interface} in any mode: {tried}")]
     AttachAny {

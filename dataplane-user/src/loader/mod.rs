@@ -161,6 +161,16 @@ impl Datapath {
         self.program_fd(hook.program())
     }
 
+    /// Takes what the programs log.
+    ///
+    /// # Errors
+    ///
+    /// The programs were built without their feature `debug-log`.
+    #[cfg(feature = "debug-log")]
+    pub fn debug_log(&mut self) -> Result<aya_log::EbpfLogger<&'static dyn log::Log>, LoaderError> {
+        aya_log::EbpfLogger::init(&mut self.ebpf).map_err(LoaderError::DebugLog)
+    }
+
     /// Runs one frame through the real program and returns the action (`BPF_PROG_TEST_RUN`). The frame is
     /// replaced by what the program made of it. For [`Hook::Tc`] the tag must not be in the bytes: the kernel has no
     /// way to give a test frame an offloaded tag, so only the fast parts of the policy can be asked.

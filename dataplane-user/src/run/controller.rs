@@ -82,6 +82,8 @@ impl<'o> Controller<'o> {
         let published = datapath.publish(&tables, &trunk)?;
         let attached = datapath.attach(&place.interface, options.mode, rx_vlan, published)?;
         warn_of(options, &attached, rx_vlan);
+        #[cfg(feature = "debug-log")]
+        super::debug_log::follow(&mut datapath)?;
         let controller = Self {
             options,
             datapath,

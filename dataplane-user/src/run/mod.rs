@@ -1,6 +1,8 @@
 //! The running system: the controller, what it leaves behind, and what can be read back of it.
 
 mod controller;
+#[cfg(feature = "debug-log")]
+mod debug_log;
 pub mod events;
 pub mod frame;
 mod link;
