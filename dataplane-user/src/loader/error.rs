@@ -76,6 +76,9 @@ pub enum LoaderError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The object's type information could not be loaded.
+    #[error("cannot load the eBPF object's BTF (needs root or CAP_BPF)")]
+    LoadBtf(#[source] io::Error),
     /// The object could not be loaded.
     #[error("cannot load the eBPF object (needs root or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON)")]
     LoadObject(#[source] EbpfError),

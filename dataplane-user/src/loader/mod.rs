@@ -14,6 +14,7 @@ mod batch;
 mod error;
 mod pins;
 mod publish;
+mod templates;
 
 use std::path::PathBuf;
 
@@ -27,6 +28,7 @@ pub use self::error::LoaderError;
 pub use self::pins::{Pins, is_bpf_fs};
 use self::publish::Publisher;
 pub use self::publish::{Published, Trunk};
+use self::templates::Templates;
 
 /// Maps that outlive the process.
 const PINNED_MAPS: [&str; 14] = [
@@ -107,7 +109,7 @@ impl Datapath {
         let object = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bulkhead-ebpf"));
         let mut ebpf = loader.load(object).map_err(LoaderError::LoadObject)?;
         load_programs(&mut ebpf)?;
-        let publisher = Publisher::new(&mut ebpf)?;
+        let publisher = Publisher::new(&mut ebpf, Templates::read(object)?)?;
         let mut datapath = Self {
             ebpf,
             publisher,

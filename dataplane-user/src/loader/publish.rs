@@ -7,6 +7,7 @@
 use std::collections::HashMap as StdHashMap;
 use std::hash::Hash;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
 
 use aya::maps::{
     Array, ArrayOfMaps, HashMap, InnerMap, Map, MapData, MapError, PerCpuArray, ProgramArray,
@@ -20,11 +21,10 @@ use dataplane_common::abi::{
 
 use dataplane_common::host::HostTables;
 
+use super::templates::Templates;
 use super::{Datapath, LoaderError, batch, take_map};
 use crate::compile::Tables;
 
-/// `BPF_F_NO_PREALLOC`: entries take memory when they are made.
-const NO_PREALLOC: u32 = 1;
 /// Hash tables are made with room for at least so many entries.
 const LEAST_ENTRIES: u32 = 1024;
 
@@ -93,6 +93,7 @@ type Outer<V> = ArrayOfMaps<MapData, V>;
 
 /// The outer maps, and what this process put into their slots.
 pub(super) struct Publisher {
+    templates: Arc<Templates>,
     generation: Outer<Array<MapData, Generation>>,
     segments: Outer<Array<MapData, SegmentEntry>>,
     services: Outer<Array<MapData, u32>>,
@@ -111,7 +112,7 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
-    pub(super) fn new(ebpf: &mut Ebpf) -> Result<Self, LoaderError> {
+    pub(super) fn new(ebpf: &mut Ebpf, templates: Templates) -> Result<Self, LoaderError> {
         let generation: Outer<Array<MapData, Generation>> = outer(ebpf, "GENERATION")?;
         let current = match generation.get(&0, 0) {
             Ok(inner) => inner
@@ -121,6 +122,7 @@ impl Publisher {
             Err(source) => return Err(LoaderError::map("GENERATION", source)),
         };
         Ok(Self {
+            templates: Arc::new(templates),
             generation,
             segments: outer(ebpf, "SEGMENTS")?,
             services: outer(ebpf, "SERVICES")?,
@@ -186,7 +188,7 @@ impl Publisher {
         let index = (self.current.slot + 1) % SLOTS;
         let mut slot = match self.slots.remove(&index) {
             Some(slot) => slot,
-            None => Slot::new()?,
+            None => Slot::new(&self.templates)?,
         };
         slot.fill(tables)?;
         self.install(index, &mut slot)?;
@@ -211,7 +213,8 @@ impl Publisher {
     /// Makes packets be judged by `next`: one pointer swap.
     fn flip(&mut self, next: Generation) -> Result<Published, LoaderError> {
         let wrap = |source| LoaderError::map("GENERATION", source);
-        let mut inner = Array::<MapData, Generation>::create(1, 0).map_err(wrap)?;
+        let inner = Map::Array(self.templates.make("GENERATION", 1)?);
+        let mut inner = Array::<_, Generation>::try_from(inner).map_err(wrap)?;
         inner.set(0, next, 0).map_err(wrap)?;
         self.generation.set(0, &inner, 0).map_err(wrap)?;
         self.current = next;
@@ -246,15 +249,15 @@ struct Slot {
 }
 
 impl Slot {
-    fn new() -> Result<Self, LoaderError> {
+    fn new(templates: &Arc<Templates>) -> Result<Self, LoaderError> {
         Ok(Self {
-            segments: ArrayTable::new("SEGMENTS", VLAN_IDS)?,
-            services: ArrayTable::new("SERVICES", SERVICE_INDEXES)?,
-            endpoints: HashTable::new("ENDPOINTS")?,
-            bound_macs: HashTable::new("BOUND_MACS")?,
-            prefixes: HashTable::new("PREFIXES")?,
-            pairs: HashTable::new("PAIRS")?,
-            rules: HashTable::new("RULES")?,
+            segments: ArrayTable::new("SEGMENTS", VLAN_IDS, templates)?,
+            services: ArrayTable::new("SERVICES", SERVICE_INDEXES, templates)?,
+            endpoints: HashTable::new("ENDPOINTS", templates)?,
+            bound_macs: HashTable::new("BOUND_MACS", templates)?,
+            prefixes: HashTable::new("PREFIXES", templates)?,
+            pairs: HashTable::new("PAIRS", templates)?,
+            rules: HashTable::new("RULES", templates)?,
         })
     }
 
@@ -286,18 +289,9 @@ struct ArrayTable<V: Pod> {
 }
 
 impl<V: Pod + Default + PartialEq> ArrayTable<V> {
-    fn new(name: &'static str, entries: u32) -> Result<Self, LoaderError> {
+    fn new(name: &'static str, entries: u32, templates: &Templates) -> Result<Self, LoaderError> {
         let wrap = |source| LoaderError::map(name, source);
-        // Made by hand: aya's own `Array::create` does not let the descriptor out, which `batch` needs.
-        let (key, value) = (size_of::<u32>(), size_of::<V>());
-        let definition = aya_obj::Map::new_from_params(
-            aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_ARRAY as u32,
-            u32::try_from(key).unwrap_or(u32::MAX),
-            u32::try_from(value).unwrap_or(u32::MAX),
-            entries,
-            0,
-        );
-        let data = MapData::create(definition, name, None).map_err(wrap)?;
+        let data = templates.make(name, entries)?;
         let fd = data.fd().as_fd().try_clone_to_owned();
         let fd = fd.map_err(|source| LoaderError::Batch { map: name, source })?;
         Ok(Self {
@@ -345,6 +339,7 @@ impl<V: Pod + Default + PartialEq> ArrayTable<V> {
 /// A hash table in the kernel, and what it holds.
 struct HashTable<K: Pod, V: Pod> {
     name: &'static str,
+    templates: Arc<Templates>,
     map: HashMap<MapData, K, V>,
     room: u32,
     held: StdHashMap<K, V>,
@@ -352,15 +347,20 @@ struct HashTable<K: Pod, V: Pod> {
 }
 
 impl<K: Pod + Eq + Hash, V: Pod + PartialEq> HashTable<K, V> {
-    fn new(name: &'static str) -> Result<Self, LoaderError> {
-        Self::with_room(name, LEAST_ENTRIES)
+    fn new(name: &'static str, templates: &Arc<Templates>) -> Result<Self, LoaderError> {
+        Self::with_room(name, LEAST_ENTRIES, Arc::clone(templates))
     }
 
-    fn with_room(name: &'static str, room: u32) -> Result<Self, LoaderError> {
-        let map = HashMap::create(room, NO_PREALLOC).map_err(|s| LoaderError::map(name, s))?;
+    fn with_room(
+        name: &'static str,
+        room: u32,
+        templates: Arc<Templates>,
+    ) -> Result<Self, LoaderError> {
+        let map = Map::HashMap(templates.make(name, room)?);
         Ok(Self {
             name,
-            map,
+            templates,
+            map: map.try_into().map_err(|s| LoaderError::map(name, s))?,
             room,
             held: StdHashMap::new(),
             installed: false,
@@ -377,7 +377,8 @@ impl<K: Pod + Eq + Hash, V: Pod + PartialEq> HashTable<K, V> {
     {
         let entries = u32::try_from(wanted.len()).unwrap_or(u32::MAX);
         if entries > self.room {
-            *self = Self::with_room(self.name, entries.next_power_of_two())?;
+            let templates = Arc::clone(&self.templates);
+            *self = Self::with_room(self.name, entries.next_power_of_two(), templates)?;
         }
         let keep: StdHashMap<&K, &V> = wanted.clone().collect();
         let gone: Vec<K> = self
