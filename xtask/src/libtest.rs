@@ -1,8 +1,9 @@
 //! Test programs: which there are, on which rung they run, what their output says.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::proc;
@@ -56,6 +57,15 @@ pub(crate) struct TestTarget {
     pub(crate) name: String,
     /// The rung it runs on.
     pub(crate) rung: Rung,
+    /// It also runs on rung 4, with these variables in its environment.
+    pub(crate) vm: Option<BTreeMap<String, String>>,
+}
+
+impl TestTarget {
+    /// Whether it runs on a rung.
+    pub(crate) fn runs_on(&self, rung: Rung) -> bool {
+        self.rung == rung || rung == Rung::Vm && self.vm.is_some()
+    }
 }
 
 /// All integration tests of the workspace, found by cargo; new ones need no registration.
@@ -66,14 +76,20 @@ pub(crate) fn discover() -> Result<Vec<TestTarget>> {
     let mut cargo = proc::cargo();
     let text = proc::output(cargo.args(["metadata", "--no-deps", "--format-version", "1"]))?;
     let metadata: Value = serde_json::from_str(&text).context("parse cargo's metadata")?;
-    Ok(targets(&metadata))
+    targets(&metadata)
 }
 
 /// The integration tests in `cargo metadata`'s answer.
-fn targets(metadata: &Value) -> Vec<TestTarget> {
+///
+/// A package says in `package.metadata.vm-tests` which of its tests also run on rung 4.
+///
+/// # Errors
+/// A package names a test there that it does not have.
+fn targets(metadata: &Value) -> Result<Vec<TestTarget>> {
     let mut found = Vec::new();
     for package in list(&metadata["packages"]) {
         let dir = PathBuf::from(text(&package["manifest_path"]));
+        let mut vm_tests = vm_tests(&package["metadata"]["vm-tests"]);
         for target in list(&package["targets"]) {
             if list(&target["kind"]).iter().any(|kind| kind == "test") {
                 let name = text(&target["name"]);
@@ -82,11 +98,27 @@ fn targets(metadata: &Value) -> Vec<TestTarget> {
                     dir: dir.parent().unwrap_or(&dir).to_path_buf(),
                     name: name.into(),
                     rung: Rung::of(name),
+                    vm: vm_tests.remove(name),
                 });
             }
         }
+        if let Some(name) = vm_tests.keys().next() {
+            bail!("{}: vm-tests names {name}, which is no test", dir.display());
+        }
     }
-    found
+    Ok(found)
+}
+
+/// Tests that also run on rung 4, each with its environment.
+fn vm_tests(table: &Value) -> BTreeMap<String, BTreeMap<String, String>> {
+    let tests = table.as_object().into_iter().flatten();
+    tests
+        .map(|(name, env)| {
+            let env = env.as_object().into_iter().flatten();
+            let env = env.map(|(key, value)| (key.clone(), text(value).to_owned()));
+            (name.clone(), env.collect())
+        })
+        .collect()
 }
 
 /// A built test program.
@@ -151,6 +183,8 @@ pub(crate) struct Tally {
     pub(crate) failed: u64,
     /// Tests that were not run because their source says so.
     pub(crate) ignored: u64,
+    /// Tests that were not run because the kernel lacks what they are about.
+    pub(crate) skipped: u64,
 }
 
 impl Tally {
@@ -159,6 +193,7 @@ impl Tally {
         self.passed += other.passed;
         self.failed += other.failed;
         self.ignored += other.ignored;
+        self.skipped += other.skipped;
     }
 
     /// What test programs wrote, summed up, with their exit status as the judge.
@@ -174,6 +209,7 @@ impl Tally {
                 tally.passed += count(rest, " passed");
                 tally.failed += count(rest, " failed");
                 tally.ignored += count(rest, " ignored");
+                tally.skipped += count(rest, " filtered out");
             }
         }
         if (!success || results == 0) && tally.failed == 0 {
@@ -241,6 +277,29 @@ mod tests {
     }
 
     #[test]
+    fn tests_that_were_left_out_are_counted() {
+        let text = "test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 3 filtered out;";
+        assert_eq!(Tally::of(text, true).skipped, 3);
+    }
+
+    #[test]
+    fn a_package_says_which_tests_also_run_in_virtual_machines() {
+        let metadata = |name: &str| {
+            json!({"packages": [{
+                "name": "p", "manifest_path": "/r/p/Cargo.toml",
+                "metadata": {"vm-tests": {name: {"CASES": "3"}}},
+                "targets": [{"kind": ["test"], "name": "netns_x"}, {"kind": ["test"], "name": "a"}],
+            }]})
+        };
+        let found = targets(&metadata("netns_x")).unwrap();
+        assert!(found[0].runs_on(Rung::Netns) && found[0].runs_on(Rung::Vm));
+        assert!(!found[0].runs_on(Rung::Kernel) && !found[1].runs_on(Rung::Vm));
+        let env = found[0].vm.as_ref().unwrap();
+        assert_eq!(env.get("CASES").map(String::as_str), Some("3"));
+        assert!(targets(&metadata("nothing")).is_err());
+    }
+
+    #[test]
     fn the_file_name_chooses_the_rung() {
         for (name, rung) in [
             ("kernel_matrix", Rung::Kernel),
@@ -259,7 +318,7 @@ mod tests {
             "name": "p", "manifest_path": "/r/p/Cargo.toml",
             "targets": [{"kind": ["lib"], "name": "p"}, {"kind": ["test"], "name": "netns_x"}],
         }]});
-        let found = targets(&metadata);
+        let found = targets(&metadata).unwrap();
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].rung, Rung::Netns);
         let message = json!({

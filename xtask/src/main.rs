@@ -15,6 +15,7 @@ mod debian;
 mod demo;
 mod fuzz;
 mod guards;
+mod lacks;
 mod libtest;
 mod mutants;
 mod proc;

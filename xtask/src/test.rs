@@ -6,12 +6,14 @@
 //! * Every program has a time limit; one that dies or tells no result is a failure.
 //! * The last line is `N passed, N failed`; the exit status says the same.
 
-use std::env;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
+use std::{env, fs};
 
 use anyhow::{Context, Result, ensure};
+use clap::ValueEnum as _;
 
+use crate::lacks::{self, Lack};
 use crate::libtest::{self, Program, Rung, Tally, TestTarget};
 use crate::proc::{self, Echo};
 use crate::setup::{self, Tier};
@@ -22,6 +24,7 @@ use crate::vmtest;
 const HOST_LIMIT: Duration = Duration::from_secs(20 * 60);
 /// The longest that one test program may take.
 const PROGRAM_LIMIT: Duration = Duration::from_secs(10 * 60);
+
 /// Arguments of `cargo xtask test`.
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -50,6 +53,13 @@ impl Args {
         self.rungs.is_empty() || self.rungs.contains(&rung)
     }
 
+    /// Whether a test program is to be run on any rung.
+    fn wants_target(&self, target: &TestTarget) -> bool {
+        let mut rungs = Rung::value_variants().iter();
+        rungs.any(|rung| self.wants(*rung) && target.runs_on(*rung))
+            && self.wants_name(&target.name)
+    }
+
     /// Whether a test program was asked for.
     fn wants_name(&self, name: &str) -> bool {
         self.name.as_deref().is_none_or(|part| name.contains(part))
@@ -73,8 +83,12 @@ pub(crate) struct Row {
 
 /// Whether a rung ran.
 enum Outcome {
-    /// It did.
-    Ran { tally: Tally, elapsed: Duration },
+    /// It did, but for the tests of what the kernel lacks.
+    Ran {
+        tally: Tally,
+        elapsed: Duration,
+        lacks: Vec<Lack>,
+    },
     /// It could not; that may be a failure.
     Skipped { reason: String, allowed: bool },
 }
@@ -84,8 +98,20 @@ impl Row {
     pub(crate) fn ran(label: impl Into<String>, tally: Tally, elapsed: Duration) -> Self {
         Self {
             label: label.into(),
-            outcome: Outcome::Ran { tally, elapsed },
+            outcome: Outcome::Ran {
+                tally,
+                elapsed,
+                lacks: Vec::new(),
+            },
         }
+    }
+
+    /// The same on a kernel that lacks something.
+    pub(crate) fn lacking(mut self, found: Vec<Lack>) -> Self {
+        if let Outcome::Ran { lacks, .. } = &mut self.outcome {
+            *lacks = found;
+        }
+        self
     }
 
     /// A rung that this machine may lack.
@@ -116,7 +142,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     setup::ensure(&[Tier::Build])?;
     let targets: Vec<TestTarget> = libtest::discover()?
         .into_iter()
-        .filter(|target| args.wants(target.rung) && args.wants_name(&target.name))
+        .filter(|target| args.wants_target(target))
         .collect();
     let mut rows = Vec::new();
     if args.wants(Rung::Host) {
@@ -247,6 +273,7 @@ fn on_this_kernel(rung: Rung, args: &Args, programs: &[Program]) -> Result<Row> 
     }
     let start = Instant::now();
     let mut tally = Tally::default();
+    let lacks = lacks::of(&release());
     for program in programs {
         let dir = program.target.dir.display().to_string();
         let env = [
@@ -256,13 +283,19 @@ fn on_this_kernel(rung: Rung, args: &Args, programs: &[Program]) -> Result<Row> 
             ("RUST_BACKTRACE", "1"),
         ];
         let mut command = proc::as_root(&program.path, &env);
+        command.args(lacks::skips(&lacks));
         command.current_dir(&program.target.dir);
         let finished = proc::capture(&mut command, PROGRAM_LIMIT, args.echo())?;
         let part = Tally::of(&finished.text, finished.success());
         report(&program.target.name, part, &finished, args.echo());
         tally.add(part);
     }
-    Ok(Row::ran(rung.name(), tally, start.elapsed()))
+    Ok(Row::ran(rung.name(), tally, start.elapsed()).lacking(lacks))
+}
+
+/// The release of this machine's kernel; nothing if it does not say.
+fn release() -> String {
+    fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default()
 }
 
 /// Whether tests can be root and make network namespaces here.
@@ -305,6 +338,9 @@ pub(crate) fn told(tally: Tally) -> String {
     if tally.ignored > 0 {
         text += &format!(", {} ignored", tally.ignored);
     }
+    if tally.skipped > 0 {
+        text += &format!(", {} skipped", tally.skipped);
+    }
     text
 }
 
@@ -317,23 +353,31 @@ fn in_ci() -> bool {
 fn summary(rows: &[Row]) -> ExitCode {
     let mut sum = Tally::default();
     println!(
-        "\n{:<10} {:>8} {:>8} {:>8}  time",
-        "rung", "passed", "failed", "ignored"
+        "\n{:<10} {:>8} {:>8} {:>8} {:>8}  time",
+        "rung", "passed", "failed", "ignored", "skipped"
     );
     for row in rows {
         match &row.outcome {
-            Outcome::Ran { tally, elapsed } => {
+            Outcome::Ran {
+                tally,
+                elapsed,
+                lacks,
+            } => {
                 sum.add(*tally);
                 let Tally {
                     passed,
                     failed,
                     ignored,
+                    skipped,
                 } = tally;
                 let took = proc::seconds(*elapsed);
                 println!(
-                    "{:<10} {passed:>8} {failed:>8} {ignored:>8}  {took}",
+                    "{:<10} {passed:>8} {failed:>8} {ignored:>8} {skipped:>8}  {took}",
                     row.label
                 );
+                for Lack { word, why, .. } in lacks {
+                    println!("{:<10} skipped: tests named *{word}*: {why}", "");
+                }
             }
             Outcome::Skipped { reason, allowed } => {
                 sum.failed += u64::from(!allowed);

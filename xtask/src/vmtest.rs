@@ -1,9 +1,13 @@
 //! Rung 4: test programs on stock Debian kernels, all of one kernel in one boot.
+//!
+//! They are those of `tests/vm_*.rs`, and those that a package names in `package.metadata.vm-tests`:
+//! the same executables as on this machine's kernel, with fewer cases where emulation makes them slow.
 
 use std::time::Duration;
 
 use anyhow::Result;
 
+use crate::lacks::{self, Lack};
 use crate::libtest::{Program, Rung, Tally};
 use crate::proc::{self, Echo};
 use crate::setup::{self, Tier};
@@ -11,13 +15,15 @@ use crate::test::{Args, Row, told};
 use crate::vm::{self, Kernel};
 
 /// The longest that one virtual machine may take, with all of its tests.
-const LIMIT: Duration = Duration::from_secs(8 * 60);
+const LIMIT: Duration = Duration::from_secs(10 * 60);
+/// The longest that one program may take there.
+const PROGRAM_SECONDS: u32 = 300;
 
 /// A row for each kernel.
 pub(crate) fn run(args: &Args, programs: &[Program]) -> Result<Vec<Row>> {
     let programs: Vec<&Program> = programs
         .iter()
-        .filter(|program| program.target.rung == Rung::Vm)
+        .filter(|program| program.target.runs_on(Rung::Vm))
         .collect();
     let ready = setup::ensure(&[Tier::Vm]);
     let mut rows = Vec::new();
@@ -41,15 +47,17 @@ fn virtual_machine(
     args: &Args,
     programs: &[&Program],
 ) -> Result<Row> {
-    let script = script_of(&kernel.release, programs);
+    let lacks = lacks::of(&kernel.release);
+    let script = script_of(&kernel.release, programs, &lacks);
     let finished = vm::run_script(kernel, "test", &script, LIMIT, args.echo())?;
     let mut tally = Tally::default();
     for (name, part) in results(&finished.text, programs) {
-        let success = part.is_some_and(|(_, code)| code == 0);
-        let text = part.map_or("it did not run to its end", |(text, _)| text);
+        let success = part.as_ref().is_some_and(|part| part.code == 0);
+        let text = part.as_ref().map_or(DIED, |part| part.text);
         let result = Tally::of(text, success);
         tally.add(result);
-        eprintln!("   {name}: {}", told(result));
+        let took = part.as_ref().map_or("?", |part| part.seconds);
+        eprintln!("   {name}: {} ({took} s)", told(result));
         if result.failed > 0 && args.echo() == Echo::Keep {
             eprintln!("{text}");
         }
@@ -58,7 +66,7 @@ fn virtual_machine(
         eprintln!("   the virtual machine: {}", finished.ending());
         eprintln!("{}", proc::tail(&finished.text, 20));
     }
-    Ok(Row::ran(label, tally, finished.elapsed))
+    Ok(Row::ran(label, tally, finished.elapsed).lacking(lacks))
 }
 
 /// Marks the begin and the end of a program's output in that of a virtual machine.
@@ -68,7 +76,7 @@ const MARK: &str = "@@bulkhead";
 const VLAN_CHECK: &str = "vlan-devices";
 
 /// What runs inside of the virtual machine.
-fn script_of(release: &str, programs: &[&Program]) -> String {
+fn script_of(release: &str, programs: &[&Program], lacks: &[Lack]) -> String {
     let check = format!(
         "sh -exc 'test \"$(uname -r)\" = {release}\n\
          ip link add bh0 type veth peer name bh1\n\
@@ -80,25 +88,48 @@ fn script_of(release: &str, programs: &[&Program]) -> String {
     let mut script = String::from("export BULKHEAD_RUNG=vm RUST_BACKTRACE=1\n");
     let mut add = |name: &str, command: &str| {
         script += &format!(
-            "echo; echo '{MARK} begin {name};'\n{command} 2>&1\ncode=$?\n\
-             echo; echo \"{MARK} end {name}; $code\"\n"
+            "echo; echo '{MARK} begin {name};'\nbegin=$(date +%s)\n{command} 2>&1\ncode=$?\n\
+             echo; echo \"{MARK} end {name}; $code $(($(date +%s) - begin))\"\n"
         );
     };
     add(VLAN_CHECK, &check);
     for program in programs {
-        let dir = vm::quote(&program.target.dir.display().to_string());
-        let path = vm::quote(&program.path.display().to_string());
-        let command = format!("( cd {dir} && CARGO_MANIFEST_DIR={dir} timeout -k 5 300 {path} )");
+        let command = command_of(program, lacks);
         add(&program.target.name, &command);
     }
     script
 }
 
-/// What a program wrote, and its exit status.
-type Ended<'a> = Option<(&'a str, i32)>;
+/// The command that runs a program as cargo would.
+fn command_of(program: &Program, lacks: &[Lack]) -> String {
+    let dir = vm::quote(&program.target.dir.display().to_string());
+    let path = vm::quote(&program.path.display().to_string());
+    let env = program.target.vm.iter().flatten();
+    let env: String = env
+        .map(|(key, value)| format!(" {key}={}", vm::quote(value)))
+        .collect();
+    let skips: String = lacks::skips(lacks).map(|word| format!(" {word}")).collect();
+    format!(
+        "( cd {dir} && env CARGO_MANIFEST_DIR={dir}{env} timeout -k 5 {PROGRAM_SECONDS} {path}{skips} )"
+    )
+}
+
+/// What a program that ended left.
+#[derive(Debug, Eq, PartialEq)]
+struct Ended<'a> {
+    /// What it wrote.
+    text: &'a str,
+    /// Its exit status.
+    code: i32,
+    /// How long it took.
+    seconds: &'a str,
+}
+
+/// What is said of a program that did not end.
+const DIED: &str = "it did not run to its end";
 
 /// What each program wrote; `None` for one that did not end.
-fn results<'a>(output: &'a str, programs: &[&'a Program]) -> Vec<(&'a str, Ended<'a>)> {
+fn results<'a>(output: &'a str, programs: &[&'a Program]) -> Vec<(&'a str, Option<Ended<'a>>)> {
     std::iter::once(VLAN_CHECK)
         .chain(programs.iter().map(|program| program.target.name.as_str()))
         .map(|name| (name, result_of(output, name)))
@@ -106,11 +137,15 @@ fn results<'a>(output: &'a str, programs: &[&'a Program]) -> Vec<(&'a str, Ended
 }
 
 /// What one program wrote between its marks.
-fn result_of<'a>(output: &'a str, name: &str) -> Ended<'a> {
+fn result_of<'a>(output: &'a str, name: &str) -> Option<Ended<'a>> {
     let (_, rest) = output.split_once(&format!("{MARK} begin {name};"))?;
     let (text, rest) = rest.split_once(&format!("{MARK} end {name}; "))?;
-    let code = rest.split_whitespace().next()?.parse().ok()?;
-    Some((text, code))
+    let mut words = rest.split_whitespace();
+    Some(Ended {
+        text,
+        code: words.next()?.parse().ok()?,
+        seconds: words.next()?,
+    })
 }
 
 #[cfg(test)]
@@ -119,9 +154,14 @@ mod tests {
 
     #[test]
     fn output_of_a_virtual_machine_is_told_apart_by_its_marks() {
-        let output = "noise\n@@bulkhead begin vm_ab;\nhello\n\n@@bulkhead end vm_ab; 0\n\
+        let output = "noise\n@@bulkhead begin vm_ab;\nhello\n\n@@bulkhead end vm_ab; 0 7\n\
                       @@bulkhead begin vm_x;\nhalf";
-        assert_eq!(result_of(output, "vm_ab"), Some(("\nhello\n\n", 0)));
+        let ended = Ended {
+            text: "\nhello\n\n",
+            code: 0,
+            seconds: "7",
+        };
+        assert_eq!(result_of(output, "vm_ab"), Some(ended));
         assert_eq!(result_of(output, "vm_a"), None);
         assert_eq!(result_of(output, "vm_x"), None);
         assert_eq!(result_of(output, "vm_y"), None);
@@ -129,7 +169,7 @@ mod tests {
 
     #[test]
     fn a_failing_program_keeps_its_exit_status() {
-        let output = "@@bulkhead begin a;\n@@bulkhead end a; 101\n";
-        assert_eq!(result_of(output, "a"), Some(("\n", 101)));
+        let output = "@@bulkhead begin a;\n@@bulkhead end a; 101 0\n";
+        assert_eq!(result_of(output, "a").map(|ended| ended.code), Some(101));
     }
 }
