@@ -9,6 +9,7 @@
 //! * [`switch`]: an 802.1Q switch in userspace, for kernels without VLAN-filtering bridges;
 //!   [`kernel_vlan`] is its twin for kernels that have them.
 //! * [`site`]: a router, its trunk, and hosts on segments, built out of a description.
+//! * [`lab`]: the sample inventory as such a description.
 //! * [`fixtures`]: where the project's sample inventory is.
 //!
 //! Everything but [`frame`] and [`fixtures`] needs root. Nothing ever leaves the namespaces that the
@@ -19,6 +20,7 @@ pub mod ethtool;
 pub mod fixtures;
 pub mod frame;
 pub mod kernel_vlan;
+pub mod lab;
 pub mod link;
 pub mod netns;
 pub mod raw;

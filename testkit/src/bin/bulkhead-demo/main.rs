@@ -5,7 +5,6 @@
 //! what happened, how many packets, and why they were dropped. The exit code is 1 if a cell differs.
 
 mod bulkhead;
-mod lab;
 mod plan;
 mod run;
 mod screen;
@@ -20,6 +19,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use testkit::lab;
 use testkit::site::{Site, SiteSpec, Wiring};
 
 use crate::bulkhead::Bulkhead;

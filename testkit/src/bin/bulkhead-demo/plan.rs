@@ -4,9 +4,9 @@
 use std::net::IpAddr;
 
 use anyhow::{Context, Result};
+use testkit::lab::INTERNET;
 use testkit::site::SiteSpec;
 
-use crate::lab::INTERNET;
 use crate::services::Probe;
 
 /// The tenants, each by the machine that speaks for it.

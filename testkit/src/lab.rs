@@ -5,10 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyhow::{Context, Result, bail};
 use netmodel::Model;
 use netmodel::model::{Interface, Owner, SegmentId};
-use testkit::site::{Address, HostSpec, SegmentSpec, SiteSpec, UplinkSpec};
+
+use crate::site::{Address, HostSpec, SegmentSpec, SiteSpec, UplinkSpec};
 
 /// A host on the internet.
-pub(crate) const INTERNET: [IpAddr; 2] = [
+pub const INTERNET: [IpAddr; 2] = [
     IpAddr::V4(Ipv4Addr::new(203, 0, 113, 80)),
     IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0xffff, 0, 0, 0, 0, 0x80)),
 ];
@@ -28,8 +29,12 @@ const UNLISTED: &[(&str, &str)] = &[
 /// Last octet of their addresses.
 const DYNAMIC: u8 = 50;
 
-/// Loads the inventory.
-pub(crate) fn load(sample: &std::path::Path) -> Result<Model> {
+/// Loads the inventory out of a folder with `site` and `tenants`.
+///
+/// # Errors
+///
+/// If it has errors.
+pub fn load(sample: &std::path::Path) -> Result<Model> {
     let options = netmodel::Options::new(sample.join("site"), Some(sample.join("tenants")));
     let loaded = netmodel::load(&options);
     let errors = loaded.errors();
@@ -42,8 +47,12 @@ pub(crate) fn load(sample: &std::path::Path) -> Result<Model> {
     Ok(model)
 }
 
-/// Describes the site.
-pub(crate) fn site(model: &Model) -> Result<SiteSpec> {
+/// Describes the site: every machine that the inventory lists, and some that it does not.
+///
+/// # Errors
+///
+/// If the inventory is not enough to build a router, or is not like the sample.
+pub fn site(model: &Model) -> Result<SiteSpec> {
     let router = model
         .routers
         .first()
