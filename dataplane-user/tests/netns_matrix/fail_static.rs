@@ -1,11 +1,7 @@
-//! The controller is killed under traffic: nothing forbidden passes, allowed connections go on, and the
-//! next controller adopts what is there without a gap.
-//!
-//! The controller is a process of its own, this very program started again, so that SIGKILL takes it
-//! and every descriptor it holds away.
+//! `bulkhead run` is killed under traffic: nothing forbidden passes, allowed connections go on, and the
+//! next one adopts what is there without a gap.
 
 use std::io::{BufRead, BufReader};
-use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -15,53 +11,41 @@ use dataplane_common::reason::{DropReason, FORWARDED};
 use dataplane_user::loader::{Mode, Pins};
 use netmodel::Model;
 use netmodel::model::{Owner, SegmentId};
+use testkit::fixtures;
 use testkit::frame::{Frame, ParsedFrame, tcp_flag};
 
 use crate::inventory;
 use crate::place::{Net, Place, UNKNOWN_MAC};
-use crate::plane::{Line, counts, enforce, pinned_counters};
+use crate::plane::{Line, TRUNK, counts, pinned_counters};
 
-/// Tells the program that it is a controller: where to pin, and how to attach.
-const CONTROLLER: &str = "BULKHEAD_TEST_CONTROLLER";
-/// What the controller says when packets are judged.
-const READY: &str = "enforcing:";
+/// What `bulkhead run` says last when it enforces: what became of an earlier run.
+const READY: [&str; 2] = [
+    "no earlier run to adopt",
+    "adopted the maps of an earlier run",
+];
+/// How it says that the link of an earlier run was adopted, too.
+const ADOPTED: &str = "adopted from an earlier run";
 /// Exchanges between one event and the next.
 const EXCHANGES: usize = 300;
 /// How long a frame may be on its way.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Not a test: the controller, in a process that a test started.
-#[test]
-fn controller_process() {
-    let Ok(told) = std::env::var(CONTROLLER) else {
-        return;
-    };
-    let (mode, pins) = told.split_once(' ').expect("mode and folder");
-    let mode = Mode::ALL
-        .into_iter()
-        .find(|known| known.name() == mode)
-        .expect("a mode");
-    let (_datapath, attached) =
-        enforce(&inventory::model(), mode, PathBuf::from(pins)).expect("it can be enforced");
-    eprintln!("{READY} {} replaced {}", attached.mode, attached.replaced);
-    loop {
-        std::thread::park();
-    }
-}
-
-/// A controller that is killed when this is dropped, at the latest.
+/// `bulkhead run`, killed when this is dropped, at the latest.
 struct Controller {
     child: Child,
-    /// Was an earlier attachment replaced?
-    replaced: bool,
+    /// Were link and maps of an earlier run adopted?
+    adopted: bool,
 }
 
 impl Controller {
     /// Starts one and waits until it enforces, while `meanwhile` goes on.
     fn start(line: &Line, mode: Mode, mut meanwhile: impl FnMut() -> Result<()>) -> Result<Self> {
-        let mut command = line.router.command(std::env::current_exe()?);
-        command.args(["--exact", "fail_static::controller_process", "--nocapture"]);
-        command.env(CONTROLLER, format!("{mode} {}", line.pins().display()));
+        let mut command = line.router.command(env!("CARGO_BIN_EXE_bulkhead"));
+        command.args(["run", "--interface", TRUNK, "--mode", mode.name()]);
+        command.arg("--site").arg(fixtures::sample_site());
+        command.arg("--tenants").arg(fixtures::sample_tenants());
+        command.arg("--pins").arg(line.pins());
+        command.arg("--state").arg(line.state());
         let mut child = command
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -75,18 +59,26 @@ impl Controller {
                 .map_while(Result::ok)
                 .for_each(|line| drop(tell.send(line)));
         });
-        let deadline = Instant::now() + 3 * PATIENCE;
+        let mut controller = Self {
+            child,
+            adopted: false,
+        };
+        let (mut said, deadline) = (Vec::new(), Instant::now() + 3 * PATIENCE);
         loop {
             match told.try_recv() {
-                Ok(said) if said.contains(READY) => {
-                    return Ok(Self {
-                        child,
-                        replaced: said.ends_with("true"),
-                    });
+                Ok(words) => {
+                    let is_ready = READY.iter().any(|ready| words.contains(ready));
+                    said.push(words);
+                    if is_ready {
+                        controller.adopted = [ADOPTED, READY[1]]
+                            .iter()
+                            .all(|words| said.iter().any(|line| line.contains(words)));
+                        return Ok(controller);
+                    }
                 }
-                Ok(_) | Err(_) => meanwhile()?,
+                Err(_) => meanwhile()?,
             }
-            ensure!(Instant::now() < deadline, "the controller does not enforce");
+            ensure!(Instant::now() < deadline, "it does not enforce: {said:?}");
         }
     }
 
@@ -184,14 +176,14 @@ fn killed_controller_changes_nothing_and_the_next_one_adopts(mode: Mode) -> Resu
     let (model, line) = (inventory::model(), Line::build()?);
     let mut traffic = Traffic::new(&model);
     let mut first = Controller::start(&line, mode, || Ok(()))?;
-    ensure!(!first.replaced, "there was something to adopt");
+    ensure!(!first.adopted, "there was something to adopt");
     traffic.open(&line)?;
     traffic.exchange_many(&line)?;
     first.kill()?;
     traffic.exchange_many(&line)?;
     let old = Pins::at(&line.pins()).generation()?.number;
     let second = Controller::start(&line, mode, || traffic.exchange(&line))?;
-    ensure!(second.replaced, "nothing was adopted");
+    ensure!(second.adopted, "nothing was adopted");
     traffic.exchange_many(&line)?;
     let new = Pins::at(&line.pins()).generation()?.number;
     ensure!(new == old + 1, "generation {old} was followed by {new}");

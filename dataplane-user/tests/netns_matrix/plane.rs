@@ -11,6 +11,7 @@ use dataplane_common::reason::outcome_name;
 use dataplane_user::compile::{RouterFacts, compile};
 use dataplane_user::loader::{Attached, Datapath, LoadOptions, Mode, Trunk, WantedMode};
 use netmodel::Model;
+use tempfile::TempDir;
 use testkit::bpffs::BpfFs;
 use testkit::netns::NetNs;
 use testkit::raw::RawSocket;
@@ -18,7 +19,8 @@ use testkit::xdp::XdpPass;
 
 use crate::place::ROUTER_MAC;
 
-const TRUNK: &str = "eth0";
+/// The trunk, in the router's namespace.
+pub(crate) const TRUNK: &str = "eth0";
 /// How long a frame may take to be counted.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -29,6 +31,7 @@ pub(crate) type Counts = BTreeMap<(u16, usize, u32), u64>;
 pub(crate) struct Line {
     // In this order: what holds a link goes before the namespace that the link is in.
     fs: BpfFs,
+    state: TempDir,
     _wakes_far_end: XdpPass,
     _far: NetNs,
     pub(crate) router: NetNs,
@@ -49,11 +52,17 @@ impl Line {
         far.set_up("trunk")?;
         Ok(Self {
             fs: BpfFs::mount()?,
+            state: tempfile::tempdir()?,
             _wakes_far_end: far.attach_xdp_pass("trunk")?,
             wire: RawSocket::open(&far, "trunk")?,
             _far: far,
             router,
         })
+    }
+
+    /// Where `bulkhead run` keeps its state.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.state.path().join("state.json")
     }
 
     /// Where maps and link are pinned.
