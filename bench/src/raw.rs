@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
 use anyhow::{Context as _, Result};
+use dataplane_user::loader::Hook;
 use libc::c_long;
 
 const MAP_CREATE: c_long = 0;
@@ -17,15 +18,43 @@ const PROG_LOAD: c_long = 5;
 const PROG_TEST_RUN: c_long = 10;
 const HASH: u32 = 1;
 const PROG_ARRAY: u32 = 3;
-const XDP: u32 = 6;
-/// `BPF_XDP`: programs of one array must have the same expected attach type.
-const ATTACH_XDP: u32 = 37;
 const LOOKUP: i32 = 1;
 const TAIL_CALL: i32 = 12;
-const PASS: i32 = 2;
 const LICENSE: &CStr = c"Dual MIT/GPL";
 /// Octets of a key of the probe map: an IPv6 address's.
 const KEY: i16 = 16;
+
+/// What differs between the hooks.
+#[derive(Clone, Copy, Debug)]
+struct Kind {
+    /// `BPF_PROG_TYPE_*`.
+    program: u32,
+    /// Programs of one array must have the same expected attach type.
+    attach: u32,
+    /// Offset of `data` in the context; `data_end` follows it.
+    data: i16,
+    /// The action that lets a frame pass.
+    pass: i32,
+}
+
+impl Kind {
+    fn of(hook: Hook) -> Self {
+        match hook {
+            Hook::Xdp => Self {
+                program: 6,
+                attach: 37,
+                data: 0,
+                pass: 2,
+            },
+            Hook::Tc => Self {
+                program: 3,
+                attach: 0,
+                data: 76,
+                pass: 0,
+            },
+        }
+    }
+}
 
 #[repr(C)]
 #[derive(Default)]
@@ -140,17 +169,17 @@ fn map_address(dst: u8, map: &OwnedFd) -> [u64; 2] {
     [op(0x18, dst, 1, 0, map.as_raw_fd()), 0]
 }
 
-fn load(instructions: &[u64]) -> Result<OwnedFd> {
+fn load(kind: Kind, instructions: &[u64]) -> Result<OwnedFd> {
     let mut log = vec![0_u8; 65_536];
     let mut load = ProgLoad {
-        kind: XDP,
+        kind: kind.program,
         count: u32::try_from(instructions.len())?,
         instructions: instructions.as_ptr() as u64,
         license: LICENSE.as_ptr() as u64,
         log_level: 1,
         log_size: 65_536,
         log: log.as_mut_ptr() as u64,
-        expected_attach_type: ATTACH_XDP,
+        expected_attach_type: kind.attach,
         ..ProgLoad::default()
     };
     let loaded = bpf(PROG_LOAD, &mut load);
@@ -163,8 +192,9 @@ fn load(instructions: &[u64]) -> Result<OwnedFd> {
 /// # Errors
 ///
 /// The kernel's refusal.
-pub fn empty() -> Result<OwnedFd> {
-    load(&[op(0xb7, 0, 0, 0, PASS), op(0x95, 0, 0, 0, 0)])
+pub fn empty(hook: Hook) -> Result<OwnedFd> {
+    let kind = Kind::of(hook);
+    load(kind, &[op(0xb7, 0, 0, 0, kind.pass), op(0x95, 0, 0, 0, 0)])
 }
 
 /// Loads a program that makes so many lookups, all hits, in a hash table of 1,024 entries with keys of 16
@@ -173,7 +203,8 @@ pub fn empty() -> Result<OwnedFd> {
 /// # Errors
 ///
 /// The kernel's refusal.
-pub fn lookups(count: i32) -> Result<OwnedFd> {
+pub fn lookups(hook: Hook, count: i32) -> Result<OwnedFd> {
+    let kind = Kind::of(hook);
     let table = map(HASH, 16, 8, 1024)?;
     for number in 0_u128..1024 {
         update(&table, &number.to_le_bytes(), &[0; 8])?;
@@ -189,8 +220,8 @@ pub fn lookups(count: i32) -> Result<OwnedFd> {
         code.extend(map_address(1, &table));
         code.push(op(0x85, 0, 0, 0, LOOKUP));
     }
-    code.extend([op(0xb7, 0, 0, 0, PASS), op(0x95, 0, 0, 0, 0)]);
-    load(&code)
+    code.extend([op(0xb7, 0, 0, 0, kind.pass), op(0x95, 0, 0, 0, 0)]);
+    load(kind, &code)
 }
 
 /// How the prologue makes the next frame of the last one.
@@ -222,11 +253,12 @@ impl Runner {
     /// # Errors
     ///
     /// The kernel's refusal.
-    pub fn new(program: &impl AsRawFd, frame: &[u8], cycle: Cycle) -> Result<Self> {
+    pub fn new(hook: Hook, program: &impl AsRawFd, frame: &[u8], cycle: Cycle) -> Result<Self> {
+        let kind = Kind::of(hook);
         let array = map(PROG_ARRAY, 4, 4, 1)?;
         let fd = program.as_raw_fd().to_ne_bytes();
         update(&array, &[0; 4], &fd).context("put the program behind the prologue")?;
-        let prologue = load(&prologue(frame, cycle, &array)?)?;
+        let prologue = load(kind, &prologue(kind, frame, cycle, &array)?)?;
         Ok(Self {
             prologue,
             _array: array,
@@ -255,7 +287,7 @@ impl Runner {
     }
 }
 
-fn prologue(frame: &[u8], cycle: Cycle, array: &OwnedFd) -> Result<Vec<u64>> {
+fn prologue(kind: Kind, frame: &[u8], cycle: Cycle, array: &OwnedFd) -> Result<Vec<u64>> {
     let restored = restore(frame);
     let mut steps = Vec::new();
     steps.extend(restored);
@@ -283,8 +315,8 @@ fn prologue(frame: &[u8], cycle: Cycle, array: &OwnedFd) -> Result<Vec<u64>> {
     let length = i32::try_from(frame.len())?;
     let mut code = vec![
         op(0xbf, 6, 1, 0, 0),
-        op(0x61, 2, 1, 0, 0),
-        op(0x61, 3, 1, 4, 0),
+        op(0x61, 2, 1, kind.data, 0),
+        op(0x61, 3, 1, kind.data + 4, 0),
         op(0xbf, 4, 2, 0, 0),
         op(0x07, 4, 0, 0, length),
         op(0x2d, 4, 3, i16::try_from(steps.len())?, 0),

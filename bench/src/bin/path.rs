@@ -1,4 +1,4 @@
-//! `path`: nanoseconds per packet of the XDP program, by `BPF_PROG_TEST_RUN`, as root.
+//! `path`: nanoseconds per packet of the programs, by `BPF_PROG_TEST_RUN`, as root.
 //!
 //! * ratio: to an empty program behind the same prologue ([`bench::raw`]) in the same round.
 //! * U: the marginal cost of one hot hash lookup in the same rounds; "net U" is (ns − empty) / U.
@@ -41,7 +41,7 @@ const NEW_IN_LARGE: u32 = 2_000;
 /// Ports that new connections take in turn.
 const NEW_FLOWS: u32 = 1 << 15;
 /// How often a site is measured at most.
-const TRIES: usize = 2;
+const TRIES: usize = 3;
 /// Multipliers of the sequences in which flows are made and met again: not the same order.
 const MAKE: i32 = 1_664_525;
 const MEET: i32 = 22_695_477;
@@ -61,7 +61,7 @@ struct Args {
     /// CPU to run on.
     #[arg(long, default_value_t = 0)]
     cpu: usize,
-    /// Only settings whose name (SEGMENTS-segments/RULES-rules/FLOWS-flows) contains this.
+    /// Only settings whose name (MODE/SEGMENTS-segments/RULES-rules/FLOWS-flows) contains this.
     #[arg(long, default_value = "", hide_default_value = true)]
     setting: String,
     /// Only cases whose name contains this.
@@ -72,6 +72,7 @@ struct Args {
 /// What is measured together.
 #[derive(Clone, Copy)]
 struct Setting {
+    hook: Hook,
     segments: u16,
     rules: usize,
     flows: u32,
@@ -84,6 +85,7 @@ impl Setting {
             for rules in [10, 10_000] {
                 for flows in [1 << 10, 1 << 20] {
                     all.push(Self {
+                        hook: Hook::Xdp,
                         segments,
                         rules,
                         flows,
@@ -91,15 +93,52 @@ impl Setting {
                 }
             }
         }
+        // What depends on flows depends on the map, which is the same for both hooks.
+        let tc = all.iter().filter(|setting| setting.flows == 1 << 10);
+        let tc = tc.map(|setting| Self {
+            hook: Hook::Tc,
+            ..*setting
+        });
+        all.extend(tc.collect::<Vec<_>>());
         all
+    }
+
+    /// As the JSON's `mode`.
+    fn mode(self) -> &'static str {
+        match self.hook {
+            Hook::Xdp => "xdp",
+            Hook::Tc => "tc",
+        }
     }
 
     fn name(self) -> String {
         let flows = if self.flows > 1 << 10 { "1M" } else { "1k" };
-        format!(
-            "{}-segments/{}-rules/{flows}-flows",
-            self.segments, self.rules
-        )
+        let Self {
+            segments, rules, ..
+        } = self;
+        let mode = self.mode();
+        format!("{mode}/{segments}-segments/{rules}-rules/{flows}-flows")
+    }
+}
+
+/// What becomes of a case's frames.
+#[derive(Clone, Copy)]
+enum End {
+    Dropped,
+    Forwarded,
+    ToKernel,
+}
+
+impl End {
+    /// The hook's number for it.
+    fn action(self, hook: Hook) -> u32 {
+        match (hook, self) {
+            (Hook::Xdp, Self::Dropped) => 1,
+            (Hook::Xdp, Self::ToKernel) | (Hook::Tc, Self::Dropped) => 2,
+            (Hook::Xdp, Self::Forwarded) => 3,
+            (Hook::Tc, Self::Forwarded) => 7,
+            (Hook::Tc, Self::ToKernel) => u32::MAX,
+        }
     }
 }
 
@@ -178,15 +217,16 @@ impl Bench {
 
     /// Empty programs and lookups.
     fn add_probes(&mut self) -> Result<()> {
+        let hook = self.setting.hook;
         let probe = Probe::operated(Self::TENANT, true, false);
         let programs = [
-            ("empty", raw::empty()?),
-            ("empty-again", raw::empty()?),
-            ("lookup-1", raw::lookups(1)?),
-            ("lookup-5", raw::lookups(5)?),
+            ("empty", raw::empty(hook)?),
+            ("empty-again", raw::empty(hook)?),
+            ("lookup-1", raw::lookups(hook, 1)?),
+            ("lookup-5", raw::lookups(hook, 5)?),
         ];
         for (name, program) in programs {
-            let runner = Runner::new(&program, &probe.bytes, cycle(&probe, 1 << 10, MEET))?;
+            let runner = Runner::new(hook, &program, &probe.bytes, cycle(&probe, 1 << 10, MEET))?;
             self.push(name, runner, probe.bytes.clone(), REPEAT);
         }
         Ok(())
@@ -211,27 +251,32 @@ impl Bench {
             }
             let opening = Probe::operated(tenant, is_ipv4, true);
             let going = Probe::operated(tenant, is_ipv4, false);
-            self.add_established(name, &opening, &going, 3)?;
+            self.add_established(name, &opening, &going, End::Forwarded)?;
         }
         if is_wanted("established-v4-internet") {
             let opening = Probe::internet(tenant, true, true);
             let going = Probe::internet(tenant, true, false);
-            self.add_established("established-v4-internet", &opening, &going, 2)?;
+            self.add_established("established-v4-internet", &opening, &going, End::ToKernel)?;
         }
         let new = [
             ("new-v4", Probe::requested(tenant, true)),
             ("new-v6", Probe::requested(tenant, false)),
         ];
         for (name, probe) in new.into_iter().filter(|(name, _)| is_wanted(name)) {
-            let program = self.full.hook_fd(Hook::Xdp)?;
+            let program = self.full.hook_fd(self.setting.hook)?;
             let fill = Probe::operated(tenant, name.ends_with("v4"), true);
-            make(&program, &fill, self.setting.flows)?;
+            make(self.setting, &program, &fill)?;
             let mut cycle = cycle(&probe, NEW_FLOWS, MAKE);
             cycle.both_ports = false;
-            let runner = Runner::new(&program.as_fd().as_raw_fd(), &probe.bytes, cycle)?;
+            let runner = Runner::new(
+                self.setting.hook,
+                &program.as_fd().as_raw_fd(),
+                &probe.bytes,
+                cycle,
+            )?;
             let large = self.setting.flows > NEW_FLOWS;
             let repeat = if large { NEW_IN_LARGE } else { NEW };
-            self.push_checked(name, runner, &probe, (repeat, 3))?;
+            self.push_checked(name, runner, &probe, (repeat, End::Forwarded))?;
         }
         let dropped = [
             ("denied-v4", Probe::denied(tenant, true)),
@@ -240,7 +285,12 @@ impl Bench {
             ("spoofed-v6", Probe::spoofed(tenant, false)),
         ];
         for (name, probe) in dropped.into_iter().filter(|(name, _)| is_wanted(name)) {
-            self.add(name, &probe, cycle(&probe, 1 << 10, MEET), (REPEAT, 1))?;
+            self.add(
+                name,
+                &probe,
+                cycle(&probe, 1 << 10, MEET),
+                (REPEAT, End::Dropped),
+            )?;
         }
         Ok(())
     }
@@ -251,11 +301,16 @@ impl Bench {
         name: &'static str,
         opening: &Probe,
         going: &Probe,
-        action: u32,
+        end: End,
     ) -> Result<()> {
-        let flows = self.setting.flows;
-        make(&self.datapath.hook_fd(Hook::Xdp)?, opening, flows)?;
-        self.add(name, going, cycle(going, flows, MEET), (REPEAT, action))
+        let program = self.datapath.hook_fd(self.setting.hook)?;
+        make(self.setting, &program, opening)?;
+        self.add(
+            name,
+            going,
+            cycle(going, self.setting.flows, MEET),
+            (REPEAT, end),
+        )
     }
 
     /// Adds a case whose frames must all end with one action.
@@ -264,11 +319,16 @@ impl Bench {
         name: &'static str,
         probe: &Probe,
         cycle: Cycle,
-        (repeat, expected): (u32, u32),
+        (repeat, end): (u32, End),
     ) -> Result<()> {
-        let program = self.datapath.hook_fd(Hook::Xdp)?;
-        let runner = Runner::new(&program.as_fd().as_raw_fd(), &probe.bytes, cycle)?;
-        self.push_checked(name, runner, probe, (repeat, expected))
+        let program = self.datapath.hook_fd(self.setting.hook)?;
+        let runner = Runner::new(
+            self.setting.hook,
+            &program.as_fd().as_raw_fd(),
+            &probe.bytes,
+            cycle,
+        )?;
+        self.push_checked(name, runner, probe, (repeat, end))
     }
 
     fn push_checked(
@@ -276,10 +336,11 @@ impl Bench {
         name: &'static str,
         runner: Runner,
         probe: &Probe,
-        (repeat, expected): (u32, u32),
+        (repeat, end): (u32, End),
     ) -> Result<()> {
         let mut frame = probe.bytes.clone();
         let action = runner.run(&mut frame, 1)?;
+        let expected = end.action(self.setting.hook);
         ensure!(
             action == expected,
             "{name}: action {action} instead of {expected}"
@@ -321,7 +382,7 @@ impl Bench {
         let unit = self.unit();
         let baseline = median(empty.iter().copied());
         let mut rows = vec![row(
-            &self.setting.name(),
+            self.setting,
             "lookup",
             ("time", unit, "ns"),
             (baseline, unit / baseline),
@@ -330,39 +391,45 @@ impl Bench {
             if case.name.starts_with("lookup") {
                 continue;
             }
-            let name = self.setting.name();
+            let setting = self.setting;
             let pairs = || case.times.iter().zip(empty);
             let ratio = median(pairs().map(|(time, empty)| time / empty));
             let net = median(pairs().map(|(time, empty)| (time - empty) / unit));
             let time = median(case.times.iter().copied());
             rows.push(row(
-                &name,
+                setting,
                 case.name,
                 ("time", time, "ns"),
                 (baseline, ratio),
             ));
-            rows.push(row(&name, case.name, ("net", net, "U"), (unit, net)));
+            rows.push(row(setting, case.name, ("net", net, "U"), (unit, net)));
         }
         rows
     }
 }
 
 fn row(
-    setting: &str,
+    setting: Setting,
     case: &str,
     (metric, value, unit): (&str, f64, &str),
     (baseline, ratio): (f64, f64),
 ) -> Value {
     json!({
-        "bench": "path", "case": format!("{setting}/{case}"), "mode": "xdp", "metric": metric,
+        "bench": "path", "case": format!("{}/{case}", setting.name()), "mode": setting.mode(), "metric": metric,
         "value": value, "unit": unit, "baseline": baseline, "ratio": ratio,
     })
 }
 
 /// Makes connections.
-fn make(program: &ProgramFd, opening: &Probe, flows: u32) -> Result<()> {
+fn make(setting: Setting, program: &ProgramFd, opening: &Probe) -> Result<()> {
+    let flows = setting.flows;
     let program = program.as_fd().as_raw_fd();
-    let runner = Runner::new(&program, &opening.bytes, cycle(opening, flows, MAKE))?;
+    let runner = Runner::new(
+        setting.hook,
+        &program,
+        &opening.bytes,
+        cycle(opening, flows, MAKE),
+    )?;
     runner.run(&mut opening.bytes.clone(), flows)?;
     Ok(())
 }
