@@ -67,9 +67,15 @@ pub(super) fn write_key(
 #[inline(always)]
 fn is_lesser((from, from_port): (&Address, u16), (to, to_port): (&Address, u16)) -> bool {
     // The last word first: IPv4 addresses differ in no other.
-    for word in [3, 0, 1, 2] {
-        if from.0[word] != to.0[word] {
-            return from.0[word] < to.0[word];
+    let words = [
+        (from.0[3], to.0[3]),
+        (from.0[0], to.0[0]),
+        (from.0[1], to.0[1]),
+        (from.0[2], to.0[2]),
+    ];
+    for (from, to) in words {
+        if from != to {
+            return from < to;
         }
     }
     from_port <= to_port
