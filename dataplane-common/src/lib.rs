@@ -9,11 +9,11 @@
 #![no_std]
 #![deny(clippy::indexing_slicing)]
 
-#[cfg(feature = "user")]
+#[cfg(feature = "std")]
 extern crate std;
 
 pub mod abi;
-#[cfg(feature = "user")]
+#[cfg(feature = "std")]
 pub mod host;
 pub mod policy;
 pub mod reason;

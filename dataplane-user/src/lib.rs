@@ -1,10 +1,11 @@
-//! bulkhead: the policy compiler, the loader of the eBPF data plane, and the command line over them.
+//! bulkhead: the loader of the eBPF data plane, the controller, and the command line over them.
 
 pub mod can;
 pub mod cli;
-pub mod compile;
 pub mod config;
 pub mod loader;
 pub mod netlink;
 pub mod reasons;
 pub mod run;
+
+pub use policy_compiler as compile;

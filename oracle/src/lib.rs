@@ -6,7 +6,8 @@
 //!
 //! * [`from_trunk`] decides on a frame that arrives on the trunk;
 //! * [`may_connect`] is section 9 alone: who may open a connection to whom;
-//! * [`fixtures`] has a model to test with, [`generate`] makes models, frames and whole scenarios.
+//! * [`fixtures`] has a model to test with, [`generate`] makes models, frames and whole scenarios;
+//! * [`differential`] compares an implementation with it.
 
 #![forbid(unsafe_code)]
 
@@ -15,6 +16,7 @@ mod arp;
 mod build;
 mod connections;
 mod destinations;
+pub mod differential;
 pub mod fixtures;
 mod fragments;
 pub mod frames;

@@ -26,9 +26,10 @@ use dataplane_common::abi::{SegmentCounters, VLAN_IDS};
 pub use self::attach::{Attached, Mode, WantedMode};
 pub use self::error::LoaderError;
 pub use self::pins::{Pins, is_bpf_fs};
+pub use self::publish::Published;
 use self::publish::Publisher;
-pub use self::publish::{Published, Trunk};
 use self::templates::Templates;
+pub use crate::compile::Trunk;
 
 /// Maps that outlive the process.
 const PINNED_MAPS: [&str; 14] = [

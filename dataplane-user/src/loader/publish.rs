@@ -14,72 +14,17 @@ use aya::maps::{
 };
 use aya::{Ebpf, Pod};
 use dataplane_common::abi::{
-    ABI_VERSION, Address, BoundMacKey, EndpointEntry, EndpointKey, FlowEntry, FlowKey,
-    FragmentEntry, FragmentKey, Generation, Mac, PairEntry, PairKey, PrefixEntry, PrefixKey,
-    PrefixLength, RuleKey, SERVICE_INDEXES, SLOTS, SegmentCounters, SegmentEntry, VLAN_IDS,
+    BoundMacKey, EndpointEntry, EndpointKey, FlowEntry, FlowKey, FragmentEntry, FragmentKey,
+    Generation, PairEntry, PairKey, PrefixEntry, PrefixKey, RuleKey, SERVICE_INDEXES, SLOTS,
+    SegmentCounters, SegmentEntry, VLAN_IDS,
 };
-
-use dataplane_common::host::HostTables;
 
 use super::templates::Templates;
 use super::{Datapath, LoaderError, batch, take_map};
-use crate::compile::Tables;
+use crate::compile::{Tables, Trunk};
 
 /// Hash tables are made with room for at least so many entries.
 const LEAST_ENTRIES: u32 = 1024;
-
-/// What the programs must know of the trunk.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Trunk {
-    /// Interface index.
-    pub ifindex: u32,
-    /// Hardware address.
-    pub mac: [u8; 6],
-}
-
-impl Trunk {
-    /// Returns the router's link-local address (RFC 4291 appendix A).
-    #[must_use]
-    pub fn link_local(&self) -> [u8; 16] {
-        let [a, b, c, d, e, f] = self.mac;
-        [
-            0xfe,
-            0x80,
-            0,
-            0,
-            0,
-            0,
-            0,
-            0,
-            a ^ 2,
-            b,
-            c,
-            0xff,
-            0xfe,
-            d,
-            e,
-            f,
-        ]
-    }
-}
-
-impl Trunk {
-    /// Returns what the programs must know of a generation beside its tables; for slot 0.
-    #[must_use]
-    pub fn generation(&self, tables: &Tables, number: u32, ticks_per_second: u32) -> Generation {
-        Generation {
-            abi_version: ABI_VERSION,
-            number,
-            slot: 0,
-            ticks_per_second,
-            router_mac: Mac::from_octets(self.mac),
-            _pad: 0,
-            router_link_local: Address::from_ipv6(self.link_local()),
-            prefixes4: PrefixLength::list(tables.prefix_lengths4, 96),
-            prefixes6: PrefixLength::list(tables.prefix_lengths6, 0),
-        }
-    }
-}
 
 /// Proof that packets are judged by a generation.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -454,28 +399,5 @@ fn ticks_per_second() -> u32 {
         Ok(Ok(nanoseconds)) if nanoseconds > 0 => 1_000_000_000 / nanoseconds,
         // No kernel that has eBPF is without this clock; the commonest HZ then.
         _ => 250,
-    }
-}
-
-impl Tables {
-    /// Returns the tables in memory, for the policy core outside of the kernel.
-    #[must_use]
-    pub fn to_host(&self, generation: Generation) -> HostTables {
-        let mut host = HostTables {
-            generation: Some(generation),
-            endpoints: self.endpoints.iter().map(|(k, v)| (*k, *v)).collect(),
-            bound_macs: self.bound_macs.iter().map(|(k, v)| (*k, *v)).collect(),
-            prefixes: self.prefixes.iter().map(|(k, v)| (*k, *v)).collect(),
-            pairs: self.pairs.iter().map(|(k, v)| (*k, *v)).collect(),
-            rules: self.rules.iter().map(|(k, v)| (*k, *v)).collect(),
-            services: self.services.clone(),
-            ..HostTables::default()
-        };
-        for (&vlan_id, entry) in &self.segments {
-            if let Some(place) = host.segments.get_mut(usize::from(vlan_id)) {
-                *place = *entry;
-            }
-        }
-        host
     }
 }

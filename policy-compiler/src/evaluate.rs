@@ -266,23 +266,27 @@ impl Tables {
 /// What questions about names need to know beside verdicts.
 impl Tables {
     /// Returns what the tables know of an address by itself.
-    pub(crate) fn endpoint_at(&self, address: IpAddr) -> Option<&EndpointEntry> {
+    #[must_use]
+    pub fn endpoint_at(&self, address: IpAddr) -> Option<&EndpointEntry> {
         self.endpoint(address)
     }
 
     /// Returns the longest prefix that holds an address.
-    pub(crate) fn longest_prefix(&self, address: IpAddr) -> Option<&PrefixEntry> {
+    #[must_use]
+    pub fn longest_prefix(&self, address: IpAddr) -> Option<&PrefixEntry> {
         self.prefix(address)
     }
 
     /// Returns the VLAN id of the segment that holds an address.
-    pub(crate) fn vlan_of(&self, address: IpAddr) -> Option<u16> {
+    #[must_use]
+    pub fn vlan_of(&self, address: IpAddr) -> Option<u16> {
         let prefix = self.prefix(address).filter(|prefix| is_segment(prefix));
         prefix.map(|prefix| prefix.vlan_id)
     }
 
     /// Returns the source class of an address; 0 outside of the site.
-    pub(crate) fn src_class_of(&self, address: IpAddr) -> u32 {
+    #[must_use]
+    pub fn src_class_of(&self, address: IpAddr) -> u32 {
         let segment = self
             .vlan_of(address)
             .and_then(|vlan_id| self.segments.get(&vlan_id));
@@ -290,7 +294,8 @@ impl Tables {
     }
 
     /// Returns the destination class of an address; 0 outside of the site.
-    pub(crate) fn dst_class_of(&self, address: IpAddr) -> u32 {
+    #[must_use]
+    pub fn dst_class_of(&self, address: IpAddr) -> u32 {
         match self.endpoint(address) {
             Some(endpoint) => endpoint.dst_class,
             None => self.prefix(address).map_or(0, |prefix| prefix.dst_class),

@@ -4,13 +4,13 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use dataplane_user::compile::{Connection, RouterFacts, Tables, Tier, Verdict, compile};
 use netmodel::Model;
 use netmodel::ids::MacAddr;
 use netmodel::model::{Segment, SegmentId};
 use oracle::fixtures::ROUTER_MAC;
 use oracle::generate::{Rng, model};
 use oracle::{Source, World, may_connect};
+use policy_compiler::{Connection, RouterFacts, Tables, Tier, Verdict, compile};
 
 const MODELS: u64 = 400;
 const QUESTIONS_PER_MODEL: usize = 1_000;

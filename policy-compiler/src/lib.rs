@@ -16,6 +16,7 @@
 mod classes;
 mod decide;
 mod evaluate;
+mod generation;
 mod index;
 mod layout;
 mod pairs;
@@ -38,6 +39,7 @@ use thiserror::Error;
 use self::classes::Classes;
 use self::decide::Decider;
 pub use self::evaluate::{Connection, Verdict};
+pub use self::generation::Trunk;
 use self::index::Index;
 use self::layout::Layout;
 use self::trace::Trace;

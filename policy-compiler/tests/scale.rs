@@ -6,7 +6,7 @@ mod models;
 
 use std::time::Instant;
 
-use dataplane_user::compile::{RouterFacts, Tables, compile};
+use policy_compiler::{RouterFacts, Tables, compile};
 
 const TENANTS: u16 = 4_092;
 

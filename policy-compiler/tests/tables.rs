@@ -6,11 +6,11 @@ mod models;
 
 use dataplane_common::abi::{PREFIX_LENGTHS, endpoint_flags, segment_flags};
 use dataplane_common::reason::DropReason;
-use dataplane_user::compile::{CompileError, RouterFacts, Tables, Tier, TraceEntry, Verdict};
-use dataplane_user::compile::{Connection, compile};
 use models::*;
 use netmodel::Model;
 use netmodel::model::*;
+use policy_compiler::{CompileError, RouterFacts, Tables, Tier, TraceEntry, Verdict};
+use policy_compiler::{Connection, compile};
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
