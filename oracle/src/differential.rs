@@ -57,6 +57,8 @@ pub struct Plan {
     pub seed: u64,
     /// At least so many packets are compared.
     pub packets: u64,
+    /// Is the outer tag in the frame's metadata, as a NIC with VLAN offload gives it?
+    pub offloads_tags: bool,
     /// Is a scenario with a disagreement made small? That takes seconds.
     pub shrinks: bool,
 }
@@ -69,6 +71,7 @@ impl Plan {
         Self {
             seed: number("BULKHEAD_SEED").unwrap_or(1),
             packets: number("BULKHEAD_CASES").unwrap_or(packets),
+            offloads_tags: false,
             shrinks: std::env::var("BULKHEAD_SHRINK").as_deref() != Ok("no"),
         }
     }
@@ -103,7 +106,10 @@ pub fn compare(backend: &mut dyn Backend, plan: Plan) -> Outcome<Result<u64, Dis
     let mut seed = plan.seed;
     let mut compared = 0;
     while compared < plan.packets {
-        let scenario = scenario(seed, PACKETS_PER_SCENARIO);
+        let mut scenario = scenario(seed, PACKETS_PER_SCENARIO);
+        if plan.offloads_tags {
+            offload_tags(&mut scenario);
+        }
         let (difference, packets) = run(&scenario, backend)?;
         compared += packets;
         if let Some(difference) = difference {
@@ -112,6 +118,14 @@ pub fn compare(backend: &mut dyn Backend, plan: Plan) -> Outcome<Result<u64, Dis
         seed += 1;
     }
     Ok(Ok(compared))
+}
+
+fn offload_tags(scenario: &mut Scenario) {
+    for step in &mut scenario.steps {
+        if let Step::Packet(case) = step {
+            *case = case.with_offloaded_tag();
+        }
+    }
 }
 
 fn disagreement(

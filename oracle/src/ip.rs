@@ -241,11 +241,13 @@ fn walk_extensions(first: u8, payload: &[u8]) -> Result<Chain<'_>, Reason> {
         if count > MAX_EXTENSIONS || repeated || misplaced {
             return Err(Reason::IpOptions);
         }
+        let cut_short = cut_short(&chain.fragment);
         chain = if chain.protocol == FRAGMENT {
-            behind_fragment(chain)?
+            behind_fragment(chain)
         } else {
-            behind(chain)?
-        };
+            behind(chain)
+        }
+        .map_err(|_| cut_short)?;
         if matches!(chain.fragment, Fragment::Later { .. }) {
             return Ok(chain);
         }
@@ -254,6 +256,14 @@ fn walk_extensions(first: u8, payload: &[u8]) -> Result<Chain<'_>, Reason> {
         return Err(Reason::IpOptions);
     }
     Ok(chain)
+}
+
+/// The reason for a packet that ends inside of its headers.
+fn cut_short(fragment: &Fragment) -> Reason {
+    match fragment {
+        Fragment::First { .. } => Reason::TinyFragment,
+        Fragment::Later { .. } | Fragment::Whole => Reason::Truncated,
+    }
 }
 
 /// Steps over a hop-by-hop or destination options header: next header, length in 8 octets - 1.
@@ -304,7 +314,6 @@ fn check_transport_fits(packet: &Packet<'_>) -> Result<(), Reason> {
     match packet.fragment {
         Fragment::Later { .. } => Ok(()),
         _ if packet.transport.len() >= needed => Ok(()),
-        Fragment::First { .. } => Err(Reason::TinyFragment),
-        Fragment::Whole => Err(Reason::Truncated),
+        ref cut => Err(cut_short(cut)),
     }
 }

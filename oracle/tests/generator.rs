@@ -92,7 +92,7 @@ fn every_outcome_is_reached_in_every_family() {
 #[test]
 fn every_kind_of_state_is_exercised_in_every_family() {
     let mut seen: BTreeMap<(&str, u8), usize> = BTreeMap::new();
-    for seed in 0..2000 {
+    for seed in 0..3000 {
         let scenario = scenario(seed, PACKETS);
         let packets = scenario.steps.iter().filter_map(|step| match step {
             Step::Packet(case) => Some(case),

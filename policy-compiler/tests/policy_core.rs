@@ -3,11 +3,9 @@
 //! It is the code that the programs in the kernel are made of (`dataplane-user` compares those). See
 //! [`oracle::differential::Plan::from_env`] for how many packets, and from which seed.
 
-use std::mem;
-
-use dataplane_common::host::{Buffer, HostTables};
+use dataplane_common::host::{Buffer, HostTables, Slice};
 use dataplane_common::policy::{Report, Verdict};
-use dataplane_common::reason::outcome_name;
+use dataplane_common::reason::{DropReason, outcome_name};
 use dataplane_common::rewrite;
 use netmodel::ids::MacAddr;
 use oracle::Reason;
@@ -20,45 +18,59 @@ const TICKS: u32 = 250;
 /// The policy core on the host.
 #[derive(Default)]
 struct Host {
-    compiled: Vec<Tables>,
-    router_mac: [u8; 6],
-    tables: HostTables,
+    trunk: Option<Trunk>,
+    /// By number of the scenario's model: the tables as they are compiled, and in memory.
+    compiled: Vec<(Tables, HostTables)>,
+    /// The model in force: its tables have the state.
+    current: usize,
     number: u32,
+}
+
+impl Host {
+    fn tables(&self) -> &HostTables {
+        &self.compiled[self.current].1
+    }
 }
 
 impl Backend for Host {
     fn start(&mut self, scenario: &Scenario) -> Outcome<()> {
+        let trunk = Trunk {
+            ifindex: 1,
+            mac: scenario.router_mac,
+        };
         *self = Self::default();
-        self.router_mac = scenario.router_mac;
+        self.trunk = Some(trunk);
         for model in &scenario.models {
             let facts = RouterFacts {
                 mac: Some(MacAddr(scenario.router_mac)),
                 addresses: scenario.extra_addresses.clone(),
                 ..RouterFacts::from_model(model)
             };
-            self.compiled.push(compile(model, &facts)?);
+            let tables = compile(model, &facts)?;
+            let host = tables.to_host(trunk.generation(&tables, 0, TICKS));
+            self.compiled.push((tables, host));
         }
         Ok(())
     }
 
     fn publish(&mut self, model: usize) -> Outcome<()> {
         self.number += 1;
-        let trunk = Trunk {
-            ifindex: 1,
-            mac: self.router_mac,
-        };
-        let tables = &self.compiled[model];
-        let next = tables.to_host(trunk.generation(tables, self.number, TICKS));
-        let last = mem::replace(&mut self.tables, next);
-        self.tables.flows = last.flows;
-        self.tables.fragments = last.fragments;
-        self.tables.now = last.now;
+        let last = &mut self.compiled[self.current].1;
+        let (flows, fragments) = (last.flows.take(), last.fragments.take());
+        let now = last.now.get();
+        self.current = model;
+        let (tables, next) = &mut self.compiled[model];
+        let trunk = self.trunk.ok_or("no trunk")?;
+        next.generation = Some(trunk.generation(tables, self.number, TICKS));
+        next.flows.replace(flows);
+        next.fragments.replace(fragments);
+        next.now.set(now);
         Ok(())
     }
 
     fn advance(&mut self, seconds: u64) -> Outcome<()> {
-        let now = self.tables.now.get() + seconds * u64::from(TICKS);
-        self.tables.now.set(now);
+        let now = self.tables().now.get() + seconds * u64::from(TICKS);
+        self.tables().now.set(now);
         Ok(())
     }
 
@@ -69,8 +81,8 @@ impl Backend for Host {
             tag: case.offloaded_tag,
         };
         let mut report = Report::default();
-        let judged = self.tables.judge(&buffer, &mut report);
-        let generation = self.tables.generation.ok_or("no generation")?;
+        let judged = self.tables().judge(&buffer, &mut report);
+        let generation = self.tables().generation.ok_or("no generation")?;
         let (mac, l3) = (generation.router_mac, usize::from(report.l3));
         let outcome = match (judged, report.verdict) {
             (Err(reason), _) => reason.name(),
@@ -92,13 +104,36 @@ impl Backend for Host {
     }
 }
 
-#[test]
-fn policy_core_agrees_with_the_evaluator() {
-    let plan = Plan::from_env(1_000_000);
-    match compare(&mut Host::default(), plan).unwrap() {
+fn agrees(plan: Plan) {
+    match compare(&mut Host::default(), plan).expect("the scenarios run") {
         Ok(packets) => eprintln!("{packets} packets compared, 0 disagreements"),
         Err(disagreement) => panic!("{disagreement}"),
     }
+}
+
+#[test]
+fn policy_core_agrees_with_the_evaluator() {
+    agrees(Plan::from_env(1_000_000));
+}
+
+#[test]
+fn policy_core_agrees_when_the_tag_is_in_the_metadata() {
+    let plan = Plan::from_env(100_000);
+    agrees(Plan {
+        packets: plan.packets.min(100_000),
+        offloads_tags: true,
+        ..plan
+    });
+}
+
+#[test]
+fn nothing_passes_before_the_first_generation() {
+    let frame = Slice {
+        bytes: &[0; 60],
+        tag: Some((0x8100, 1)),
+    };
+    let judged = HostTables::default().judge(&frame, &mut Report::default());
+    assert_eq!(judged, Err(DropReason::NoGeneration));
 }
 
 #[test]

@@ -17,6 +17,22 @@
 //! Binding::Contradicts => Err(DropReason::SpoofedSource),
 //! ```
 //!
+//! or which part of the code the guard is:
+//!
+//! ```text
+//! // guard: connection-live
+//! // without: if flow.expires > now
+//! Some(flow) if flow.expires > now => { .. }
+//! ```
+//!
+//! The loss of some guards cannot be seen, because another check stands behind them. They say so:
+//!
+//! ```text
+//! // guard: tag-cut-short
+//! // exempt: the length of the frame is checked above
+//! let tag = frame.read::<Tag>(14).ok_or(DropReason::Truncated)?;
+//! ```
+//!
 //! This is no parser of Rust: what it cannot disable is an error of the run, never a guard that is
 //! silently left alone.
 
@@ -26,6 +42,14 @@ use std::ops::Range;
 const MARK: &str = "// guard:";
 /// What stands in its place when it is disabled, if its shape does not tell.
 const OFF: &str = "// off:";
+/// What part of the code is the guard, if not all of it.
+const WITHOUT: &str = "// without:";
+/// Why no test can see that it is disabled.
+const EXEMPT: &str = "// exempt:";
+/// The same of a part of it: the part between backticks, a colon, why.
+const EXEMPT_PART: &str = "// exempt part:";
+/// What no line of code outside of a guard may name.
+const REASON: &str = "DropReason::";
 
 /// A guard in a file.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -40,6 +64,12 @@ pub(crate) struct Guard {
     form: Form,
     /// What replaces it, if the source says so.
     off: Option<String>,
+    /// What part of its code is taken out, if the source says so.
+    without: Option<String>,
+    /// Why its loss cannot be seen, if the source says so.
+    pub(crate) exempt: Option<String>,
+    /// Parts of its condition whose loss cannot be seen, and why.
+    pub(crate) exempt_parts: Vec<(String, String)>,
 }
 
 /// The shape of a guard's code.
@@ -72,7 +102,10 @@ pub(crate) fn find(text: &str) -> Vec<Guard> {
                 name: name.trim().to_owned(),
                 line: index + 1,
                 form: form(code),
-                off: off(text, offset),
+                off: said(text, offset, OFF),
+                without: said(text, offset, WITHOUT),
+                exempt: said(text, offset, EXEMPT),
+                exempt_parts: exempt_parts(text, offset),
                 span,
             });
         }
@@ -84,9 +117,11 @@ pub(crate) fn find(text: &str) -> Vec<Guard> {
 /// first one that compiles is the mutant. Empty if the guard's shape is not known.
 pub(crate) fn disabled(text: &str, guard: &Guard) -> Vec<String> {
     let code = text.get(guard.span.clone()).unwrap_or_default();
-    let replacements = match &guard.off {
-        Some(off) => vec![off.clone()],
-        None => replacements(code, guard.form),
+    let replacements = match (&guard.off, &guard.without) {
+        (Some(off), _) => vec![off.clone()],
+        (None, Some(part)) if code.contains(part) => vec![code.replacen(part, "", 1)],
+        (None, Some(_)) => Vec::new(),
+        (None, None) => replacements(code, guard.form),
     };
     replacements
         .iter()
@@ -94,29 +129,60 @@ pub(crate) fn disabled(text: &str, guard: &Guard) -> Vec<String> {
         .collect()
 }
 
-/// For a guard `if a || b { .. }`: each part by itself, and the text with only that part disabled.
+/// For a guard that is made of several tests, the text with only one of them disabled, for each of
+/// `if a || b {..}`, `if !(a && b) {..}` and `let ok = a && b;`.
 pub(crate) fn parts_disabled(text: &str, guard: &Guard) -> Vec<(String, Vec<String>)> {
     let code = text.get(guard.span.clone()).unwrap_or_default();
-    let Some((condition, block)) = condition_of(code).filter(|_| guard.form == Form::If) else {
+    let Some(split) = Split::of(code) else {
         return Vec::new();
     };
-    let parts = alternatives(condition);
-    if parts.len() < 2 {
-        return Vec::new();
-    }
-    (0..parts.len())
+    (0..split.parts.len())
         .map(|left_out| {
-            let kept: Vec<&str> = parts
-                .iter()
-                .enumerate()
-                .filter(|(index, _)| *index != left_out)
-                .map(|(_, part)| part.trim())
-                .collect();
-            let mutant = format!("if {} {block}", kept.join("\n || "));
-            let name = parts.get(left_out).map_or("", |part| part.trim());
-            (name.to_owned(), vec![replaced(text, guard, &mutant)])
+            let mut kept = split.parts.clone();
+            let name = kept.remove(left_out).to_owned();
+            let joined = kept.join(&format!("\n {} ", split.operator));
+            let mutant = format!("{}{joined}{}", split.before, split.after);
+            (name, vec![replaced(text, guard, &mutant)])
         })
         .collect()
+}
+
+/// A guard's code around the tests that it is made of.
+struct Split<'c> {
+    before: &'c str,
+    parts: Vec<&'c str>,
+    operator: &'static str,
+    after: &'c str,
+}
+
+impl<'c> Split<'c> {
+    /// Splits code that has at least two parts.
+    fn of(code: &'c str) -> Option<Self> {
+        let split = if let Some(all) = code.strip_prefix("let ") {
+            let at = "let ".len() + all.find('=')? + 1;
+            Self::at(code, at, code.strip_suffix(';')?.len(), "&&")
+        } else {
+            let (condition, _) = condition_of(code)?;
+            let end = "if ".len() + condition.trim_end().len();
+            match condition.trim().strip_prefix("!(") {
+                Some(inner) if inner.find(')') == Some(inner.len() - 1) => {
+                    Self::at(code, "if !(".len(), end - 1, "&&")
+                }
+                _ => Self::at(code, "if ".len(), end, "||"),
+            }
+        };
+        split.filter(|split| split.parts.len() > 1)
+    }
+
+    fn at(code: &'c str, start: usize, end: usize, operator: &'static str) -> Option<Self> {
+        let tests = code.get(start..end)?;
+        Some(Self {
+            before: code.get(..start)?,
+            parts: split_at(tests, operator),
+            operator,
+            after: code.get(end..)?,
+        })
+    }
 }
 
 /// The condition of an `if` and its block.
@@ -134,15 +200,17 @@ fn condition_of(code: &str) -> Option<(&str, &str)> {
     None
 }
 
-/// The parts of a condition between `||`, outside of all brackets.
-fn alternatives(condition: &str) -> Vec<&str> {
+/// The parts of a condition between operators, outside of all brackets.
+fn split_at<'c>(condition: &'c str, operator: &str) -> Vec<&'c str> {
     let mut parts = Vec::new();
     let (mut start, mut depth) = (0, 0_i32);
     for (at, symbol) in symbols(condition) {
         match symbol {
             '(' | '[' | '{' => depth += 1,
             ')' | ']' | '}' => depth -= 1,
-            '|' if depth == 0 && at >= start && condition.get(at..at + 2) == Some("||") => {
+            '|' | '&'
+                if depth == 0 && at >= start && condition.get(at..at + 2) == Some(operator) =>
+            {
                 parts.extend(condition.get(start..at));
                 start = at + 2;
             }
@@ -150,7 +218,7 @@ fn alternatives(condition: &str) -> Vec<&str> {
         }
     }
     parts.extend(condition.get(start..));
-    parts
+    parts.into_iter().map(str::trim).collect()
 }
 
 /// The text with a guard's code replaced.
@@ -160,10 +228,55 @@ fn replaced(text: &str, guard: &Guard, replacement: &str) -> String {
     mutant
 }
 
-/// What the line behind a mark says that replaces the guard.
-fn off(text: &str, offset: usize) -> Option<String> {
-    let line = text.get(offset..)?.lines().next()?;
-    Some(line.trim().strip_prefix(OFF)?.trim().to_owned())
+/// What the comment lines behind a mark say after a word.
+fn said(text: &str, offset: usize, word: &str) -> Option<String> {
+    all_said(text, offset, word).into_iter().next()
+}
+
+/// The same, each time that the word stands there; a line of `//  ` goes on with the one before.
+fn all_said(text: &str, offset: usize, word: &str) -> Vec<String> {
+    let lines = text.get(offset..).unwrap_or_default().lines();
+    let mut comments = lines
+        .map(str::trim_start)
+        .take_while(|line| line.starts_with("//"))
+        .peekable();
+    let mut all = Vec::new();
+    while let Some(line) = comments.next() {
+        let Some(first) = line.strip_prefix(word) else {
+            continue;
+        };
+        let mut words = vec![first.trim()];
+        while let Some(more) = comments.next_if(|line| line.starts_with("//  ")) {
+            words.push(more.trim_start_matches('/').trim());
+        }
+        all.push(words.join(" "));
+    }
+    all
+}
+
+fn exempt_parts(text: &str, offset: usize) -> Vec<(String, String)> {
+    all_said(text, offset, EXEMPT_PART)
+        .iter()
+        .filter_map(|line| line.strip_prefix('`')?.split_once("`:"))
+        .map(|(part, why)| (part.to_owned(), why.trim().to_owned()))
+        .collect()
+}
+
+/// The lines (from 1) that name a drop reason outside of every guard.
+pub(crate) fn unguarded(text: &str) -> Vec<usize> {
+    let guards = find(text);
+    let mut lines = Vec::new();
+    let mut offset = 0;
+    for (index, line) in text.split_inclusive('\n').enumerate() {
+        let at = offset + (line.len() - line.trim_start().len());
+        offset += line.len();
+        let is_code = !line.trim_start().starts_with("//");
+        let is_guarded = guards.iter().any(|guard| guard.span.contains(&at));
+        if is_code && !is_guarded && line.contains(REASON) {
+            lines.push(index + 1);
+        }
+    }
+    lines
 }
 
 /// What a guard's code is replaced by.
@@ -180,6 +293,9 @@ fn replacements(code: &str, form: Form) -> Vec<String> {
             if let Some(at) = tried.rfind(".ok_or") {
                 let before = tried.get(..at).unwrap_or_default();
                 all.insert(0, format!("{before}.unwrap_or_default();"));
+                // For headers, which are octets: all zero.
+                let zero = "unsafe { core::mem::zeroed() }";
+                all.insert(1, format!("{before}.unwrap_or_else(|| {zero});"));
             }
             all
         }
@@ -252,7 +368,8 @@ fn code_after(text: &str, offset: usize) -> Range<usize> {
             }
             ')' | ']' | '}' => {
                 depth -= 1;
-                if symbol == '}' && depth == 0 && ends_with_block {
+                let more = rest.get(at + 1..).unwrap_or_default().trim_start();
+                if symbol == '}' && depth == 0 && ends_with_block && !more.starts_with("else") {
                     return start..start + at + 1;
                 }
             }
@@ -380,6 +497,13 @@ mod tests {
     }
 
     #[test]
+    fn the_source_can_say_which_part_is_the_guard() {
+        let text = "match x {\n// guard: a\n// without: if y\nA if y => {},\n_ => {}\n}";
+        assert_eq!(mutant(text), text.replace("A if y =>", "A  =>"));
+        assert!(disabled("// guard: a\n// without: z\nx()?;", &find(text)[0]).is_empty());
+    }
+
+    #[test]
     fn parts_of_a_condition_are_left_out_one_by_one() {
         let text = "// guard: a\nif x\n    || (y || z)\n    || f(|| 1)\n{ return Err(Y); }\n";
         let parts = parts_disabled(text, &find(text)[0]);
@@ -387,8 +511,57 @@ mod tests {
         assert_eq!(names, ["x", "(y || z)", "f(|| 1)"]);
         assert_eq!(
             parts[1].1,
-            ["// guard: a\nif x\n || f(|| 1) { return Err(Y); }\n"]
+            ["// guard: a\nif x\n || f(|| 1)\n{ return Err(Y); }\n"]
         );
+    }
+
+    #[test]
+    fn parts_of_what_must_all_hold_are_left_out_one_by_one() {
+        let rows = [
+            (
+                "if !(x && y) { return Err(Y); }",
+                "if !(y) { return Err(Y); }",
+            ),
+            ("let ok = x\n && f(&&y);", "let ok =f(&&y);"),
+        ];
+        for (code, without_x) in rows {
+            let text = format!("// guard: a\n{code}\n");
+            let parts = parts_disabled(&text, &find(&text)[0]);
+            assert_eq!(parts.len(), 2, "{code}");
+            assert_eq!(parts[0].0, "x");
+            assert_eq!(parts[0].1, [format!("// guard: a\n{without_x}\n")]);
+        }
+    }
+
+    #[test]
+    fn the_source_can_say_why_a_guard_cannot_be_seen() {
+        let text = "// guard: a\n// exempt: b stands\n//  behind it\nif x { return Err(Y); }\n";
+        assert_eq!(find(text)[0].exempt.as_deref(), Some("b stands behind it"));
+        assert_eq!(
+            find("// guard: a\nx()?;\n// exempt: no\ny()?;")[0].exempt,
+            None
+        );
+    }
+
+    #[test]
+    fn the_source_can_say_why_a_part_cannot_be_seen() {
+        let text = "// guard: a\n// exempt part: `x`: y\n//  stands\n// exempt part: `z`: w\nif x || z {}\n";
+        let parts = [("x", "y stands"), ("z", "w")];
+        let parts = parts.map(|(part, why)| (part.to_owned(), why.to_owned()));
+        assert_eq!(find(text)[0].exempt_parts, parts);
+    }
+
+    #[test]
+    fn reasons_outside_of_every_guard_are_found() {
+        let text = "use DropReason;\n// guard: a\nif x {\n return Err(DropReason::A);\n}\n\
+                    // DropReason::B\nErr(DropReason::B)\n";
+        assert_eq!(unguarded(text), [7]);
+    }
+
+    #[test]
+    fn all_branches_of_an_if_are_one_guard() {
+        let text = "// guard: a\n// off: A\nif x {\n B\n} else {\n C\n}\n";
+        assert_eq!(mutant(text), "// guard: a\n// off: A\nA\n");
     }
 
     #[test]

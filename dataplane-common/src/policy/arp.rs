@@ -20,6 +20,7 @@ pub(super) fn check<F: Frame, T: Tables>(
     ether_type: u16,
     scratch: &mut Scratch,
 ) -> Result<(), DropReason> {
+    // guard: arp-cut-short
     let arp = frame.read::<Arp>(l3).ok_or(DropReason::Truncated)?;
     check_shape(&arp, context.segment.flags, ether_type)?;
     // guard: arp-sender-mac

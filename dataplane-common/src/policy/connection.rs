@@ -9,9 +9,7 @@
 //!                              └────────────────────────────────────────── RESET  ◄─ RST of any state
 //! ```
 
-use crate::abi::{
-    Address, FlowEntry, FlowKey, FlowSide, SegmentEntry, flow_state, segment_flags, side_flags,
-};
+use crate::abi::{Address, FlowEntry, FlowKey, FlowSide, SegmentEntry, flow_state, side_flags};
 use crate::policy::destination::{self, Request};
 use crate::policy::source::{self, Source};
 use crate::policy::tables::Scratch;
@@ -217,6 +215,8 @@ fn judge_other<T: Tables>(
     write_packet_key(context, scratch);
     find(context, scratch, false)?;
     let allowed = ask(context, scratch);
+    // guard: revoked-connection
+    // without: context.tables.remove_flow(&scratch.flow_key);
     if allowed.is_ok() {
         enter(context, scratch);
     } else if scratch.found.live {
@@ -236,6 +236,8 @@ fn find<T: Tables>(
     let packet = &scratch.packet;
     let from_a = scratch.found.from_a;
     match context.tables.flow(&scratch.flow_key) {
+        // guard: connection-live
+        // without: if flow.expires > context.tables.now()
         Some(flow) if flow.expires > context.tables.now() => {
             let from_opener = (flow.opener == 0) == from_a;
             check_syn_direction(packet, opening, from_opener)?;
@@ -369,14 +371,15 @@ fn opener_segment<'a, T: Tables>(
     packet: &Packet,
     vlan_id: u16,
 ) -> Result<&'a SegmentEntry, DropReason> {
+    // guard: opener-segment-entry
+    // exempt: the array has an entry for every VLAN id
     let segment = context
         .tables
         .segment(context.generation.slot, vlan_id)
         .ok_or(DropReason::NoPolicy)?;
+    // A VLAN id without a segment has no subnet either.
     // guard: opener-segment
-    if segment.flags & segment_flags::PRESENT == 0
-        || !source::is_in(segment, packet.destination, packet.ipv4)
-    {
+    if !source::is_in(segment, packet.destination, packet.ipv4) {
         return Err(DropReason::NoPolicy);
     }
     Ok(segment)
@@ -477,6 +480,8 @@ pub(super) fn check_icmp_error<F: Frame, T: Tables>(
     scratch: &mut Scratch,
 ) -> Result<(), DropReason> {
     let packet = &scratch.packet;
+    // guard: icmp-error-quote
+    // off: let Some((protocol, from, to)) = read_quoted(frame, packet) else { return Ok(()) };
     let (protocol, from, to) = read_quoted(frame, packet).ok_or(DropReason::IcmpErrorUnrelated)?;
     // guard: icmp-error-ends
     if from.address != packet.destination || to.address != packet.source {
@@ -489,6 +494,8 @@ pub(super) fn check_icmp_error<F: Frame, T: Tables>(
         (&from.address, from.port),
         (&to.address, to.port),
     );
+    // guard: icmp-error-connection
+    // off: let Some(mut flow) = context.tables.flow(&scratch.flow_key) else { return Ok(()) };
     let mut flow = context
         .tables
         .flow(&scratch.flow_key)
@@ -502,6 +509,8 @@ pub(super) fn check_icmp_error<F: Frame, T: Tables>(
         quoted.generation
     };
     // guard: icmp-error-live
+    // exempt part: `reporter.vlan_id != context.vlan_id`: the source lies in this segment's subnet,
+    //  which no other VLAN has as long as there is one address plan
     if !live || judged != context.generation.number || reporter.vlan_id != context.vlan_id {
         return Err(DropReason::IcmpErrorUnrelated);
     }
@@ -531,11 +540,13 @@ fn read_quoted<F: Frame>(frame: &F, packet: &Packet) -> Option<(u8, End, End)> {
         )
     } else {
         let ip = frame.read::<Ipv6>(at)?;
+        // guard: quoted-version
         if ip.version.get() >> 28 != 6 {
             return None;
         }
         (ip.next_header, ip.source, ip.destination, at + 40)
     };
+    // guard: quoted-length
     if l4 + 8 > end {
         return None;
     }
@@ -566,6 +577,8 @@ fn quoted_ports(ipv4: bool, protocol: u8, transport: &Transport) -> Option<(u16,
                 | (false, protocol::ICMPV6, icmpv6_type::ECHO_REQUEST) => Some((id, 0)),
                 (true, protocol::ICMP, icmp_type::ECHO_REPLY)
                 | (false, protocol::ICMPV6, icmpv6_type::ECHO_REPLY) => Some((0, id)),
+                // guard: quoted-icmp-type
+                // off: _ => Some((id, 0)),
                 _ => None,
             }
         }

@@ -148,6 +148,8 @@ fn check_endpoint<T: Tables>(
     keys: &mut Keys,
     allowed: &mut Allowed,
 ) -> Result<(), DropReason> {
+    // guard: endpoint-segment
+    // exempt: the array has an entry for every VLAN id
     let to = context
         .tables
         .segment(context.generation.slot, endpoint.vlan_id)
@@ -190,9 +192,12 @@ fn check_prefix<T: Tables>(
     ) {
         Some(prefix) if prefix.flags & prefix_flags::SEGMENT != 0 => prefix,
         // guard: internet-excludes
+        // off: Some(_) => return check_internet(segment, request, allowed),
         Some(_) => return Err(DropReason::NotInternet),
         None => return check_internet(segment, request, allowed),
     };
+    // guard: prefix-segment
+    // exempt: the array has an entry for every VLAN id
     let to = context
         .tables
         .segment(context.generation.slot, prefix.vlan_id)
@@ -247,6 +252,7 @@ fn check_pair<T: Tables>(
     let slot = context.generation.slot;
     keys.pair = classes;
     // guard: pair
+    // off: let Some(pair) = context.tables.pair(slot, &keys.pair) else { return Some(0) };
     let pair = context.tables.pair(slot, &keys.pair)?;
     if pair.ruleset == ALLOW_ANY {
         return Some(pair.rule_id);
@@ -256,12 +262,16 @@ fn check_pair<T: Tables>(
         ruleset: pair.ruleset,
         service_class: context.tables.service(slot, index)?,
     };
+    // guard: rule
+    // off: Some(context.tables.rule(slot, &keys.rule).unwrap_or_default())
     context.tables.rule(slot, &keys.rule)
 }
 
 /// Returns the reason why the platform (0) or a tenant may not reach another.
 #[inline(always)]
 fn denial(from_tenant: u32, to_tenant: u32) -> DropReason {
+    // guard: denial-reason
+    // exempt: it only names the reason; pair and rule deny
     if from_tenant == 0 {
         DropReason::NoPolicy
     } else if to_tenant == 0 {

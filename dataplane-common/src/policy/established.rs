@@ -3,7 +3,7 @@
 //! It knows the plainest packets alone: TCP without SYN and UDP, without options, extension headers or
 //! fragments, addressed to the router's MAC. What the connection vouches for is not checked again: packets with
 //! this source, VLAN id and source MAC were judged under the current generation, so the segment exists, the source
-//! may be used, and the destination is no group.
+//! may be used, and the destination is no group. So were packets with these ports: they are no DHCP server's.
 
 use crate::abi::{Address, FlowKey, Mac};
 use crate::policy::connection::{self, End};
@@ -51,9 +51,11 @@ pub fn established<F: Frame, T: Tables>(frame: &F, tables: &T) -> Option<Report>
     let (from, to) = connection::sides(&mut flow, from_a);
     let to = *to;
     // guard: established
+    // off: let judged = true;
     let judged = from.generation == generation.number
         && from.vlan_id == outer.vlan_id
         && from.mac == frame.read::<Mac>(6)?;
+    // guard: established-live
     if !judged || flow.expires <= now {
         return None;
     }
@@ -152,9 +154,6 @@ fn read_transport<F: Frame>(
         if flags & tcp_flags::SYN != 0 {
             return None;
         }
-    // guard: established-dhcp
-    } else if ip::is_dhcp_server(outgoing.ipv4, from_port, to_port) {
-        return None;
     }
     Some(Plain {
         from: End {

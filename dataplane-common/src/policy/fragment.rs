@@ -50,6 +50,8 @@ pub(super) fn follow<T: Tables>(
     scratch: &mut Scratch,
 ) -> Result<(), DropReason> {
     scratch.fragment_key = key(context, &scratch.packet);
+    // guard: fragment-first
+    // off: let Some(first) = context.tables.fragment(&scratch.fragment_key) else { return Ok(()) };
     let first = context
         .tables
         .fragment(&scratch.fragment_key)

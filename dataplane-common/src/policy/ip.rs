@@ -148,6 +148,7 @@ pub(super) fn parse_ipv4<F: Frame, T: Tables>(
     l3: usize,
     packet: &mut Packet,
 ) -> Result<(), DropReason> {
+    // guard: ipv4-cut-short
     let ip = frame.read::<Ipv4>(l3).ok_or(DropReason::Truncated)?;
     let header = usize::from(ip.version_ihl & 0xf) * 4;
     let length = usize::from(ip.total_length.get());
@@ -189,9 +190,11 @@ pub(super) fn parse_ipv6<F: Frame, T: Tables>(
     l3: usize,
     packet: &mut Packet,
 ) -> Result<(), DropReason> {
+    // guard: ipv6-cut-short
     let ip = frame.read::<Ipv6>(l3).ok_or(DropReason::Truncated)?;
     let length = usize::from(ip.payload_length.get()) + 40;
     // guard: ipv6-malformed
+    // exempt part: `length > 0xffff`: no frame is that long
     if ip.version.get() >> 28 != 6 || l3 + length > frame.length() || length > 0xffff {
         return Err(DropReason::IpMalformed);
     }
@@ -313,6 +316,8 @@ fn check_option<F: Frame>(frame: &F, packet: &Packet) -> Result<u16, DropReason>
     const LOOSE_SOURCE_ROUTE: u8 = 131;
     const STRICT_SOURCE_ROUTE: u8 = 137;
     let at = opaque(packet.cursor);
+    // guard: option-read
+    // exempt: it lies in the header, which ipv4-malformed holds against the frame's length
     let kind = frame.read::<u8>(at).ok_or(DropReason::Truncated)?;
     if kind == END {
         return Ok(0);
@@ -329,6 +334,8 @@ fn check_option<F: Frame>(frame: &F, packet: &Packet) -> Result<u16, DropReason>
     if left < 2 {
         return Err(DropReason::IpOptions);
     }
+    // guard: option-length-read
+    // exempt: as option-read
     let length = u16::from(frame.read::<u8>(at + 1).ok_or(DropReason::Truncated)?);
     // guard: option-length
     if length < 2 || length > left {
@@ -400,6 +407,8 @@ fn walk_extension<F: Frame>(frame: &F, packet: &mut Packet) -> Result<(), DropRe
     if at + 8 > end {
         return Err(cut_short(packet));
     }
+    // guard: extension-read
+    // exempt: extension-cut holds it against the packet's length, ipv6-malformed that against the frame's
     let header = frame
         .read::<FragmentHeader>(at)
         .ok_or(DropReason::Truncated)?;
@@ -422,6 +431,8 @@ fn walk_extension<F: Frame>(frame: &F, packet: &mut Packet) -> Result<(), DropRe
 /// The reason for a packet that ends inside of its headers.
 #[inline(always)]
 fn cut_short(packet: &Packet) -> DropReason {
+    // guard: cut-short-reason
+    // exempt: it only names the reason; extension-cut, extension-length and transport-header drop
     if packet.is_first_fragment() {
         DropReason::TinyFragment
     } else {
@@ -461,11 +472,15 @@ fn read_transport<F: Frame>(
     if payload < needed {
         return Err(cut_short(packet));
     }
+    // guard: transport-read
+    // exempt: transport-header holds it against the packet's length, which the frame has
     let transport = frame.read::<Transport>(l4).ok_or(DropReason::Truncated)?;
     match packet.protocol {
         protocol::TCP => {
             packet.source_port = transport.first.get();
             packet.destination_port = transport.second.get();
+            // guard: tcp-flags-read
+            // exempt: as transport-read
             packet.tcp_flags = frame.read::<u8>(l4 + 13).ok_or(DropReason::Truncated)?;
         }
         protocol::UDP => {
@@ -593,7 +608,7 @@ fn check_servers(packet: &Packet) -> Result<(), DropReason> {
 
 /// Are these UDP ports of what a DHCP server sends?
 #[inline(always)]
-pub(super) fn is_dhcp_server(ipv4: bool, source_port: u16, destination_port: u16) -> bool {
+fn is_dhcp_server(ipv4: bool, source_port: u16, destination_port: u16) -> bool {
     if ipv4 {
         destination_port == dhcp_port::CLIENT4 || source_port == dhcp_port::SERVER4
     } else {

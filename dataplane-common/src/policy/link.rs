@@ -38,6 +38,8 @@ pub(super) fn check<'a, F: Frame, T: Tables>(
     }
     report.vlan_id = outer.vlan_id;
     report.l3 = outer.l3;
+    // guard: segment-entry
+    // exempt: the array has an entry for every VLAN id
     let segment = tables
         .segment(generation.slot, outer.vlan_id)
         .ok_or(DropReason::UnknownVlan)?;
@@ -92,6 +94,8 @@ fn check_source_mac(source: Mac, generation: &Generation) -> Result<(), DropReas
 /// bytes, where XDP sees it.
 #[inline(always)]
 pub(super) fn outer_tag<F: Frame>(frame: &F) -> Result<Outer, DropReason> {
+    // guard: ether-cut-short
+    // off: let next = frame.read::<Be16>(12).map_or(0, Be16::get);
     let next = frame.read::<Be16>(12).ok_or(DropReason::Truncated)?.get();
     if let Some((tpid, tci)) = frame.offloaded_tag() {
         // guard: offloaded-service-tag
@@ -105,6 +109,7 @@ pub(super) fn outer_tag<F: Frame>(frame: &F) -> Result<Outer, DropReason> {
         });
     }
     if next == ether_type::VLAN {
+        // guard: tag-cut-short
         let tag = frame.read::<Tag>(14).ok_or(DropReason::Truncated)?;
         let vlan_id = tag.tci.get() & 0xfff;
         return Ok(Outer {
@@ -113,10 +118,13 @@ pub(super) fn outer_tag<F: Frame>(frame: &F) -> Result<Outer, DropReason> {
             l3: 18,
         });
     }
-    Err(match next {
-        ether_type::QINQ | ether_type::QINQ_OLD => DropReason::DoubleTag,
-        _ => DropReason::Untagged,
-    })
+    // guard: service-tag
+    if matches!(next, ether_type::QINQ | ether_type::QINQ_OLD) {
+        return Err(DropReason::DoubleTag);
+    }
+    // guard: untagged
+    // off: Ok(Outer { vlan_id: 1, ether_type: next, l3: 14 })
+    Err(DropReason::Untagged)
 }
 
 #[inline(always)]

@@ -211,6 +211,8 @@ pub fn from_trunk<F: Frame, T: Tables>(
     scratch: &mut Scratch,
 ) -> Result<(), DropReason> {
     scratch.report = Report::blank();
+    // guard: no-generation
+    // off: let Some(generation) = tables.generation() else { return Ok(()) };
     let generation = tables.generation().ok_or(DropReason::NoGeneration)?;
     scratch.report.generation = generation.number;
     let link = link::check(frame, tables, generation, &mut scratch.report)?;

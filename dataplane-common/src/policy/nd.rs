@@ -124,9 +124,7 @@ fn check_claim<T: Tables>(
         return Ok(());
     }
     // guard: nd-claim-subnet
-    if context.segment.flags & segment_flags::IPV6 == 0
-        || !source::is_host_of(context.segment, target, false)
-    {
+    if !source::is_host_of(context.segment, target, false) {
         return Err(DropReason::NdMismatch);
     }
     // guard: nd-claim-binding
@@ -152,6 +150,8 @@ fn read_target<F: Frame>(frame: &F, packet: &Packet) -> Result<Address, DropReas
     if packet.length - (packet.l4 - packet.l3) < 24 {
         return Err(DropReason::NdMalformed);
     }
+    // guard: nd-target-read
+    // exempt: nd-target holds it against the packet's length, ipv6-malformed that against the frame's
     frame
         .read::<Address>(opaque(packet.l4 + 8))
         .ok_or(DropReason::NdMalformed)
@@ -189,11 +189,14 @@ fn walk_option<F: Frame, T: Tables>(
     context: &Context<'_, T>,
     packet: &mut Packet,
 ) -> Result<(), DropReason> {
+    // guard: nd-option-read
+    // exempt: of an option that is cut short, nd-option-length refuses the length, or that it is 0
     let option = frame
         .read::<NdLinkLayer>(opaque(packet.cursor))
         .ok_or(DropReason::NdMalformed)?;
     let length = u16::from(option.length) * 8;
     // guard: nd-option-length
+    // exempt part: `length == 0`: the walk does not get on, which nd-option-count refuses
     if length == 0 || packet.cursor + length > packet.l3 + packet.length {
         return Err(DropReason::NdMalformed);
     }

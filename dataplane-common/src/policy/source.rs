@@ -93,6 +93,7 @@ fn judge<T: Tables>(
             bound: false,
         }),
         // guard: spoofed-source
+        // off: Binding::Contradicts => Ok(Source { class: segment.src_class, bound: false }),
         Binding::Contradicts => Err(DropReason::SpoofedSource),
     }
 }
@@ -160,6 +161,10 @@ pub(super) fn binding<T: Tables>(
     };
     if let Some(endpoint) = context.tables.endpoint(slot, &keys.endpoint) {
         if endpoint.flags & endpoint_flags::MAC_KNOWN != 0 {
+            // guard: bound-mac
+            // off: let here = true;
+            // exempt part: `endpoint.vlan_id == context.vlan_id`: the address lies in this segment's
+            //  subnet, and the model keeps an endpoint's addresses in its segment
             let here = endpoint.vlan_id == context.vlan_id && endpoint.mac == context.source_mac;
             if !here {
                 return Binding::Contradicts;
@@ -168,6 +173,7 @@ pub(super) fn binding<T: Tables>(
                 class: endpoint.src_class,
             };
         }
+        // guard: bound-mac-at-any-mac
         if is_bound_elsewhere(context, ipv4, keys) {
             return Binding::Contradicts;
         }
@@ -175,6 +181,7 @@ pub(super) fn binding<T: Tables>(
             class: endpoint.src_class,
         };
     }
+    // guard: bound-mac-at-free-address
     if is_bound_elsewhere(context, ipv4, keys) {
         return Binding::Contradicts;
     }

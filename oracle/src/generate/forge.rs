@@ -264,7 +264,7 @@ fn options(rng: &mut Rng, ip: &mut Ip) -> &'static str {
         0 => (vec![1; rng.usize(1..=8)], "up to 8 NOPs"),
         1 => (vec![1; rng.usize(9..=40)], "more than 8 NOPs"),
         2 => (vec![131, 7, 4, 10, 0, 0, 1], "loose source route"),
-        3 => (vec![1, 1, 137, 7, 4, 10, 0, 0], "strict source route"),
+        3 => (vec![1, 137, 7, 4, 10, 0, 0, 1], "strict source route"),
         4 => (
             vec![7, rng.u8(..), 4, 0, 0, 0, 0],
             "record route of any length",

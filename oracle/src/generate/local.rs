@@ -139,7 +139,9 @@ fn neighbour_payload(
         4 => vec![14, 1, 1, 2, 3, 4, 5, 6],
         5 => [vec![14, 1, 1, 2, 3, 4, 5, 6], good].concat(),
         6 => vec![option],
-        7..=11 => none,
+        // The right address, in an option of 16 octets.
+        7 => [&[option, 2], &actor.mac[..], &[0; 8]].concat(),
+        8..=12 => none,
         _ if is_dad => none,
         _ => good,
     };

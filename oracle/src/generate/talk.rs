@@ -216,6 +216,9 @@ pub(crate) fn follow(rng: &mut Rng, talk: &mut Talk, cast: &Cast) -> Draft {
     if rng.percent(14) {
         return icmp_error(rng, talk, cast);
     }
+    if talk.is_ipv4() && rng.percent(2) {
+        return mapped(rng, talk);
+    }
     let (from_opener, tcp_flags, note) = if rng.percent(75) {
         usual(talk)
     } else {
@@ -280,6 +283,18 @@ fn unusual(rng: &mut Rng) -> (bool, u8, &'static str) {
     (rng.bool(), tcp_flags, "out of order")
 }
 
+/// A packet of an IPv4 conversation as IPv6 between IPv4-mapped addresses: it belongs to none.
+fn mapped(rng: &mut Rng, talk: &Talk) -> Draft {
+    let from_opener = rng.bool();
+    let mut packet = talk.packet(from_opener, talk.payload(from_opener, flags::ACK));
+    for address in [&mut packet.source, &mut packet.destination] {
+        if let IpAddr::V4(ipv4) = *address {
+            *address = IpAddr::V6(ipv4.to_ipv6_mapped());
+        }
+    }
+    from_side(talk, from_opener, "IPv4 in IPv6 addresses", packet)
+}
+
 fn later_fragment(rng: &mut Rng, talk: &mut Talk) -> Draft {
     let (from_opener, id, end) = talk
         .pending
@@ -300,7 +315,8 @@ fn icmp_error(rng: &mut Rng, talk: &Talk, cast: &Cast) -> Draft {
     let about_opener = rng.percent(60) && talk.responder.is_some();
     let mut quoted = talk.packet(about_opener, talk.payload(about_opener, flags::ACK));
     let mut outer = (quoted.destination, quoted.source);
-    match rng.u8(0..12) {
+    let mut version = 0;
+    match rng.u8(0..14) {
         0 => quoted.payload[1] ^= 1,
         1 => quoted.protocol ^= 1,
         2 => outer.0 = cast.address(rng, talk.is_ipv4()).unwrap_or(outer.0),
@@ -313,9 +329,12 @@ fn icmp_error(rng: &mut Rng, talk: &Talk, cast: &Cast) -> Draft {
                 more: false,
             })
         }
+        6 if talk.is_icmp() => quoted.payload[0] = rng.one_of([5, 13, 17, 133, 139]),
+        7 => version = rng.one_of([0x10, 0x20, 0xf0]),
         _ => {}
     }
     let mut quote = quoted.bytes();
+    quote[0] ^= version;
     let header_length = if talk.is_ipv4() { 20 } else { 40 };
     quote.truncate(header_length + rng.one_of([8, 8, 8, 40, 7, 4]));
     let (kind, code) = if talk.is_ipv4() {
