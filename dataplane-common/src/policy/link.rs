@@ -55,8 +55,12 @@ pub(super) fn check<'a, F: Frame, T: Tables>(
     if segment.flags & segment_flags::BLACKHOLE != 0 {
         return Err(DropReason::BlackholeSegment);
     }
+    // guard: source-mac-read
+    // exempt: ether-cut-short
     let source_mac = frame.read::<Mac>(6).ok_or(DropReason::Truncated)?;
     check_source_mac(source_mac, generation)?;
+    // guard: destination-mac-read
+    // exempt: ether-cut-short
     let destination = frame.read::<Mac>(0).ok_or(DropReason::Truncated)?;
     let to_group_mac = destination.is_multicast();
     // guard: not-for-router
