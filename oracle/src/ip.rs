@@ -314,6 +314,6 @@ fn check_transport_fits(packet: &Packet<'_>) -> Result<(), Reason> {
     match packet.fragment {
         Fragment::Later { .. } => Ok(()),
         _ if packet.transport.len() >= needed => Ok(()),
-        ref cut => Err(cut_short(cut)),
+        ref cut @ (Fragment::First { .. } | Fragment::Whole) => Err(cut_short(cut)),
     }
 }
