@@ -85,7 +85,7 @@ fn script_of(release: &str, programs: &[&Program], lacks: &[Lack]) -> String {
          ip link delete bh0\n\
          echo \"test result: ok. 1 passed; 0 failed; 0 ignored\"'"
     );
-    let mut script = String::from("export BULKHEAD_RUNG=vm RUST_BACKTRACE=1\n");
+    let mut script = String::from("export BULKHEAD_RUNG=vm\n");
     let mut add = |name: &str, command: &str| {
         script += &format!(
             "echo; echo '{MARK} begin {name};'\nbegin=$(date +%s)\n{command} 2>&1\ncode=$?\n\

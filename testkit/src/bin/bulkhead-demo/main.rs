@@ -67,7 +67,7 @@ fn demo(args: &Args, screen: &Screen) -> Result<bool> {
     }
     services::serve(&site.router)?;
     services::serve(site.internet.as_ref().context("the site has an uplink")?)?;
-    let bulkhead = Bulkhead::start(&args.bulkhead, &args.sample, &site.router)?;
+    let bulkhead = Bulkhead::start(&args.bulkhead, &args.sample, &site.router, &spec.trunk)?;
     screen.say(&format!("  bulkhead   {}", bulkhead.describe()?))?;
     screen.legend()?;
     let counters = bulkhead.counters()?;
