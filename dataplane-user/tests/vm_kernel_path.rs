@@ -15,7 +15,7 @@ use serde_json::Value;
 use testkit::bpffs::BpfFs;
 use testkit::netns::NetNs;
 use testkit::site::{Site, SiteSpec, Wiring, segment_device};
-use testkit::wait::{PATIENCE, wait_for};
+use testkit::wait::{PATIENCE, START, wait_at_most};
 use testkit::{fixtures, lab};
 
 const BULKHEAD: &str = env!("CARGO_BIN_EXE_bulkhead");
@@ -68,10 +68,12 @@ impl Lab {
             site,
             spec,
         };
-        wait_for("bulkhead to enforce", || match lab.controller.try_wait() {
-            Ok(None) => lab.status().is_ok().then_some(Ok(())),
-            Ok(Some(status)) => Some(Err(anyhow::anyhow!("bulkhead run ended: {status}"))),
-            Err(error) => Some(Err(error.into())),
+        wait_at_most(START, "bulkhead to enforce", || {
+            match lab.controller.try_wait() {
+                Ok(None) => lab.status().is_ok().then_some(Ok(())),
+                Ok(Some(status)) => Some(Err(anyhow::anyhow!("bulkhead run ended: {status}"))),
+                Err(error) => Some(Err(error.into())),
+            }
         })??;
         serve(lab.site.host(LOGS)?)?;
         Ok(lab)
@@ -306,13 +308,14 @@ fn kernel_has_tcx() -> Result<bool> {
 #[test]
 fn behind_a_nic_that_hides_tags_the_best_mode_of_tc_is_chosen() {
     let lab = Lab::build("auto", true).unwrap();
-    let best = if kernel_has_tcx().unwrap() {
-        "tcx"
+    let (best, why) = if kernel_has_tcx().unwrap() {
+        ("tcx", "rxvlan")
     } else {
-        "clsact"
+        ("clsact", "this kernel has no TCX")
     };
     let status = lab.status().unwrap();
     assert_eq!(status["mode"], best, "{status}");
+    assert!(status["why"].to_string().contains(why), "{status}");
     assert_eq!(status["rx_vlan_offload"], true, "{status}");
     kernel_forwards_between_vlan_devices(&lab).unwrap();
     both_ways_of_forwarding_carry_one_connection(&lab).unwrap();

@@ -7,19 +7,36 @@ use anyhow::{Result, bail};
 /// How long nothing that a test waits for takes, on the slowest machine.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long a controller takes until it enforces, on the slowest machine: an emulated one on a busy
+/// host, where the verifier alone takes several seconds.
+pub const START: Duration = Duration::from_secs(90);
+
 /// Waits until `condition` holds, and returns what it gave. `what` is for the message.
 ///
 /// # Errors
 ///
 /// If it does not hold within [`PATIENCE`].
-pub fn wait_for<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> Result<T> {
-    let deadline = Instant::now() + PATIENCE;
+pub fn wait_for<T>(what: &str, condition: impl FnMut() -> Option<T>) -> Result<T> {
+    wait_at_most(PATIENCE, what, condition)
+}
+
+/// The same, for as long as `patience`.
+///
+/// # Errors
+///
+/// If it does not hold within that time.
+pub fn wait_at_most<T>(
+    patience: Duration,
+    what: &str,
+    mut condition: impl FnMut() -> Option<T>,
+) -> Result<T> {
+    let deadline = Instant::now() + patience;
     loop {
         if let Some(found) = condition() {
             return Ok(found);
         }
         if Instant::now() > deadline {
-            bail!("waited {} s in vain for {what}", PATIENCE.as_secs());
+            bail!("waited {} s in vain for {what}", patience.as_secs());
         }
         std::thread::park_timeout(Duration::from_millis(1));
     }

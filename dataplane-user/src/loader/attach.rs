@@ -8,6 +8,7 @@ use aya::programs::links::{FdLink, Link, PinnedLink};
 use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle};
 use aya::programs::xdp::XdpLink;
 use aya::programs::{LinkOrder, SchedClassifier, TcAttachType, TcError, Xdp, XdpMode, tc};
+use aya::util::KernelVersion;
 use serde::{Deserialize, Serialize};
 
 use super::{Datapath, LoaderError, Pins, Published, program_mut};
@@ -147,7 +148,7 @@ impl Datapath {
         let wrap = |source| attach_error(interface, mode, source);
         match mode {
             Mode::XdpNative | Mode::XdpGeneric => self.attach_xdp(interface, mode).map_err(wrap),
-            Mode::Tcx => self.attach_tcx(interface).map_err(wrap),
+            Mode::Tcx => self.attach_tcx(interface).map_err(why_no_tcx).map_err(wrap),
             Mode::Clsact => self.attach_clsact(interface).map_err(wrap),
         }
     }
@@ -298,6 +299,16 @@ fn attach_error(interface: &str, mode: Mode, source: impl Into<BoxError>) -> Loa
         interface: interface.into(),
         mode: mode.name(),
         source: source.into(),
+    }
+}
+
+/// A kernel without TCX says only "invalid argument".
+fn why_no_tcx(error: BoxError) -> BoxError {
+    match KernelVersion::current() {
+        Ok(version) if version < KernelVersion::new(6, 6, 0) => {
+            "this kernel has no TCX, which came with Linux 6.6".into()
+        }
+        _ => error,
     }
 }
 

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use testkit::bpffs::BpfFs;
 use testkit::netns::NetNs;
-use testkit::wait::wait_for;
+use testkit::wait::{START, wait_at_most};
 
 use crate::status::Counters;
 
@@ -41,10 +41,12 @@ impl<'s> Bulkhead<'s> {
             fs,
             child,
         };
-        wait_for("bulkhead to enforce", || match bulkhead.child.try_wait() {
-            Ok(None) => bulkhead.status().is_ok().then_some(Ok(())),
-            Ok(Some(status)) => Some(Err(anyhow::anyhow!("bulkhead run ended: {status}"))),
-            Err(error) => Some(Err(error.into())),
+        wait_at_most(START, "bulkhead to enforce", || {
+            match bulkhead.child.try_wait() {
+                Ok(None) => bulkhead.status().is_ok().then_some(Ok(())),
+                Ok(Some(status)) => Some(Err(anyhow::anyhow!("bulkhead run ended: {status}"))),
+                Err(error) => Some(Err(error.into())),
+            }
         })??;
         Ok(bulkhead)
     }
