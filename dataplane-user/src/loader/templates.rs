@@ -1,9 +1,10 @@
 //! Inner maps of the tables, made so that every kernel takes them for what the outer maps want.
 //!
-//! The kernel takes a map into an outer map only if it is like the template that the outer map was made with.
-//! Up to Linux 6.2 "like" includes what the types' BTF says of timers, and a map without BTF differs from one
-//! whose BTF names none. So the inner maps carry the same BTF as the templates, which aya made from the object.
-//! <https://github.com/torvalds/linux/blob/v6.1/kernel/bpf/map_in_map.c#L84-L94>
+//! The kernel takes a map into an outer map only if it is like the template that the outer map was made with. In
+//! Linux 6.1 "like" includes where a value has a timer, and a map without BTF ("not known") differs from one whose
+//! BTF names no timer ("nowhere"): EINVAL. Newer kernels compare the fields found, and none equals none. So the inner
+//! maps carry the same BTF as the templates, which aya made from the object.
+//! <https://github.com/torvalds/linux/blob/v6.1/kernel/bpf/map_in_map.c>
 
 use std::collections::HashMap;
 use std::io;
