@@ -4,7 +4,7 @@ use crate::abi::{
     ALLOW_ANY, Address, EndpointEntry, EndpointKey, FlowSide, PairKey, RuleKey, SegmentEntry,
     endpoint_flags, prefix_flags, segment_flags, service_index, side_flags,
 };
-use crate::policy::tables::Keys;
+use crate::policy::tables::Scratch;
 use crate::policy::{Context, Tables, source};
 use crate::reason::DropReason;
 use crate::wire::protocol;
@@ -60,27 +60,27 @@ pub(super) fn is_own_gateway<T: Tables>(
         || (!ipv4 && address == context.generation.router_link_local)
 }
 
-/// Decides whether `segment` may open the connection. Leaves the answer in `allowed`.
+/// Decides whether `segment` may open the connection of [`Scratch::request`]. Leaves the answer in
+/// [`Scratch::allowed`].
 #[inline(always)]
 pub(super) fn check<T: Tables>(
     context: &Context<'_, T>,
     segment: &SegmentEntry,
     vlan_id: u16,
-    request: &Request,
-    keys: &mut Keys,
-    allowed: &mut Allowed,
+    scratch: &mut Scratch,
 ) -> Result<(), DropReason> {
+    let request = &scratch.request;
     // guard: martian-destination
     if source::is_martian(request.destination, request.ipv4) {
         return Err(DropReason::MartianDestination);
     }
-    keys.endpoint = EndpointKey {
+    scratch.keys.endpoint = EndpointKey {
         vpc_id: segment.vpc_id,
         address: request.destination,
     };
     let endpoint = context
         .tables
-        .endpoint(context.generation.slot, &keys.endpoint);
+        .endpoint(context.generation.slot, &scratch.keys.endpoint);
     let router_flags = match endpoint {
         Some(endpoint) if endpoint.flags & endpoint_flags::ROUTER != 0 => endpoint.flags,
         _ => 0,
@@ -90,7 +90,7 @@ pub(super) fn check<T: Tables>(
         || (link_local && request.destination == context.generation.router_link_local)
     {
         check_gateway(segment, request, router_flags)?;
-        *allowed = Allowed::silent(vlan_id, segment.mtu);
+        scratch.allowed = Allowed::silent(vlan_id, segment.mtu);
         return Ok(());
     }
     // guard: link-local-destination
@@ -103,7 +103,7 @@ pub(super) fn check<T: Tables>(
             return Err(DropReason::RouterAddress);
         }
         if endpoint.is_some_and(|endpoint| endpoint.vlan_id == vlan_id) {
-            *allowed = Allowed::silent(vlan_id, segment.mtu);
+            scratch.allowed = Allowed::silent(vlan_id, segment.mtu);
             return Ok(());
         }
     }
@@ -112,8 +112,8 @@ pub(super) fn check<T: Tables>(
         return Err(DropReason::SameSegment);
     }
     match endpoint {
-        Some(endpoint) => check_endpoint(context, segment, request, endpoint, keys, allowed),
-        None => check_prefix(context, segment, request, keys, allowed),
+        Some(endpoint) => check_endpoint(context, segment, endpoint, scratch),
+        None => check_prefix(context, segment, scratch),
     }
 }
 
@@ -143,10 +143,8 @@ fn check_gateway(
 fn check_endpoint<T: Tables>(
     context: &Context<'_, T>,
     segment: &SegmentEntry,
-    request: &Request,
     endpoint: &EndpointEntry,
-    keys: &mut Keys,
-    allowed: &mut Allowed,
+    scratch: &mut Scratch,
 ) -> Result<(), DropReason> {
     // guard: endpoint-segment
     // exempt: the array has an entry for every VLAN id
@@ -155,12 +153,12 @@ fn check_endpoint<T: Tables>(
         .segment(context.generation.slot, endpoint.vlan_id)
         .ok_or(DropReason::NoPolicy)?;
     let classes = PairKey {
-        src_class: request.src_class,
+        src_class: scratch.request.src_class,
         dst_class: endpoint.dst_class,
     };
     let denied = denial(segment.tenant, to.tenant);
-    let rule_id = check_pair(context, request, classes, keys).ok_or(denied)?;
-    *allowed = Allowed {
+    let rule_id = check_pair(context, classes, scratch).ok_or(denied)?;
+    scratch.allowed = Allowed {
         side: FlowSide {
             mac: endpoint.mac,
             vlan_id: endpoint.vlan_id,
@@ -178,23 +176,21 @@ fn check_endpoint<T: Tables>(
 fn check_prefix<T: Tables>(
     context: &Context<'_, T>,
     segment: &SegmentEntry,
-    request: &Request,
-    keys: &mut Keys,
-    allowed: &mut Allowed,
+    scratch: &mut Scratch,
 ) -> Result<(), DropReason> {
-    let address = request.destination;
+    let (address, ipv4) = (scratch.request.destination, scratch.request.ipv4);
     let prefix = match source::longest_prefix(
         context,
         segment.vpc_id,
         address,
-        request.ipv4,
-        &mut keys.prefix,
+        ipv4,
+        &mut scratch.keys.prefix,
     ) {
         Some(prefix) if prefix.flags & prefix_flags::SEGMENT != 0 => prefix,
         // guard: internet-excludes
-        // off: Some(_) => return check_internet(segment, request, allowed),
+        // off: Some(_) => return check_internet(segment, scratch),
         Some(_) => return Err(DropReason::NotInternet),
-        None => return check_internet(segment, request, allowed),
+        None => return check_internet(segment, scratch),
     };
     // guard: prefix-segment
     // exempt: the array has an entry for every VLAN id
@@ -203,16 +199,16 @@ fn check_prefix<T: Tables>(
         .segment(context.generation.slot, prefix.vlan_id)
         .ok_or(DropReason::NoPolicy)?;
     // guard: broadcast-destination
-    if source::is_network_or_broadcast(to, address, request.ipv4) {
+    if source::is_network_or_broadcast(to, address, ipv4) {
         return Err(DropReason::MartianDestination);
     }
     let classes = PairKey {
-        src_class: request.src_class,
+        src_class: scratch.request.src_class,
         dst_class: prefix.dst_class,
     };
     let denied = denial(segment.tenant, to.tenant);
-    let rule_id = check_pair(context, request, classes, keys).ok_or(denied)?;
-    *allowed = Allowed {
+    let rule_id = check_pair(context, classes, scratch).ok_or(denied)?;
+    scratch.allowed = Allowed {
         side: FlowSide {
             vlan_id: prefix.vlan_id,
             mtu: to.mtu,
@@ -224,20 +220,16 @@ fn check_prefix<T: Tables>(
 }
 
 #[inline(always)]
-fn check_internet(
-    segment: &SegmentEntry,
-    request: &Request,
-    allowed: &mut Allowed,
-) -> Result<(), DropReason> {
+fn check_internet(segment: &SegmentEntry, scratch: &mut Scratch) -> Result<(), DropReason> {
     // guard: not-internet
-    if !is_public(request.destination, request.ipv4) {
+    if !is_public(scratch.request.destination, scratch.request.ipv4) {
         return Err(DropReason::NotInternet);
     }
     // guard: internet-denied
     if segment.flags & segment_flags::INTERNET == 0 {
         return Err(DropReason::InternetDenied);
     }
-    *allowed = Allowed::silent(0, u16::MAX);
+    scratch.allowed = Allowed::silent(0, u16::MAX);
     Ok(())
 }
 
@@ -245,11 +237,11 @@ fn check_internet(
 #[inline(always)]
 fn check_pair<T: Tables>(
     context: &Context<'_, T>,
-    request: &Request,
     classes: PairKey,
-    keys: &mut Keys,
+    scratch: &mut Scratch,
 ) -> Option<u32> {
     let slot = context.generation.slot;
+    let Scratch { request, keys, .. } = scratch;
     keys.pair = classes;
     // guard: pair
     // off: let Some(pair) = context.tables.pair(slot, &keys.pair) else { return Some(0) };

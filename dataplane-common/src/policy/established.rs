@@ -7,7 +7,7 @@
 
 use crate::abi::{Address, FlowKey, Mac};
 use crate::policy::connection::{self, End};
-use crate::policy::ip::{self, Outgoing};
+use crate::policy::next_hop::{self, Outgoing};
 use crate::policy::{Frame, Report, Tables, Verdict, link};
 use crate::wire::{Ipv4, Ipv6, Transport, ether_type, protocol, tcp_flags};
 
@@ -66,7 +66,7 @@ pub fn established<F: Frame, T: Tables>(frame: &F, tables: &T) -> Option<Report>
         now,
         generation.ticks_per_second,
     );
-    let hop = ip::hop(frame, &packet.outgoing, outer.vlan_id, &to);
+    let hop = next_hop::hop(frame, &packet.outgoing, outer.vlan_id, &to);
     Some(Report {
         vlan_id: outer.vlan_id,
         to_vlan_id: to.vlan_id,

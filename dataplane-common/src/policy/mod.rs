@@ -8,12 +8,13 @@
 //! |---|---|
 //! | 1 link layer | [`link`] |
 //! | 2 ARP and RARP | [`arp`] |
-//! | 3 IP shape, fragments | [`ip`], [`fragment`] |
+//! | 3 IP shape, options, fragments | [`packet`], [`options`], [`fragment`] |
 //! | 4 source and binding | [`source`] |
-//! | 5 and 7 multicast, servers | [`ip`] |
+//! | 5 and 7 multicast, servers | [`ip`], which leads an IP packet through all sections |
 //! | 6 neighbour discovery | [`nd`] |
-//! | 8 connections | [`connection`]; the fast path: [`established`](mod@established) |
+//! | 8 connections | [`connection`], [`related`]; the fast path: [`established`](mod@established) |
 //! | 9 who may open a connection to whom | [`destination`] |
+//! | what happens to what is allowed | [`next_hop`] |
 //!
 //! *Fail closed*: whatever is missing, short or unknown is an `Err`. No check returns an action or
 //! counts; the hook does both, once.
@@ -39,6 +40,10 @@ mod fragment;
 mod ip;
 mod link;
 mod nd;
+mod next_hop;
+mod options;
+mod packet;
+mod related;
 mod source;
 pub mod tables;
 
@@ -47,7 +52,7 @@ use crate::reason::DropReason;
 use crate::wire::{Wire, ether_type};
 
 pub use self::established::established;
-pub use self::ip::Packet;
+pub use self::packet::Packet;
 pub use self::tables::{Scratch, Tables};
 
 /// No header that is judged lies farther from the start of the frame: [`Frame::read`] refuses. It bounds
@@ -218,8 +223,8 @@ pub fn from_trunk<F: Frame, T: Tables>(
     let link = link::check(frame, tables, generation, &mut scratch.report)?;
     let context = Context::new(tables, generation, &link, &scratch.report);
     match link.ether_type {
-        ether_type::IPV4 => ip::parse_ipv4(frame, &context, link.l3, &mut scratch.packet)?,
-        ether_type::IPV6 => ip::parse_ipv6(frame, &context, link.l3, &mut scratch.packet)?,
+        ether_type::IPV4 => packet::parse_ipv4(frame, &context, link.l3, &mut scratch.packet)?,
+        ether_type::IPV6 => packet::parse_ipv6(frame, &context, link.l3, &mut scratch.packet)?,
         ether_type::ARP | ether_type::RARP => {
             return arp::check(frame, &context, link.l3, link.ether_type, scratch);
         }

@@ -1,7 +1,7 @@
 //! Section 4 of `docs/isolation.md`: may this address and this MAC send from this segment?
 
 use crate::abi::{
-    Address, BoundMacKey, EndpointKey, FlowSide, NO_PREFIX, PrefixEntry, PrefixKey, SegmentEntry,
+    Address, BoundMacKey, EndpointKey, NO_PREFIX, PrefixEntry, PrefixKey, SegmentEntry,
     bound_mac_flags, endpoint_flags, prefix_flags, segment_flags, side_flags,
 };
 use crate::policy::tables::{Keys, Scratch};
@@ -209,17 +209,21 @@ fn is_bound_elsewhere<T: Tables>(context: &Context<'_, T>, ipv4: bool, keys: &mu
     }
 }
 
-/// Returns the source class of any address of `segment`, and how packets to it are forwarded: MAC and flags
-/// of `side`, all else as it is.
+/// Returns the source class of the packet's destination, which opened its connection from `segment`, and leaves in
+/// [`Scratch::to`] how packets to it are forwarded: MAC and flags, all else as it is.
 #[inline(always)]
-pub(super) fn class_of<T: Tables>(
+pub(super) fn class_of_opener<T: Tables>(
     context: &Context<'_, T>,
     segment: &SegmentEntry,
-    address: Address,
-    ipv4: bool,
-    side: &mut FlowSide,
-    keys: &mut Keys,
+    scratch: &mut Scratch,
 ) -> u32 {
+    let Scratch {
+        packet,
+        to: side,
+        keys,
+        ..
+    } = scratch;
+    let (address, ipv4) = (packet.destination, packet.ipv4);
     keys.endpoint = EndpointKey {
         vpc_id: segment.vpc_id,
         address,
