@@ -33,7 +33,7 @@ impl Probe {
         Self { bytes, ports }
     }
 
-    /// Offset of [`STATE`]: behind the TCP header.
+    /// Offset of the benchmark's state: behind the TCP header.
     #[must_use]
     pub fn state(&self) -> i16 {
         self.ports + 20

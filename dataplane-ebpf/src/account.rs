@@ -1,5 +1,10 @@
 //! The one exit: turns a verdict into an action, counts it, tells of it.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "no frame is 4 GiB long; a checked conversion costs a branch"
+)]
+
 use core::hint::black_box;
 
 use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_ns};
@@ -45,7 +50,12 @@ fn send<H: Hook>(hook: &mut H, report: &Report) -> (u32, i32) {
     let l3 = if report.l3 == 18 { 18 } else { 14 };
     let (outcome, done) = match report.verdict {
         Verdict::Forward => (FORWARDED, rewrite::forward(hook, &report.hop, l3)),
-        answer => (ANSWERED, answer_apart(hook, answer, l3)),
+        answer @ (Verdict::ToKernel
+        | Verdict::AnswerArp
+        | Verdict::AnswerNeighbour
+        | Verdict::AnswerNeighbourWithOption
+        | Verdict::AnswerEcho4
+        | Verdict::AnswerEcho6) => (ANSWERED, answer_apart(hook, answer, l3)),
     };
     if done.is_none() {
         return (DropReason::ForwardFailed as u32, hook.discard());

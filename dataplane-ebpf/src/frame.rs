@@ -1,5 +1,10 @@
 //! Frames in the kernel: XDP buffers and socket buffers.
 
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "the kernel keeps 16-bit fields in 32 bits of its context; a checked conversion costs a branch"
+)]
+
 use core::ffi::c_void;
 use core::mem::size_of;
 
@@ -257,14 +262,14 @@ impl Hook for SkbFrame {
 
     #[inline(always)]
     fn discard(&self) -> i32 {
-        aya_ebpf::bindings::TC_ACT_SHOT as i32
+        aya_ebpf::bindings::TC_ACT_SHOT
     }
 
     #[inline(always)]
     fn send_back(&self) -> i32 {
         // SAFETY: `skb` is the program's context; the helper takes numbers.
         let action = unsafe { bpf_redirect((*self.skb).ifindex, 0) } as i32;
-        if action == TC_ACT_REDIRECT as i32 {
+        if action == TC_ACT_REDIRECT {
             action
         } else {
             self.discard()

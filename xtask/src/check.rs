@@ -232,7 +232,9 @@ fn docs() -> Result<Verdict> {
         "--no-deps",
     ]);
     cargo.arg("--document-private-items");
-    step(cargo.env("RUSTDOCFLAGS", "-D warnings"))
+    // Private items are in these documents, so links to them work.
+    let flags = "-D warnings -A rustdoc::private_intra_doc_links";
+    step(cargo.env("RUSTDOCFLAGS", flags))
 }
 
 /// Licences, sources and banned crates, as `deny.toml` says.

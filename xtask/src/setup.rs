@@ -1,7 +1,7 @@
 //! `cargo xtask setup`: what a fresh Debian 12 machine with rustup lacks, and nothing else.
 //!
 //! Each step looks first and does nothing when the thing is there, so that it can be run again at
-//! any time. The other tasks call [`ensure`] for the tiers they need.
+//! any time. The other tasks call [`ensure()`] for the tiers they need.
 
 use std::fs::{self, File};
 use std::process::{Command, ExitCode};

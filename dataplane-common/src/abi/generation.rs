@@ -8,11 +8,11 @@ use crate::abi::{Address, Mac, NO_PREFIX, NO_PREFIX_LENGTH, PREFIX_LENGTHS};
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[repr(C)]
 pub struct Generation {
-    /// [`ABI_VERSION`] of the controller that wrote it.
+    /// [`crate::abi::ABI_VERSION`] of the controller that wrote it.
     pub abi_version: u32,
     /// Number of the generation; starts at 1 and grows.
     pub number: u32,
-    /// Which slot of the outer maps holds its tables, below [`SLOTS`].
+    /// Which slot of the outer maps holds its tables, below [`crate::abi::SLOTS`].
     pub slot: u32,
     /// Ticks of `bpf_jiffies64` per second.
     pub ticks_per_second: u32,
@@ -271,7 +271,7 @@ const _: () = assert!(size_of::<PairEntry>() == 8);
 pub struct RuleKey {
     /// [`PairEntry::ruleset`].
     pub ruleset: u32,
-    /// Value of `SERVICES` at [`service_index`].
+    /// Value of `SERVICES` at [`crate::abi::service_index`].
     pub service_class: u32,
 }
 

@@ -15,7 +15,7 @@ pub(super) mod shape {
     pub(in crate::policy) const OPTIONS: u8 = 1 << 2;
     /// Destination is multicast or broadcast.
     pub(in crate::policy) const TO_GROUP: u8 = 1 << 3;
-    /// All headers have been read: [`super::complete`] has nothing to do.
+    /// All headers have been read: [`crate::policy::options::complete`] has nothing to do.
     pub(in crate::policy) const COMPLETE: u8 = 1 << 4;
     /// Has an IPv6 fragment header, if only an atomic one (RFC 6946).
     pub(in crate::policy) const FRAGMENT_HEADER: u8 = 1 << 5;

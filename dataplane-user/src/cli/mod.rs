@@ -1,6 +1,6 @@
 //! The command line: arguments in, text or JSON out, an exit code.
 //!
-//! Commands are functions from arguments to a [`Report`]; only [`run`] prints. Data goes to standard
+//! Commands are functions from arguments to a [`Report`]; only [`run()`] prints. Data goes to standard
 //! output, talk to standard error. Exit codes: 0 yes, 1 no or failed, 2 changes pending, 64 usage.
 
 mod args;

@@ -321,11 +321,10 @@ fn hidden_tags(interface: &str) -> String {
 
 /// Does the error say that the qdisc is there already?
 fn is_present(error: &TcError) -> bool {
-    match error {
-        TcError::NetlinkError(error) => error.raw_os_error() == Some(libc::EEXIST),
-        TcError::IoError(error) => error.kind() == io::ErrorKind::AlreadyExists,
-        _ => false,
+    if let TcError::NetlinkError(error) = error {
+        return error.raw_os_error() == Some(libc::EEXIST);
     }
+    matches!(error, TcError::IoError(error) if error.kind() == io::ErrorKind::AlreadyExists)
 }
 
 fn root_cause(error: &dyn std::error::Error) -> String {

@@ -5,7 +5,7 @@
 //! * **Maps before attach.** [`Datapath::attach`] takes the proof that a generation was published.
 //! * **One step.** [`Datapath::publish`] fills the slot that no packet looks at and then swaps one pointer.
 //! * **Fail static.** With a pin folder, maps and the link outlive the process; a clsact filter does by itself.
-//!   [`Datapath::detach`] alone takes enforcement away.
+//!   [`Pins::detach`] alone takes enforcement away.
 //! * **Adopt without a gap.** [`Datapath::load`] on a pin folder that has maps takes them over (connections and
 //!   counters go on), and [`Datapath::attach`] replaces the program in the link in one step.
 
