@@ -32,7 +32,8 @@ pub fn forward<F: FrameMut>(frame: &mut F, hop: &Hop, l3: usize) -> Option<()> {
     if hop.ipv4 {
         let mut ip = frame.read::<Ipv4>(l3)?;
         ip.ttl = ip.ttl.wrapping_sub(1);
-        ip.checksum = Be16::new(decremented(ip.checksum.get()));
+        // The TTL is the upper octet of its word.
+        ip.checksum = Be16::new(updated(ip.checksum.get(), 0x0100, 0));
         frame.write(l3, ip)?;
     } else {
         let hop_limit = frame.read::<u8>(l3 + IPV6_HOP_LIMIT)?;
@@ -154,13 +155,6 @@ fn answer_echo<F: FrameMut>(frame: &mut F, l4: usize, type_code: u16) -> Option<
         ..icmp
     };
     frame.write(l4, reply)
-}
-
-/// Returns the IPv4 header checksum after the TTL went down by one.
-#[inline(always)]
-fn decremented(checksum: u16) -> u16 {
-    let sum = u32::from(checksum) + 0x0100;
-    fold(sum + u32::from(sum == 0xffff))
 }
 
 /// RFC 1624, equation 3: "HC' = ~(~HC + ~m + m')".
