@@ -8,8 +8,9 @@
 use crate::abi::{Address, FlowKey, Mac};
 use crate::policy::connection::{self, End};
 use crate::policy::next_hop::{self, Outgoing};
+use crate::policy::packet::length_and_flags;
 use crate::policy::{Frame, Report, Tables, Verdict, link};
-use crate::wire::{Ipv4, Ipv6, Transport, ether_type, protocol, tcp_flags};
+use crate::wire::{Be16, Ipv4, Ipv6, Transport, ether_type, protocol, tcp_flags};
 
 /// What the fast path reads of a packet.
 struct Plain {
@@ -140,21 +141,21 @@ fn read_transport<F: Frame>(
         protocol::UDP => 8,
         _ => return None,
     };
-    outgoing.headers += needed;
     // guard: established-transport
-    if outgoing.length < outgoing.headers {
+    if outgoing.length < outgoing.headers + needed {
         return None;
     }
     let ports = frame.read::<Transport>(l4)?;
     let (from_port, to_port) = (ports.first.get(), ports.second.get());
-    let mut flags = 0;
+    let (mut header, mut flags) = (8, 0);
     if protocol == protocol::TCP {
-        flags = frame.read::<u8>(l4 + 13)?;
+        (header, flags) = length_and_flags(frame.read::<Be16>(l4 + 12)?);
         // guard: established-syn
         if flags & tcp_flags::SYN != 0 {
             return None;
         }
     }
+    outgoing.headers += u16::from(header);
     Some(Plain {
         from: End {
             address: from,

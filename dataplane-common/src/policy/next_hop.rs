@@ -3,7 +3,6 @@
 use crate::abi::{FlowSide, side_flags};
 use crate::policy::tables::Scratch;
 use crate::policy::{Context, Frame, Hop, Tables, Verdict, destination};
-use crate::wire::protocol;
 
 /// What decides whether the program can forward a packet.
 pub(super) struct Outgoing {
@@ -43,16 +42,11 @@ pub(super) fn choose_verdict<F: Frame, T: Tables>(
     scratch: &mut Scratch,
 ) {
     let (packet, to) = (&scratch.packet, &scratch.to);
-    let transport = if packet.protocol == protocol::TCP {
-        20
-    } else {
-        8
-    };
     let outgoing = Outgoing {
         ttl: packet.ttl,
         ipv4: packet.ipv4,
         length: packet.length,
-        headers: packet.l4 - packet.l3 + transport,
+        headers: packet.l4 - packet.l3 + u16::from(packet.transport_length),
     };
     if let Some(hop) = hop(frame, &outgoing, context.vlan_id, to) {
         scratch.report.hop = hop;

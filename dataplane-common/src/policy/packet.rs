@@ -3,7 +3,7 @@
 use crate::abi::Address;
 use crate::policy::{Context, Frame, Tables, source, zero};
 use crate::reason::DropReason;
-use crate::wire::{Ipv4, Ipv6, Transport, icmp_type, icmpv6_type, protocol};
+use crate::wire::{Be16, Ipv4, Ipv6, Transport, icmp_type, icmpv6_type, protocol};
 
 /// Bits of [`Packet::shape`].
 pub(super) mod shape {
@@ -53,7 +53,8 @@ pub struct Packet {
     pub(super) link_layer_differs: bool,
     /// IPv4?
     pub ipv4: bool,
-    _pad: u8,
+    /// Octets of TCP's header with its options; of other protocols, 8.
+    pub(super) transport_length: u8,
     /// Octets of IP header and payload.
     pub length: u16,
     /// Offset of the IP header from the Ethernet header.
@@ -219,6 +220,7 @@ fn blank(l3: usize, l4: usize) -> Packet {
         icmp_type: byte,
         icmp_code: byte,
         shape: byte,
+        transport_length: 8,
         ..Packet::default()
     }
 }
@@ -316,7 +318,8 @@ pub(super) fn read_transport<F: Frame>(
             packet.destination_port = transport.second.get();
             // guard: tcp-flags-read
             // exempt: as transport-read
-            packet.tcp_flags = frame.read::<u8>(l4 + 13).ok_or(DropReason::Truncated)?;
+            let word = frame.read::<Be16>(l4 + 12).ok_or(DropReason::Truncated)?;
+            (packet.transport_length, packet.tcp_flags) = length_and_flags(word);
         }
         protocol::UDP => {
             packet.source_port = transport.first.get();
@@ -325,6 +328,13 @@ pub(super) fn read_transport<F: Frame>(
         _ => read_icmp(packet, &transport),
     }
     Ok(())
+}
+
+/// Splits the word of TCP's header that holds its length in words (4 bits) and the flags (8); the length in octets.
+#[inline(always)]
+pub(super) fn length_and_flags(word: Be16) -> (u8, u8) {
+    let [offset, flags] = word.get().to_be_bytes();
+    ((offset >> 2) & 0x3c, flags)
 }
 
 #[inline(always)]
