@@ -9,13 +9,15 @@ use crate::abi::{Address, Mac};
 ///
 /// The sides are ordered by (address, port) as words in memory, `a` ≤ `b`, so that both directions
 /// meet the same entry with one lookup.
+///
+/// Sizes matter: behind the 48 octets that the kernel keeps in front, a key and a [`FlowEntry`] of 40 octets each make an
+/// element of 128, which is two cache lines. With more than 80 it would be three or four.
+/// <https://github.com/torvalds/linux/blob/v6.1/kernel/bpf/hashtab.c#L112-L136>
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[repr(C)]
 pub struct FlowKey {
-    /// Address plan.
-    pub vpc_id: u32,
-    /// IP protocol number.
-    pub protocol: u32,
+    /// Address plan (24 bits) and IP protocol number (8 bits): see [`FlowKey::plan_and_protocol`].
+    pub plan: u32,
     /// Lesser side's address.
     pub a: Address,
     /// Greater side's address.
@@ -26,14 +28,25 @@ pub struct FlowKey {
     pub port_b: u16,
 }
 
-const _: () = assert!(size_of::<FlowKey>() == 44);
+const _: () = assert!(size_of::<FlowKey>() == 40);
+
+impl FlowKey {
+    /// Returns [`FlowKey::plan`]; address plans are below 2^24.
+    #[inline(always)]
+    #[must_use]
+    pub const fn plan_and_protocol(vpc_id: u32, protocol: u8) -> u32 {
+        vpc_id << 8 | protocol as u32
+    }
+}
 
 /// Bits of [`FlowSide::flags`].
 pub mod side_flags {
     /// The side is an endpoint with a known MAC: packets towards it are forwarded by the program.
-    pub const FORWARD: u16 = 1;
+    pub const FORWARD: u8 = 1;
     /// The side is the router itself or the internet: its packets do not come in over the trunk.
-    pub const SILENT: u16 = 1 << 1;
+    pub const SILENT: u8 = 1 << 1;
+    /// The side opened the connection.
+    pub const OPENER: u8 = 1 << 2;
 }
 
 /// One side of a connection: where its packets must come from and where packets to it go.
@@ -49,7 +62,9 @@ pub struct FlowSide {
     /// MTU of its segment, octets.
     pub mtu: u16,
     /// [`side_flags`].
-    pub flags: u16,
+    pub flags: u8,
+    /// Side `a`: [`flow_state`] of the connection. Elsewhere 0.
+    pub state: u8,
 }
 
 const _: () = assert!(size_of::<FlowSide>() == 16 && align_of::<FlowSide>() == 4);
@@ -63,7 +78,7 @@ impl FlowSide {
     }
 }
 
-/// States of a connection; values of [`FlowEntry::state`].
+/// States of a connection; values of [`FlowSide::state`] of side `a`.
 pub mod flow_state {
     /// TCP: opener's SYN seen.
     pub const OPENING: u8 = 1;
@@ -91,17 +106,9 @@ pub struct FlowEntry {
     pub expires: u64,
     /// Side `a`, then side `b`.
     pub sides: [FlowSide; 2],
-    /// The deciding rule; an index into the generation's decision trace.
-    pub rule_id: u32,
-    /// Index of the side that opened it.
-    pub opener: u8,
-    /// [`flow_state`].
-    pub state: u8,
-    /// Zero.
-    pub _pad: u16,
 }
 
-const _: () = assert!(size_of::<FlowEntry>() == 48);
+const _: () = assert!(size_of::<FlowEntry>() == 40);
 
 /// Key of `FRAGMENTS`: one fragmented packet on its way.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]

@@ -47,8 +47,7 @@ pub(super) fn write_key(
     (from, from_port): (&Address, u16),
     (to, to_port): (&Address, u16),
 ) -> bool {
-    key.vpc_id = vpc_id;
-    key.protocol = u32::from(protocol);
+    key.plan = FlowKey::plan_and_protocol(vpc_id, protocol);
     let from_a = is_lesser((from, from_port), (to, to_port));
     if from_a {
         key.a.copy_from(from);
@@ -112,16 +111,17 @@ pub(super) fn advance(
     now: u64,
     ticks_per_second: u32,
 ) {
-    let from_opener = (flow.opener == 0) == from_a;
-    let (_, to) = sides(flow, from_a);
+    let old = flow.sides[0].state;
+    let (from, to) = sides(flow, from_a);
+    let from_opener = from.flags & side_flags::OPENER != 0;
     let other_has_sent = to.generation != 0 || to.flags & side_flags::SILENT != 0;
     let state = match protocol {
-        protocol::TCP => next_tcp_state(flow.state, tcp_flags, from_opener, other_has_sent),
+        protocol::TCP => next_tcp_state(old, tcp_flags, from_opener, other_has_sent),
         protocol::UDP if !from_opener => flow_state::REPLIED,
-        _ => flow.state,
+        _ => old,
     };
-    if state != flow.state {
-        flow.state = state;
+    if state != old {
+        flow.sides[0].state = state;
     }
     let expires = now + timeout(state) * u64::from(ticks_per_second);
     if expires != flow.expires {
@@ -232,9 +232,10 @@ fn find<T: Tables>(
         // guard: connection-live
         // without: if flow.expires > context.tables.now()
         Some(flow) if flow.expires > context.tables.now() => {
-            let from_opener = (flow.opener == 0) == from_a;
-            check_syn_direction(packet, opening, from_opener)?;
             let [a, b] = &flow.sides;
+            let from = if from_a { a } else { b };
+            let from_opener = from.flags & side_flags::OPENER != 0;
+            check_syn_direction(packet, opening, from_opener)?;
             scratch.found.live = true;
             scratch.found.backwards = !from_opener;
             scratch.found.opener_vlan = if from_a { b.vlan_id } else { a.vlan_id };
@@ -375,13 +376,11 @@ fn prepare<T: Tables>(context: &Context<'_, T>, scratch: &mut Scratch) {
     let ticks = timeout(state) * u64::from(context.generation.ticks_per_second);
     let flow = &mut scratch.flow;
     flow.expires = context.tables.now() + ticks;
-    flow.rule_id = scratch.allowed.rule_id;
-    flow.opener = u8::from(!scratch.found.from_a);
-    flow.state = state;
-    flow._pad = 0;
     let (from, to) = sides(flow, scratch.found.from_a);
     *from = judged_side(context, &scratch.source);
+    from.flags |= side_flags::OPENER;
     to.copy_from(&scratch.allowed.side);
+    flow.sides[0].state = state;
     scratch.to.copy_from(&scratch.allowed.side);
 }
 
@@ -394,6 +393,7 @@ fn judged_side<T: Tables>(context: &Context<'_, T>, source: &Source) -> FlowSide
         generation: context.generation.number,
         mtu: context.segment.mtu,
         flags: if source.bound { side_flags::FORWARD } else { 0 },
+        state: 0,
     }
 }
 
@@ -409,17 +409,20 @@ fn renew<T: Tables>(context: &Context<'_, T>, scratch: &mut Scratch) {
         return;
     };
     let (from, to) = sides(&mut flow, from_a);
-    *from = judged_side(context, &scratch.source);
+    // Who opened it, and its state, never change on the way: another CPU may be looking.
+    let mut judged = judged_side(context, &scratch.source);
+    judged.flags |= from.flags & side_flags::OPENER;
+    judged.state = from.state;
+    *from = judged;
     if !scratch.found.backwards {
         to.vlan_id = scratch.to.vlan_id;
     }
     to.mtu = scratch.to.mtu;
-    to.flags = scratch.to.flags;
+    to.flags = scratch.to.flags | (to.flags & side_flags::OPENER);
     if to.flags & side_flags::FORWARD != 0 {
         to.mac = scratch.to.mac;
     }
     scratch.to.copy_from(to);
-    flow.rule_id = scratch.allowed.rule_id;
     advance(
         &mut flow,
         (scratch.packet.protocol, scratch.packet.tcp_flags),

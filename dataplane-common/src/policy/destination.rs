@@ -165,6 +165,7 @@ fn check_endpoint<T: Tables>(
             generation: 0,
             mtu: to.mtu,
             flags: side_of_endpoint(endpoint.flags),
+            state: 0,
         },
         rule_id,
     };
@@ -277,7 +278,7 @@ fn denial(from_tenant: u32, to_tenant: u32) -> DropReason {
 
 /// Returns [`side_flags`] of an endpoint.
 #[inline(always)]
-fn side_of_endpoint(flags: u32) -> u16 {
+fn side_of_endpoint(flags: u32) -> u8 {
     if flags & endpoint_flags::ROUTER != 0 {
         side_flags::SILENT
     } else if flags & endpoint_flags::MAC_KNOWN != 0 {

@@ -72,7 +72,7 @@ pub fn established<F: Frame, T: Tables>(frame: &F, tables: &T) -> Option<Report>
         vlan_id: outer.vlan_id,
         to_vlan_id: to.vlan_id,
         generation: generation.number,
-        rule_id: flow.rule_id,
+        rule_id: 0,
         verdict: hop.map_or(Verdict::ToKernel, |_| Verdict::Forward),
         hop: hop.unwrap_or_default(),
         opened: false,

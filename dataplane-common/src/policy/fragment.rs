@@ -31,8 +31,7 @@ pub(super) fn remember<T: Tables>(context: &Context<'_, T>, scratch: &mut Scratc
             mac: context.source_mac,
             vlan_id: context.vlan_id,
             generation: context.generation.number,
-            mtu: 0,
-            flags: 0,
+            ..FlowSide::default()
         },
         destination: scratch.to,
         first_end: u32::from(scratch.packet.fragment_length),

@@ -129,7 +129,7 @@ pub struct Hop {
 pub struct Report {
     /// Generation that judged.
     pub generation: u32,
-    /// Rule that decided; 0 if none.
+    /// Rule that decided; 0 if none, and for packets of connections that were judged before.
     pub rule_id: u32,
     /// VLAN id in the frame; 0 if it had no valid tag.
     pub vlan_id: u16,
