@@ -414,13 +414,10 @@ fn renew<T: Tables>(context: &Context<'_, T>, scratch: &mut Scratch) {
     judged.flags |= from.flags & side_flags::OPENER;
     judged.state = from.state;
     *from = judged;
-    if !scratch.found.backwards {
-        to.vlan_id = scratch.to.vlan_id;
-    }
-    to.mtu = scratch.to.mtu;
-    to.flags = scratch.to.flags | (to.flags & side_flags::OPENER);
-    if to.flags & side_flags::FORWARD != 0 {
-        to.mac = scratch.to.mac;
+    // If another CPU has judged that side under the next generation already, it knows the place better: an old one
+    // under the new number would let in whoever is there.
+    if to.generation <= context.generation.number {
+        place(to, &scratch.to, scratch.found.backwards);
     }
     scratch.to.copy_from(to);
     advance(
@@ -430,4 +427,18 @@ fn renew<T: Tables>(context: &Context<'_, T>, scratch: &mut Scratch) {
         context.tables.now(),
         context.generation.ticks_per_second,
     );
+}
+
+/// Notes where packets to a side go. Its VLAN id is section 9's to say if it did not open the connection; its MAC if
+/// that is known.
+#[inline(always)]
+fn place(side: &mut FlowSide, to: &FlowSide, is_opener: bool) {
+    if !is_opener {
+        side.vlan_id = to.vlan_id;
+    }
+    side.mtu = to.mtu;
+    side.flags = to.flags | (side.flags & side_flags::OPENER);
+    if to.flags & side_flags::FORWARD != 0 {
+        side.mac = to.mac;
+    }
 }
