@@ -142,8 +142,9 @@ impl Tables for KernelTables {
     #[inline(always)]
     fn flow(&self, key: &FlowKey) -> Option<Self::Flow<'_>> {
         let entry = FLOWS.get_ptr_mut(key)?;
-        // SAFETY: the kernel keeps the entry in place until the program ends. Another CPU may change it
-        // meanwhile; every field is a plain integer, and whatever mixture is read was judged.
+        // SAFETY: the kernel keeps the memory until the program ends, and every field is a plain integer. Another CPU
+        // may change the entry meanwhile, or even give its memory to another connection (an LRU map reuses it at
+        // once): a mixture counts for this packet, or until a side of the connection is judged again.
         Some(unsafe { &mut *entry })
     }
 
