@@ -6,7 +6,7 @@ use netmodel::model::SegmentId;
 
 use crate::ip::{Family, ICMP, ICMPV6, Packet, TCP, UDP, icmp_of};
 use crate::policy::{Source, may_connect};
-use crate::wire::{ipv4_at, ipv6_at, u8_at, u16_at};
+use crate::wire::{ipv4_at, ipv6_at, is_link_local, u8_at, u16_at};
 use crate::{Reason, State, World, site};
 
 const FIN: u8 = 0x01;
@@ -17,6 +17,8 @@ const ACK: u8 = 0x10;
 /// Protocol, addresses and ports of a packet, in the direction in which it goes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Flow {
+    /// The VLAN id, for link-local addresses: they mean something on one link only.
+    link: Option<u16>,
     protocol: u8,
     source: IpAddr,
     destination: IpAddr,
@@ -27,6 +29,7 @@ struct Flow {
 impl Flow {
     fn reversed(self) -> Self {
         Self {
+            link: self.link,
             protocol: self.protocol,
             source: self.destination,
             destination: self.source,
@@ -119,7 +122,7 @@ pub(crate) fn check(
     if packet.protocol == TCP && is_impossible(tcp_flags(packet)?) {
         return Err(Reason::TcpFlags);
     }
-    let flow = flow_of(packet)?;
+    let flow = flow_of(world, packet)?;
     if packet.protocol == TCP && tcp_flags(packet)? & (SYN | ACK) == SYN {
         check_policy(world, packet.segment, flow)?;
     }
@@ -144,15 +147,21 @@ fn find(state: &State, flow: Flow) -> Option<(usize, Sender)> {
 }
 
 /// Protocol, addresses and ports.
-fn flow_of(packet: &Packet<'_>) -> Result<Flow, Reason> {
+fn flow_of(world: &World<'_>, packet: &Packet<'_>) -> Result<Flow, Reason> {
     let (source_port, destination_port) = ports(packet.protocol, packet.transport)?;
     Ok(Flow {
+        link: link_of(world, packet, packet.source),
         protocol: packet.protocol,
         source: packet.source,
         destination: packet.destination,
         source_port,
         destination_port,
     })
+}
+
+/// The VLAN that a packet came from, if an address means something there only.
+fn link_of(world: &World<'_>, packet: &Packet<'_>, address: IpAddr) -> Option<u16> {
+    is_link_local(address).then(|| vlan_of(world, packet))
 }
 
 /// For echo the requester's port is the identifier, the other side's is 0; other protocols than TCP,
@@ -188,7 +197,7 @@ fn is_icmp_error(packet: &Packet<'_>) -> Result<bool, Reason> {
 /// generation, and comes from the other end and its VLAN.
 fn check_related(world: &World<'_>, state: &State, packet: &Packet<'_>) -> Result<(), Reason> {
     let unrelated = Reason::IcmpErrorUnrelated;
-    let quoted = quoted_flow(packet).ok_or(unrelated)?;
+    let quoted = quoted_flow(world, packet).ok_or(unrelated)?;
     let (index, x) = find(state, quoted).ok_or(unrelated)?;
     let connection = &state.connections[index];
     let from_y_to_x = packet.source == quoted.destination && packet.destination == quoted.source;
@@ -213,7 +222,7 @@ fn check_related(world: &World<'_>, state: &State, packet: &Packet<'_>) -> Resul
 }
 
 /// The flow of the packet that an ICMP error quotes: a plain IP header and 8 octets.
-fn quoted_flow(packet: &Packet<'_>) -> Option<Flow> {
+fn quoted_flow(world: &World<'_>, packet: &Packet<'_>) -> Option<Flow> {
     let quote = packet.transport.get(8..)?;
     let (source, destination, protocol, transport) = match packet.family() {
         Family::V4 => quoted_ipv4(quote)?,
@@ -225,6 +234,7 @@ fn quoted_flow(packet: &Packet<'_>) -> Option<Flow> {
     }
     let (source_port, destination_port) = ports(protocol, transport).ok()?;
     Some(Flow {
+        link: link_of(world, packet, source),
         protocol,
         source,
         destination,
@@ -364,7 +374,7 @@ fn open(world: &World<'_>, state: &mut State, packet: &Packet<'_>, now: u64) -> 
         }
         _ => Phase::Other,
     };
-    let flow = flow_of(packet)?;
+    let flow = flow_of(world, packet)?;
     check_policy(world, packet.segment, flow)?;
     let opener = side_of(world, packet);
     let mut connection = Connection {

@@ -30,8 +30,11 @@ pub struct FlowKey {
 
 const _: () = assert!(size_of::<FlowKey>() == 40);
 
+/// Address plans from here on are of one link each, for its link-local addresses: this number plus the VLAN id.
+pub const LINK_PLANS: u32 = 1 << 23;
+
 impl FlowKey {
-    /// Returns [`FlowKey::plan`]; address plans are below 2^24.
+    /// Returns [`FlowKey::plan`]; address plans are below [`LINK_PLANS`] or of a link.
     #[inline(always)]
     #[must_use]
     pub const fn plan_and_protocol(vpc_id: u32, protocol: u8) -> u32 {

@@ -26,7 +26,7 @@ mod observed;
 
 pub use self::address::{Address, Mac};
 pub use self::connection::{
-    FlowEntry, FlowKey, FlowSide, FragmentEntry, FragmentKey, flow_state, side_flags,
+    FlowEntry, FlowKey, FlowSide, FragmentEntry, FragmentKey, LINK_PLANS, flow_state, side_flags,
 };
 pub use self::generation::{
     ALLOW_ANY, BoundMacKey, EndpointEntry, EndpointKey, Generation, PairEntry, PairKey,

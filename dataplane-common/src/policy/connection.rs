@@ -9,7 +9,9 @@
 //!                              └────────────────────────────────────────── RESET  ◄─ RST of any state
 //! ```
 
-use crate::abi::{Address, FlowEntry, FlowKey, FlowSide, SegmentEntry, flow_state, side_flags};
+use crate::abi::{
+    Address, FlowEntry, FlowKey, FlowSide, LINK_PLANS, SegmentEntry, flow_state, side_flags,
+};
 use crate::policy::destination::{self, Request};
 use crate::policy::source::{self, Source};
 use crate::policy::tables::Scratch;
@@ -78,13 +80,24 @@ fn is_lesser((from, from_port): (&Address, u16), (to, to_port): (&Address, u16))
     from_port <= to_port
 }
 
+/// Returns the address plan that an address of the packet's segment is of. Link-local addresses mean something on
+/// their link only: what another tenant does with the same ones must not touch this one's connections.
+#[inline(always)]
+pub(super) fn plan_of<T: Tables>(context: &Context<'_, T>, address: Address, ipv4: bool) -> u32 {
+    // guard: link-plan
+    if !ipv4 && source::is_link_local(address) {
+        return LINK_PLANS | u32::from(context.vlan_id);
+    }
+    context.segment.vpc_id
+}
+
 /// Writes [`Scratch::flow_key`], and which side sent the packet.
 #[inline(always)]
 fn write_packet_key<T: Tables>(context: &Context<'_, T>, scratch: &mut Scratch) {
     let packet = &scratch.packet;
     let from_a = write_key(
         &mut scratch.flow_key,
-        context.segment.vpc_id,
+        plan_of(context, packet.source, packet.ipv4),
         packet.protocol,
         (&packet.source, packet.source_port),
         (&packet.destination, packet.destination_port),

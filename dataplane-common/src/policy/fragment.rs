@@ -1,6 +1,7 @@
 //! Section 3 of `docs/isolation.md`: later fragments follow a judged first one.
 
 use crate::abi::{FlowSide, FragmentEntry, FragmentKey};
+use crate::policy::connection::plan_of;
 use crate::policy::tables::Scratch;
 use crate::policy::{Context, Packet, Tables};
 use crate::reason::DropReason;
@@ -11,7 +12,7 @@ const TIMEOUT: u64 = 30;
 #[inline(always)]
 fn key<T: Tables>(context: &Context<'_, T>, packet: &Packet) -> FragmentKey {
     FragmentKey {
-        vpc_id: context.segment.vpc_id,
+        vpc_id: plan_of(context, packet.source, packet.ipv4),
         protocol: u32::from(packet.protocol),
         source: packet.source,
         destination: packet.destination,

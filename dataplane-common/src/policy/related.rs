@@ -1,7 +1,7 @@
 //! Section 8.1 of `docs/isolation.md`: ICMP errors about live connections.
 
 use crate::abi::{Address, side_flags};
-use crate::policy::connection::{End, sides, write_key};
+use crate::policy::connection::{End, plan_of, sides, write_key};
 use crate::policy::tables::Scratch;
 use crate::policy::{Context, Frame, Packet, Tables, opaque};
 use crate::reason::DropReason;
@@ -44,7 +44,7 @@ pub(super) fn check_icmp_error<F: Frame, T: Tables>(
     }
     let from_a = write_key(
         &mut scratch.flow_key,
-        context.segment.vpc_id,
+        plan_of(context, from.address, packet.ipv4),
         protocol,
         (&from.address, from.port),
         (&to.address, to.port),
