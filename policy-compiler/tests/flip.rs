@@ -10,12 +10,8 @@ use dataplane_common::abi::*;
 use dataplane_common::host::{HostTables, Slice};
 use dataplane_common::policy::{self, Report, Scratch, Tables};
 use dataplane_common::reason::DropReason;
-use models::*;
-use netmodel::ids::MacAddr;
-use netmodel::model::Owner;
-use policy_compiler::{RouterFacts, Trunk, compile};
+use models::ROUTER_MAC;
 
-const ROUTER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const MAC_A: [u8; 6] = [2, 0, 0, 0, 0, 0xa];
 const MAC_B: [u8; 6] = [2, 0, 0, 0, 0, 0xb];
 const NEW_MAC_B: [u8; 6] = [2, 0, 0, 0, 0, 0xbb];
@@ -24,22 +20,7 @@ const B: (u16, [u8; 4], u16) = (101, [10, 1, 1, 10], 6000);
 
 /// A and B are hosts of one tenant, in segments of their own.
 fn generation(number: u32, mac_b: [u8; 6]) -> HostTables {
-    let mut model = empty();
-    let owner = Owner::Tenant(add_tenant(&mut model, "a"));
-    let a = add_segment(&mut model, owner, "main", A.0, &["10.1.0.0/24"]);
-    let b = add_segment(&mut model, owner, "db", B.0, &["10.1.1.0/24"]);
-    add_host(&mut model, a, "a", Some(MAC_A), "10.1.0.10");
-    add_host(&mut model, b, "b", Some(mac_b), "10.1.1.10");
-    let facts = RouterFacts {
-        mac: Some(MacAddr(ROUTER_MAC)),
-        ..RouterFacts::from_model(&model)
-    };
-    let tables = compile(&model, &facts).unwrap();
-    let trunk = Trunk {
-        ifindex: 1,
-        mac: ROUTER_MAC,
-    };
-    tables.to_host(trunk.generation(&tables, number, 250))
+    models::two_hosts([MAC_A, mac_b], 1500, number)
 }
 
 /// Returns a UDP datagram in a frame.

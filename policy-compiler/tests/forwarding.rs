@@ -9,12 +9,8 @@ use dataplane_common::host::{Buffer, HostTables, Slice};
 use dataplane_common::policy::{self, Frame, Hop, Report, Scratch, Verdict};
 use dataplane_common::rewrite;
 use dataplane_common::wire::Wire;
-use models::*;
-use netmodel::ids::MacAddr;
-use netmodel::model::Owner;
-use policy_compiler::{RouterFacts, Trunk, compile};
+use models::ROUTER_MAC;
 
-const ROUTER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 const MAC_A: [u8; 6] = [2, 0, 0, 0, 0, 0xa];
 const MAC_B: [u8; 6] = [2, 0, 0, 0, 0, 0xb];
 const VLAN_A: u16 = 100;
@@ -54,23 +50,7 @@ fn tcp_frame(flags: u8, options: usize, data: usize) -> Vec<u8> {
 
 /// A and B are hosts of one tenant, in segments of their own.
 fn two_hosts(mtu_of_b: u16) -> HostTables {
-    let mut model = empty();
-    let owner = Owner::Tenant(add_tenant(&mut model, "a"));
-    let a = add_segment(&mut model, owner, "main", VLAN_A, &["10.1.0.0/24"]);
-    let b = add_segment(&mut model, owner, "db", VLAN_B, &["10.1.1.0/24"]);
-    model.segments[b.0].mtu = mtu_of_b;
-    add_host(&mut model, a, "a", Some(MAC_A), "10.1.0.10");
-    add_host(&mut model, b, "b", Some(MAC_B), "10.1.1.10");
-    let facts = RouterFacts {
-        mac: Some(MacAddr(ROUTER_MAC)),
-        ..RouterFacts::from_model(&model)
-    };
-    let tables = compile(&model, &facts).unwrap();
-    let trunk = Trunk {
-        ifindex: 1,
-        mac: ROUTER_MAC,
-    };
-    tables.to_host(trunk.generation(&tables, 1, 250))
+    models::two_hosts([MAC_A, MAC_B], mtu_of_b, 1)
 }
 
 /// A socket buffer of several TCP segments, as GRO makes it: each has the headers and so many octets of data.

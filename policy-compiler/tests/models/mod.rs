@@ -4,10 +4,12 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use dataplane_common::host::HostTables;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netmodel::Model;
 use netmodel::ids::{HostName, MacAddr, SegmentName, TenantName, VlanId};
 use netmodel::model::*;
+use policy_compiler::{RouterFacts, Trunk, compile};
 
 pub(crate) fn origin(line: u32) -> Origin {
     Origin {
@@ -42,6 +44,30 @@ fn port(text: &str) -> PortSpec {
         },
         ports: first.parse().unwrap()..=last.parse().unwrap(),
     }
+}
+
+/// The router's trunk in [`two_hosts`].
+pub(crate) const ROUTER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
+
+/// One tenant with two segments, VLANs 100 (10.1.0.0/24) and 101 (10.1.1.0/24), with a host `.10` in each.
+pub(crate) fn two_hosts(macs: [[u8; 6]; 2], mtu_of_second: u16, number: u32) -> HostTables {
+    let mut model = empty();
+    let owner = Owner::Tenant(add_tenant(&mut model, "a"));
+    let first = add_segment(&mut model, owner, "main", 100, &["10.1.0.0/24"]);
+    let second = add_segment(&mut model, owner, "db", 101, &["10.1.1.0/24"]);
+    model.segments[second.0].mtu = mtu_of_second;
+    add_host(&mut model, first, "a", Some(macs[0]), "10.1.0.10");
+    add_host(&mut model, second, "b", Some(macs[1]), "10.1.1.10");
+    let facts = RouterFacts {
+        mac: Some(MacAddr(ROUTER_MAC)),
+        ..RouterFacts::from_model(&model)
+    };
+    let tables = compile(&model, &facts).unwrap();
+    let trunk = Trunk {
+        ifindex: 1,
+        mac: ROUTER_MAC,
+    };
+    tables.to_host(trunk.generation(&tables, number, 250))
 }
 
 /// A site without anything in it.
