@@ -42,8 +42,16 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     };
     for name in chosen {
         let time = format!("-max_total_time={}", args.seconds);
+        // What is found goes into the first folder; what is in the repository is only read.
+        let found = proc::target_dir().join("fuzz-corpus").join(name);
+        fs::create_dir_all(&found).with_context(|| format!("create {}", found.display()))?;
         let mut cargo = proc::cargo_nightly();
-        cargo.args(["fuzz", "run", name, "--", &time, "-rss_limit_mb=4096"]);
+        cargo.args(["fuzz", "run", name]).arg(&found);
+        let committed = proc::root().join("fuzz/corpus").join(name);
+        if committed.is_dir() {
+            cargo.arg(committed);
+        }
+        cargo.args(["--", &time, "-rss_limit_mb=4096"]);
         proc::run(&mut cargo).with_context(|| format!("fuzz target {name}"))?;
         println!("{name}: nothing found in {} s", args.seconds);
     }

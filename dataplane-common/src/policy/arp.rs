@@ -3,7 +3,7 @@
 use crate::abi::{Address, segment_flags};
 use crate::policy::source::{self, Binding};
 use crate::policy::tables::{Keys, Scratch};
-use crate::policy::{Context, Frame, Tables, Verdict};
+use crate::policy::{Context, Frame, Tables, Verdict, opaque};
 use crate::reason::DropReason;
 use crate::wire::{Arp, ether_type};
 
@@ -16,12 +16,13 @@ const RARP_REPLY: u16 = 4;
 pub(super) fn check<F: Frame, T: Tables>(
     frame: &F,
     context: &Context<'_, T>,
-    l3: usize,
     ether_type: u16,
     scratch: &mut Scratch,
 ) -> Result<(), DropReason> {
     // guard: arp-cut-short
-    let arp = frame.read::<Arp>(l3).ok_or(DropReason::Truncated)?;
+    let arp = frame
+        .read::<Arp>(opaque(scratch.report.l3))
+        .ok_or(DropReason::Truncated)?;
     check_shape(&arp, context.segment.flags, ether_type)?;
     // guard: arp-sender-mac
     if arp.sender_mac != context.source_mac {

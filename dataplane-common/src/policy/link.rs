@@ -1,7 +1,7 @@
 //! Section 1 of `docs/isolation.md`: Ethernet, the 802.1Q tag, the segment, the MAC addresses.
 
 use crate::abi::{Generation, Mac, SegmentEntry, segment_flags};
-use crate::policy::{Frame, Report, Tables};
+use crate::policy::{Frame, Report, Tables, opaque};
 use crate::reason::DropReason;
 use crate::wire::{Be16, Tag, ether_type};
 
@@ -77,7 +77,8 @@ pub(super) fn check<'a, F: Frame, T: Tables>(
         source_mac,
         to_group_mac,
         ether_type: outer.ether_type,
-        l3: usize::from(outer.l3),
+        // Two numbers to the compiler, but older verifiers (Linux 6.12) lose them when they lie in a register with others.
+        l3: opaque(outer.l3),
     })
 }
 

@@ -226,7 +226,7 @@ pub fn from_trunk<F: Frame, T: Tables>(
         ether_type::IPV4 => packet::parse_ipv4(frame, &context, link.l3, &mut scratch.packet)?,
         ether_type::IPV6 => packet::parse_ipv6(frame, &context, link.l3, &mut scratch.packet)?,
         ether_type::ARP | ether_type::RARP => {
-            return arp::check(frame, &context, link.l3, link.ether_type, scratch);
+            return arp::check(frame, &context, link.ether_type, scratch);
         }
         // guard: unknown-ether-type
         _ => return Err(DropReason::UnknownEtherType),
