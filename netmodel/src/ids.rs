@@ -1,15 +1,30 @@
 //! Names and numbers that identify things, valid by construction.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
 /// An 802.1Q VLAN id that can carry a segment: 1 to 4094.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(try_from = "u16")]
 pub struct VlanId(u16);
+
+/// The number is no VLAN id.
+#[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
+#[error("{0} is not a VLAN id: 1 to 4094")]
+pub struct NoVlanId(u16);
+
+impl TryFrom<u16> for VlanId {
+    type Error = NoVlanId;
+
+    fn try_from(id: u16) -> Result<Self, Self::Error> {
+        Self::new(id).ok_or(NoVlanId(id))
+    }
+}
 
 impl VlanId {
     /// Makes a VLAN id; `None` for 0 (priority tag) and for 4095 and above (reserved).
@@ -48,6 +63,13 @@ impl Serialize for MacAddr {
     }
 }
 
+impl<'de> Deserialize<'de> for MacAddr {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <Cow<'de, str>>::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 /// The text is not a hardware address.
 #[derive(Clone, Copy, Debug, Eq, Error, PartialEq)]
 #[error("not six pairs of hexadecimal digits separated by `:` or `-`")]
@@ -76,7 +98,7 @@ impl FromStr for MacAddr {
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+        #[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
         pub struct $name(Arc<str>);
 
         impl $name {

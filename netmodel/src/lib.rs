@@ -20,6 +20,7 @@ pub mod finding;
 pub mod ids;
 pub mod model;
 mod options;
+pub mod published;
 mod reader;
 pub mod show;
 pub mod source;

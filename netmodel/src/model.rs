@@ -18,12 +18,12 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::ids::{HostName, MacAddr, SegmentName, TenantName, VlanId};
 
 /// The place in the inventory that says a thing; shown to the operator as `file:line:column`.
-#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct Origin {
     /// Path as the operator gave the tree, joined with the path inside of it.
     pub file: Arc<str>,
@@ -34,23 +34,23 @@ pub struct Origin {
 }
 
 /// Index into [`Model::segments`].
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct SegmentId(pub usize);
 
 /// Index into [`Model::tenants`].
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct TenantId(pub usize);
 
 /// Index into [`Model::hosts`].
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct HostId(pub usize);
 
 /// Index into [`Model::services`].
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct ServiceId(pub usize);
 
 /// Who owns a segment or a host.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Owner {
     /// The site itself (substrate).
@@ -60,7 +60,7 @@ pub enum Owner {
 }
 
 /// The whole checked inventory.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Model {
     /// `site_name`.
     pub site_name: String,
@@ -97,7 +97,7 @@ pub struct Model {
 }
 
 /// One VLAN, one broadcast domain, one subnet per family, one DHCP scope, one firewall zone.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Segment {
     /// Key in `site_segments` or `tenant_segments`.
     pub name: SegmentName,
@@ -122,7 +122,7 @@ pub struct Segment {
 }
 
 /// An IPv4 subnet and its gateway.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Subnet4 {
     /// The subnet, truncated to its network address.
     pub net: Ipv4Net,
@@ -131,7 +131,7 @@ pub struct Subnet4 {
 }
 
 /// An IPv6 subnet and its gateway.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Subnet6 {
     /// The subnet, truncated to its network address.
     pub net: Ipv6Net,
@@ -140,7 +140,7 @@ pub struct Subnet6 {
 }
 
 /// DHCP for one segment.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct DhcpScope {
     /// Dynamic pool, both ends included; `None` is a static-only scope.
     pub pool: Option<(Ipv4Addr, Ipv4Addr)>,
@@ -149,7 +149,7 @@ pub struct DhcpScope {
 }
 
 /// How a tenant is attached to the site's address plan.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TenantKind {
     /// Subnets out of the site's address plan.
@@ -159,7 +159,7 @@ pub enum TenantKind {
 }
 
 /// Life of a tenant. Absent tenants are not in the model.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum TenantState {
     /// Served and enforced.
@@ -169,7 +169,7 @@ pub enum TenantState {
 }
 
 /// A registry entry joined with the tenant's own tree.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Tenant {
     /// Key in `tenants`.
     pub name: TenantName,
@@ -205,7 +205,7 @@ pub struct Tenant {
 }
 
 /// The platform's consent that a zone may reach a tenant's hosts on some ports.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Accept {
     /// The platform segment whose hosts may open the connection.
     pub from: SegmentId,
@@ -216,7 +216,7 @@ pub struct Accept {
 }
 
 /// One entry of `tenant_firewall_rules`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct TenantRule {
     /// `name`.
     pub name: String,
@@ -233,7 +233,7 @@ pub struct TenantRule {
 }
 
 /// Source of a tenant rule.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RuleFrom {
     /// Every host of a platform segment.
@@ -249,7 +249,7 @@ pub enum RuleFrom {
 }
 
 /// Destination of a tenant rule.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RuleTo {
     /// One of the tenant's own hosts (all of its addresses).
@@ -259,7 +259,7 @@ pub enum RuleTo {
 }
 
 /// What a tenant rule does.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RuleAction {
     /// Lets it through, together with its other half where one is needed.
@@ -269,7 +269,7 @@ pub enum RuleAction {
 }
 
 /// The offering half of a cross-tenant allow.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct TenantOffer {
     /// `name`, unique in the tenant.
     pub name: String,
@@ -284,7 +284,7 @@ pub struct TenantOffer {
 }
 
 /// The using half of a cross-tenant allow.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct TenantUse {
     /// The offering tenant.
     pub tenant: TenantId,
@@ -295,7 +295,7 @@ pub struct TenantUse {
 }
 
 /// A machine, physical or virtual.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Host {
     /// Name in `hosts.yml` or in the Terraform outputs.
     pub name: HostName,
@@ -312,7 +312,7 @@ pub struct Host {
 }
 
 /// One interface of a host on one segment: the inventory's *endpoint*.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Interface {
     /// Key in `env.interfaces`.
     pub name: String,
@@ -329,7 +329,7 @@ pub struct Interface {
 }
 
 /// A core router.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Router {
     /// The host.
     pub host: HostId,
@@ -344,7 +344,7 @@ pub struct Router {
 }
 
 /// The WAN side of a router.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Uplink {
     /// Key in `router_uplinks`.
     pub name: String,
@@ -355,7 +355,7 @@ pub struct Uplink {
 }
 
 /// One side of a zone policy.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Zone {
     /// A platform segment.
@@ -365,7 +365,7 @@ pub enum Zone {
 }
 
 /// One entry of `firewall_zone_policies`: always an allow. Platform tier.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct ZonePolicy {
     /// `name`, or `FROM -> TO`.
     pub name: String,
@@ -386,7 +386,7 @@ pub struct ZonePolicy {
 }
 
 /// One entry of `firewall_internet_zones`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct InternetZone {
     /// The zone.
     pub zone: Zone,
@@ -395,7 +395,7 @@ pub struct InternetZone {
 }
 
 /// A transport that policies name.
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Protocol {
     /// ICMP over IPv4, ICMPv6 over IPv6.
@@ -407,7 +407,7 @@ pub enum Protocol {
 }
 
 /// `tcp/443`, `udp/5000-5100`, `icmp`.
-#[derive(Clone, Debug, Eq, Hash, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct PortSpec {
     /// Transport.
     pub protocol: Protocol,
@@ -417,7 +417,7 @@ pub struct PortSpec {
 }
 
 /// Which services the router offers on each segment's own gateway address.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct GatewayServices {
     /// UDP 67 over IPv4, UDP 547 over IPv6.
     pub dhcp: bool,
@@ -430,7 +430,7 @@ pub struct GatewayServices {
 }
 
 /// A named service in a platform segment that tenants can be granted.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct PlatformService {
     /// Key in `platform_services`.
     pub name: String,
@@ -447,7 +447,7 @@ pub struct PlatformService {
 }
 
 /// A name on one side of a protected flow or policy test: as said, and what it stands for.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Peer {
     /// As said.
     pub text: String,
@@ -456,7 +456,7 @@ pub struct Peer {
 }
 
 /// What a [`Peer`] stands for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PeerKind {
     /// A host.
@@ -472,7 +472,7 @@ pub enum PeerKind {
 }
 
 /// A flow that no plan may remove.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct ProtectedFlow {
     /// Source.
     pub from: Peer,
@@ -485,7 +485,7 @@ pub struct ProtectedFlow {
 }
 
 /// An expectation checked on every lint and plan.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct PolicyTest {
     /// Source.
     pub from: Peer,
@@ -500,7 +500,7 @@ pub struct PolicyTest {
 }
 
 /// One DNS record that the inventory asks for.
-#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Clone, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct DnsRecord {
     /// DNS zone, without a final dot.
     pub zone: String,
@@ -517,7 +517,7 @@ pub struct DnsRecord {
 }
 
 /// An address that DHCP keeps for a hardware address.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Reservation {
     /// The scope.
     pub segment: SegmentId,

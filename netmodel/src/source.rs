@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 
 use crate::model::Origin;
+use crate::published::hex;
 
 /// Index of a file in [`Sources`].
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -107,6 +109,20 @@ impl Sources {
     /// Returns the paths of all files, in the order in which they were read.
     pub fn paths(&self) -> impl Iterator<Item = &str> {
         self.files.iter().map(|source| &*source.path)
+    }
+
+    /// Returns the SHA-256 of all paths and texts, in lower-case hexadecimal: has anything changed?
+    #[must_use]
+    pub fn digest(&self) -> String {
+        let mut sha = Sha256::new();
+        for source in &self.files {
+            for part in [&source.path, &source.text] {
+                // The length goes first, so that no two lists of files are the same octets.
+                sha.update((part.len() as u64).to_be_bytes());
+                sha.update(part.as_bytes());
+            }
+        }
+        hex(&sha.finalize())
     }
 
     /// Turns a place into what the model keeps.

@@ -11,6 +11,7 @@ mod common;
 mod findings;
 mod lab;
 mod model;
+mod published;
 mod sample;
 mod show;
 mod untrusted;
