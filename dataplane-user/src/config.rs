@@ -23,6 +23,31 @@ pub struct Config {
     /// Other names of site keys: `deevnet_vlans = "site_segments"`.
     #[serde(default)]
     pub aliases: BTreeMap<String, String>,
+    /// What `bulkhead run --watch` may do.
+    #[serde(default)]
+    pub watch: Watch,
+}
+
+/// `[watch]`: what `bulkhead run --watch` does when the inventory changes.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct Watch {
+    /// Apply the plan; otherwise it is only logged and shown in `status`. Absent: false.
+    pub apply: bool,
+    /// How many objects such an apply may destroy; a plan that destroys more waits for `bulkhead apply`. Absent: 0.
+    pub allow_destroy: usize,
+    /// How long nothing may touch the files before they are read, in milliseconds. Absent: 2000.
+    pub quiet_milliseconds: u64,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self {
+            apply: false,
+            allow_destroy: 0,
+            quiet_milliseconds: 2000,
+        }
+    }
 }
 
 /// The file cannot be used.

@@ -3,9 +3,11 @@
 pub mod can;
 pub mod cli;
 pub mod config;
+pub mod controller;
 pub mod loader;
 pub mod netlink;
 pub mod reasons;
 pub mod run;
+pub mod store;
 
 pub use policy_compiler as compile;

@@ -107,9 +107,15 @@ pub struct PlaceArgs {
     /// Folder for the pinned maps, on a BPF file system [default: /sys/fs/bpf/bulkhead/IF]
     #[arg(long, value_name = "DIR")]
     pub pins: Option<PathBuf>,
-    /// What `run` leaves for `status` and `observe` [default: /run/bulkhead/IF.json]
+    /// What an apply leaves for `status` and `observe` [default: /run/bulkhead/IF.json]
     #[arg(long, value_name = "FILE")]
     pub state: Option<PathBuf>,
+    /// Folder of the generations [default: /var/lib/bulkhead]
+    #[arg(long, value_name = "DIR")]
+    pub store: Option<PathBuf>,
+    /// What DHCP and DNS read [default: /run/bulkhead/generation]
+    #[arg(long, value_name = "FILE")]
+    pub publish: Option<PathBuf>,
 }
 
 /// Arguments of `detach`.
@@ -177,13 +183,25 @@ pub struct ObserveArgs {
 #[derive(Args, Clone, Debug)]
 #[command(help_template = TEMPLATE, before_help = "\
 Examples:
-  bulkhead run                                       on the inventory's router_parent
+  bulkhead run                                       keep the kernel as the last apply made it
+  bulkhead run --watch                               and look at changes of the inventory; see [watch] in bulkhead.toml
   bulkhead run --interface eth1 --mode tcx
-  kill -HUP PID                                      load the inventory again")]
+  kill -HUP PID                                      compare everything now")]
 pub struct RunArgs {
     /// Where
     #[command(flatten)]
     pub place: PlaceArgs,
+    /// How
+    #[command(flatten)]
+    pub how: HowArgs,
+    /// Make a plan of each change of the inventory, and apply it if bulkhead.toml says so
+    #[arg(long)]
+    pub watch: bool,
+}
+
+/// How to enforce.
+#[derive(Args, Clone, Debug)]
+pub struct HowArgs {
     /// How to attach: auto, xdp-native, xdp-generic, tcx or clsact
     #[arg(long, value_enum, default_value_t = ModeArg::Auto, hide_possible_values = true)]
     pub mode: ModeArg,

@@ -48,15 +48,20 @@ pub(super) fn compiled(common: &Common) -> Result<Result<Inventory, Report>, Cli
     Ok(Ok(Inventory { model, tables }))
 }
 
+/// Returns the host that the settings say this machine is.
+pub(super) fn chosen_host(model: &Model, options: &Options) -> Option<HostId> {
+    let name = options.router.as_ref()?;
+    let mut hosts = model.hosts.iter();
+    hosts
+        .position(|host| host.name.as_str() == name)
+        .map(HostId)
+}
+
 /// Returns what the inventory says about the router that is chosen.
 pub(super) fn router_facts(model: &Model, options: &Options) -> RouterFacts {
     let mut facts = RouterFacts::from_model(model);
-    if let Some(name) = &options.router {
-        let place = model
-            .hosts
-            .iter()
-            .position(|host| host.name.as_str() == name);
-        facts.host = place.map(HostId).or(facts.host);
+    if let Some(host) = chosen_host(model, options) {
+        facts.host = Some(host);
         let router = model.routers.iter().find(|r| Some(r.host) == facts.host);
         if let Some(router) = router {
             facts.trunk = router.trunk.clone();

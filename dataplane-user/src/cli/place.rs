@@ -23,7 +23,14 @@ pub(super) fn place(common: &Common, args: &PlaceArgs) -> Result<(Place, Option<
 
 /// Returns the place on an interface.
 pub(super) fn named(args: &PlaceArgs, interface: &str) -> Place {
-    Place::new(interface, args.pins.as_deref(), args.state.as_deref())
+    let mut place = Place::new(interface, args.pins.as_deref(), args.state.as_deref());
+    if let Some(store) = &args.store {
+        place.store.clone_from(store);
+    }
+    if let Some(published) = &args.publish {
+        place.published.clone_from(published);
+    }
+    place
 }
 
 /// Returns the interface that a controller works or worked on, if there can be no doubt.

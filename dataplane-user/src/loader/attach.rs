@@ -91,6 +91,9 @@ impl Datapath {
         _published: Published,
     ) -> Result<Attached, LoaderError> {
         if let Some(attached) = self.replace(interface)? {
+            if let Some(pins) = &self.pins {
+                pins.remove_other_abis()?;
+            }
             return Ok(attached);
         }
         match wanted {
@@ -251,6 +254,12 @@ impl Datapath {
         let program: &mut SchedClassifier = program_mut(&mut self.ebpf, "tc_from_trunk")?;
         let id = program.attach_to_link(link)?;
         std::mem::forget(program.take_link(id)?);
+        if let Some(pins) = &self.pins {
+            let pin = pins.link(Mode::Clsact);
+            std::fs::remove_file(&pin)?;
+            let program: &mut SchedClassifier = program_mut(&mut self.ebpf, "tc_from_trunk")?;
+            program.pin(pin)?;
+        }
         Ok(())
     }
 }
@@ -262,7 +271,7 @@ impl Pins {
     ///
     /// [`LoaderError::NotRunning`] if nothing is pinned there; else what the kernel refused.
     pub fn detach(&self, interface: &str) -> Result<(), LoaderError> {
-        if !self.has_maps() {
+        if !self.is_in_use() {
             return Err(LoaderError::NotRunning {
                 path: self.folder().into(),
             });

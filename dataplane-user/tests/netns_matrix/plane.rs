@@ -9,7 +9,7 @@ use aya::maps::{Map, MapData, PerCpuArray};
 use dataplane_common::abi::{SegmentCounters, VLAN_IDS};
 use dataplane_common::reason::outcome_name;
 use dataplane_user::compile::{RouterFacts, compile};
-use dataplane_user::loader::{Attached, Datapath, LoadOptions, Mode, Trunk, WantedMode};
+use dataplane_user::loader::{Attached, Datapath, LoadOptions, Mode, Pins, Trunk, WantedMode};
 use netmodel::Model;
 use tempfile::TempDir;
 use testkit::bpffs::BpfFs;
@@ -84,7 +84,7 @@ pub(crate) fn enforce(model: &Model, mode: Mode, pins: PathBuf) -> Result<(Datap
         connections: 65_536,
     };
     let mut datapath = Datapath::load(&options)?;
-    let published = datapath.publish(&tables, &trunk)?;
+    let published = datapath.publish(&tables, &trunk, datapath.next_number())?;
     let attached = datapath.attach(TRUNK, WantedMode::Exactly(mode), false, published)?;
     Ok((datapath, attached))
 }
@@ -102,7 +102,7 @@ type PinnedCounters = PerCpuArray<MapData, SegmentCounters>;
 
 /// Opens the counters that are pinned somewhere.
 pub(crate) fn pinned_counters(pins: &Path) -> Result<PinnedCounters> {
-    Ok(Map::PerCpuArray(MapData::from_pin(pins.join("COUNTERS"))?).try_into()?)
+    Ok(Map::PerCpuArray(MapData::from_pin(Pins::at(pins).map("COUNTERS"))?).try_into()?)
 }
 
 impl Plane {
