@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
+use tempfile::TempDir;
 use testkit::bpffs::BpfFs;
 use testkit::netns::NetNs;
 use testkit::site::{Site, SiteSpec, Wiring, segment_device};
@@ -45,6 +46,7 @@ struct Service {
 struct Lab {
     // In this order: the controller, then what it pinned, then the namespaces.
     controller: Child,
+    _store: TempDir,
     fs: BpfFs,
     site: Site,
     spec: SiteSpec,
@@ -58,12 +60,25 @@ impl Lab {
         let site = Site::build(&spec, Wiring::Kernel)?;
         site.router.set_rx_vlan_offload(&spec.trunk, hides_tags)?;
         let fs = BpfFs::mount()?;
-        let mut run = command(&site.router, &fs, "run");
-        run.arg("--site").arg(fixtures::sample_site());
-        run.arg("--tenants").arg(fixtures::sample_tenants());
-        let controller = run.args(["--mode", mode]).stdout(Stdio::null()).spawn()?;
+        let store = tempfile::tempdir()?;
+        let at = |verb: &str| {
+            let mut command = command(&site.router, &fs, verb);
+            command
+                .args(["--mode", mode])
+                .arg("--store")
+                .arg(store.path());
+            command.arg("--publish").arg(store.path().join("published"));
+            command.arg("--site").arg(fixtures::sample_site());
+            command.arg("--tenants").arg(fixtures::sample_tenants());
+            command
+        };
+        let applied = at("apply").arg("--yes").output()?;
+        let said = String::from_utf8_lossy(&applied.stderr);
+        ensure!(applied.status.success(), "bulkhead apply: {said}");
+        let controller = at("run").stdout(Stdio::null()).spawn()?;
         let mut lab = Self {
             controller,
+            _store: store,
             fs,
             site,
             spec,

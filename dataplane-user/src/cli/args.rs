@@ -1,6 +1,7 @@
 //! What can be said on the command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -11,12 +12,12 @@ const TEMPLATE: &str = "{about-with-newline}\n{before-help}{usage-heading} {usag
 const EXAMPLES: &str = "\
 Examples:
   bulkhead lint                                    is the inventory right?
-  bulkhead show segments                           what does it say?
   bulkhead show matrix                             who reaches whom?
   bulkhead can grooveiq/grooveiq-api01 logs:3100   may this connection be opened?
-  bulkhead explain W0402                           what does this mean, what do I do?
-  bulkhead run                                     enforce it
-  bulkhead status                                  is it enforced? what was dropped?";
+  bulkhead plan                                    what would an apply change?
+  bulkhead apply --confirm-within 60s              change it; undone unless you confirm
+  bulkhead status                                  is it enforced? what was dropped?
+  bulkhead explain W0402                           what does this mean, what do I do?";
 
 /// Hard-isolated tenant networks on a Linux core router.
 #[derive(Debug, Parser)]
@@ -61,17 +62,29 @@ pub enum Format {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Make the kernel what the inventory says: shows the plan, asks, does it
+    Apply(ApplyArgs),
     /// Would this connection be allowed? Exits with 0 (yes) or 1 (no, or not all of it)
     Can(CanArgs),
+    /// Let the generation that waits for its confirmation stay
+    Confirm(ConfirmArgs),
     /// Remove the enforcement; the only command that does
     Detach(DetachArgs),
+    /// Does the kernel differ from the applied generation? Exits with 2 if it does
+    Drift(DriftArgs),
     /// Explain a finding (E0102, W0402) or a drop reason (no-policy)
     Explain(ExplainArgs),
+    /// List the generations: when, who, why, what came of it
+    History(HistoryArgs),
     /// Check the inventory, its policy tests and protected flows; exits with 1 on any error
     Lint(LintArgs),
     /// Print drops and opened connections as they happen
     Observe(ObserveArgs),
-    /// Enforce the inventory on the trunk; stays until SIGTERM, and the enforcement stays after it
+    /// Show what an apply would change; exits with 2 if anything, 1 if it is refused
+    Plan(PlanArgs),
+    /// Go back to an earlier generation: shows the plan, asks, does it
+    Rollback(RollbackArgs),
+    /// Keep the kernel what was applied; stays until SIGTERM, and the enforcement stays after it
     Run(RunArgs),
     /// Print the checked inventory
     Show(ShowArgs),
@@ -96,6 +109,144 @@ pub struct CanArgs {
     /// As SRC, or a platform service or `internet`; PORT is 443, 8000-8100 or icmp, PROTO tcp or udp
     #[arg(value_name = "DST[:PORT[/PROTO]]")]
     pub destination: String,
+}
+
+/// Arguments of `plan`.
+#[derive(Args, Clone, Debug)]
+#[command(help_template = TEMPLATE, before_help = "\
+Examples:
+  bulkhead plan
+  bulkhead plan --out change.plan && bulkhead apply change.plan
+  bulkhead plan --tenant grooveiq                    what this tenant's part would change
+  bulkhead plan --format json                        for CI; exit code 0 nothing, 2 changes, 1 refused")]
+pub struct PlanArgs {
+    /// Where
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// What
+    #[command(flatten)]
+    pub what: WhatArgs,
+    /// Write the plan to a file, for `bulkhead apply FILE`
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+/// What to plan, and what it may destroy.
+#[derive(Args, Clone, Debug)]
+pub struct WhatArgs {
+    /// Only what this tenant owns; all else stays as it was applied
+    #[arg(long, value_name = "NAME")]
+    pub tenant: Option<String>,
+    /// How many objects (tenants, segments, hosts, scopes, reservations, records) may be destroyed
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub allow_destroy: usize,
+}
+
+/// Arguments of `apply`.
+#[derive(Args, Clone, Debug)]
+#[command(help_template = TEMPLATE, before_help = "\
+Examples:
+  bulkhead apply                                     show the plan, ask, do it
+  bulkhead apply --confirm-within 60s                undone unless confirmed: for changes that may lock you out
+  bulkhead apply change.plan                         only if nothing has changed since `bulkhead plan --out`
+  bulkhead apply --tenant grooveiq --yes
+  bulkhead apply --allow-destroy 3                   a plan that destroys more is refused")]
+pub struct ApplyArgs {
+    /// What `bulkhead plan --out` wrote
+    #[arg(value_name = "PLANFILE", conflicts_with_all = ["tenant", "allow_destroy"])]
+    pub plan: Option<PathBuf>,
+    /// Where
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// How
+    #[command(flatten)]
+    pub how: HowArgs,
+    /// What
+    #[command(flatten)]
+    pub what: WhatArgs,
+    /// Undo it unless confirmed (here, or by `bulkhead confirm`) in this time: 60s, 5m
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub confirm_within: Option<Duration>,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// Arguments of `confirm`.
+#[derive(Args, Clone, Debug)]
+#[command(help_template = TEMPLATE, before_help = "\
+Examples:
+  bulkhead confirm                                   from a connection made after the apply: that proves it works")]
+pub struct ConfirmArgs {
+    /// Where
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
+/// Arguments of `rollback`.
+#[derive(Args, Clone, Debug)]
+#[command(help_template = TEMPLATE, before_help = "\
+Examples:
+  bulkhead rollback                                  to the generation before the current one
+  bulkhead rollback 7 --confirm-within 60s
+  bulkhead history                                   which ones there are")]
+pub struct RollbackArgs {
+    /// Number of the generation [default: the one before the current one]
+    #[arg(value_name = "GENERATION")]
+    pub to: Option<u32>,
+    /// Where
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// How
+    #[command(flatten)]
+    pub how: HowArgs,
+    /// Undo it unless confirmed in this time: 60s, 5m
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub confirm_within: Option<Duration>,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// Arguments of `history`.
+#[derive(Args, Clone, Debug)]
+#[command(help_template = TEMPLATE, before_help = "\
+Examples:
+  bulkhead history
+  bulkhead history 7                                 the plan that led to generation 7
+  bulkhead history --format json")]
+pub struct HistoryArgs {
+    /// Show this generation's plan
+    #[arg(value_name = "GENERATION")]
+    pub number: Option<u32>,
+    /// Where
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
+/// Arguments of `drift`.
+#[derive(Args, Clone, Debug)]
+#[command(help_template = TEMPLATE, before_help = "\
+Examples:
+  bulkhead drift                                     0: none, 2: the list
+  bulkhead drift --format json")]
+pub struct DriftArgs {
+    /// Where
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
+/// Reads a time: a whole number and `s`, `m` or `h`.
+fn parse_time(text: &str) -> Result<Duration, String> {
+    let units = [("s", 1), ("m", 60), ("h", 3600)];
+    let found = units.into_iter().find_map(|(unit, seconds)| {
+        let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+        number.checked_mul(seconds)
+    });
+    match found {
+        Some(seconds @ 1..=86_400) => Ok(Duration::from_secs(seconds)),
+        _ => Err("a time is like 60s, 5m or 1h, at most 24h".to_owned()),
+    }
 }
 
 /// Which enforcement a command is about.

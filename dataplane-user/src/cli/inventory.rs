@@ -8,6 +8,7 @@ use super::args::{Common, Format};
 use super::report::{CliError, NO, Paint, Report};
 use crate::compile::{RouterFacts, Tables, compile};
 use crate::config::Config;
+use crate::controller::Desired;
 
 /// A model that loaded, and its tables.
 pub(super) struct Inventory {
@@ -36,6 +37,20 @@ pub(super) fn load(common: &Common) -> Result<(Options, Loaded), CliError> {
     let options = options(common)?;
     let loaded = netmodel::load(&options);
     Ok((options, loaded))
+}
+
+/// Loads what should be; `Err` is the report of an inventory that has errors.
+pub(super) fn desired(common: &Common) -> Result<Result<(Desired, Options), Report>, CliError> {
+    let (options, loaded) = load(common)?;
+    let Some(model) = loaded.model else {
+        return Ok(Err(refusal(common, &loaded)));
+    };
+    let desired = Desired {
+        host: chosen_host(&model, &options),
+        inventory: loaded.sources.digest(),
+        model,
+    };
+    Ok(Ok((desired, options)))
 }
 
 /// Loads and compiles; `Err` is the report of an inventory that has errors.

@@ -1,6 +1,6 @@
 //! Which trunk, pin folder and state file a command is about.
 
-use netmodel::Model;
+use netmodel::{Model, Options};
 
 use super::args::{Common, PlaceArgs};
 use super::inventory::{load, router_facts};
@@ -19,6 +19,28 @@ pub(super) fn place(common: &Common, args: &PlaceArgs) -> Result<(Place, Option<
     let interface = interface.or_else(|| enforced(args));
     let interface = interface.ok_or(CliError::NoInterface)?;
     Ok((named(args, &interface), loaded.model))
+}
+
+/// Returns the place of a change to a model.
+pub(super) fn place_for(
+    args: &PlaceArgs,
+    model: &Model,
+    options: &Options,
+) -> Result<Place, CliError> {
+    let trunk = router_facts(model, options).trunk;
+    let interface = args.interface.as_ref().unwrap_or(&trunk);
+    if interface.is_empty() {
+        return Err(CliError::NoTrunk);
+    }
+    Ok(named(args, interface))
+}
+
+/// Returns the place where something is enforced already; the inventory is asked only if there is a doubt.
+pub(super) fn place_of_enforcement(common: &Common, args: &PlaceArgs) -> Result<Place, CliError> {
+    match args.interface.clone().or_else(|| enforced(args)) {
+        Some(interface) => Ok(named(args, &interface)),
+        None => Ok(place(common, args)?.0),
+    }
 }
 
 /// Returns the place on an interface.

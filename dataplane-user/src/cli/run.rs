@@ -6,7 +6,7 @@ use netmodel::finding::{Audience, Style, to_text};
 
 use super::args::{Common, HowArgs, ModeArg, RunArgs};
 use super::inventory::{chosen_host, load, options};
-use super::place::place;
+use super::place::place_of_enforcement;
 use super::report::{CliError, Report, YES};
 use crate::config::Config;
 use crate::controller::{ControlOptions, Desired};
@@ -16,7 +16,7 @@ use crate::run::{DaemonOptions, Place, block_on, run as keep};
 
 /// Enforces until a signal ends the process.
 pub(super) fn run(common: &Common, args: &RunArgs) -> Result<Report, CliError> {
-    let (place, _) = place(common, &args.place)?;
+    let place = place_of_enforcement(common, &args.place)?;
     let control = control_options(place, &args.how);
     log_to_stderr();
     let inventory = match args.watch {

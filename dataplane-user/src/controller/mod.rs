@@ -203,6 +203,26 @@ impl Controller {
         })
     }
 
+    /// Returns the generation before the current one.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::NoPrevious`] if there is none.
+    pub fn previous(&self) -> Result<u32, RunError> {
+        let current = self.store.current()?.ok_or(RunError::NoPrevious)?;
+        let previous = self.store.record(current)?.previous;
+        previous.ok_or(RunError::NoPrevious)
+    }
+
+    /// Takes what one tenant owns out of `desired`, and all else out of the current generation.
+    ///
+    /// # Errors
+    ///
+    /// Always, for now.
+    pub fn only_tenant(&self, _desired: Desired, _tenant: &str) -> Result<Desired, RunError> {
+        Err(RunError::NoPrevious)
+    }
+
     /// Returns what a generation in the store says.
     ///
     /// # Errors

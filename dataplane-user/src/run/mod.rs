@@ -168,6 +168,9 @@ pub enum RunError {
     /// The generation cannot be published.
     #[error(transparent)]
     Published(#[from] PublishedError),
+    /// There is nothing to go back to.
+    #[error("there is no generation before the current one (`bulkhead history` lists them)")]
+    NoPrevious,
     /// Files cannot be watched.
     #[error("cannot watch files (many folders? remedy: sysctl fs.inotify.max_user_watches)")]
     Watch(#[source] notify::Error),
@@ -194,7 +197,7 @@ impl RunError {
 /// # Errors
 ///
 /// What the work returns, or that there can be no runtime.
-pub fn block_on<T>(work: impl Future<Output = Result<T, RunError>>) -> Result<T, RunError> {
+pub fn block_on<T, E: From<RunError>>(work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -60,9 +61,19 @@ impl Line {
         })
     }
 
-    /// Where `bulkhead run` keeps its state.
-    pub(crate) fn state(&self) -> PathBuf {
-        self.state.path().join("state.json")
+    /// One of bulkhead's commands, for this line.
+    pub(crate) fn bulkhead(&self, verb: &str) -> Command {
+        let mut command = self.router.command(env!("CARGO_BIN_EXE_bulkhead"));
+        command.args([verb, "--interface", TRUNK]);
+        command.arg("--pins").arg(self.pins());
+        for (option, name) in [
+            ("--state", "state.json"),
+            ("--store", "store"),
+            ("--publish", "generation"),
+        ] {
+            command.arg(option).arg(self.state.path().join(name));
+        }
+        command
     }
 
     /// Where maps and link are pinned.

@@ -1,10 +1,11 @@
-//! The real `bulkhead run`, as a child process in the router's namespace.
+//! The real `bulkhead apply`, then `bulkhead run` as a child process, in the router's namespace.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use tempfile::TempDir;
 use testkit::bpffs::BpfFs;
 use testkit::netns::NetNs;
 use testkit::wait::{START, wait_at_most};
@@ -17,6 +18,7 @@ pub(crate) struct Bulkhead<'s> {
     trunk: String,
     router: &'s NetNs,
     fs: BpfFs,
+    _store: TempDir,
     child: Child,
 }
 
@@ -29,16 +31,27 @@ impl<'s> Bulkhead<'s> {
         trunk: &str,
     ) -> Result<Self> {
         let fs = BpfFs::mount()?;
-        let mut command = command(program, router, &fs, "run");
-        command.arg("--site").arg(sample.join("site"));
-        command.arg("--tenants").arg(sample.join("tenants"));
-        let child = command.stdout(Stdio::null()).spawn();
+        let store = tempfile::tempdir()?;
+        let at = |verb: &str| {
+            let mut command = command(program, router, &fs, verb);
+            command.arg("--store").arg(store.path());
+            command.arg("--publish").arg(store.path().join("published"));
+            command.arg("--site").arg(sample.join("site"));
+            command.arg("--tenants").arg(sample.join("tenants"));
+            command
+        };
+        let applied = at("apply").arg("--yes").output();
+        let applied = applied.with_context(|| format!("starting {}", program.display()))?;
+        let said = String::from_utf8_lossy(&applied.stderr);
+        ensure!(applied.status.success(), "bulkhead apply: {said}");
+        let child = at("run").stdout(Stdio::null()).spawn();
         let child = child.with_context(|| format!("starting {}", program.display()))?;
         let mut bulkhead = Self {
             program: program.to_owned(),
             trunk: trunk.to_owned(),
             router,
             fs,
+            _store: store,
             child,
         };
         wait_at_most(START, "bulkhead to enforce", || {
