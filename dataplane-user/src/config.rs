@@ -23,6 +23,8 @@ pub struct Config {
     /// Other names of site keys: `deevnet_vlans = "site_segments"`.
     #[serde(default)]
     pub aliases: BTreeMap<String, String>,
+    /// Generations that are kept for `bulkhead rollback`. Absent: 50.
+    pub history: Option<usize>,
     /// What `bulkhead run --watch` may do.
     #[serde(default)]
     pub watch: Watch,

@@ -39,7 +39,7 @@ pub(super) fn run(common: &Common, args: &ApplyArgs) -> Result<Report, CliError>
         Err(refusal) => return Ok(refusal),
     };
     let place = place_for(&args.place, &desired.model, &options)?;
-    let mut controller = Controller::new(control_options(place, &args.how));
+    let mut controller = Controller::new(control_options(common, place, &args.how)?);
     let desired = match &what.tenant {
         Some(tenant) => controller.only_tenant(desired, tenant)?,
         None => desired,
@@ -59,7 +59,7 @@ pub(super) fn run(common: &Common, args: &ApplyArgs) -> Result<Report, CliError>
 /// Goes back to an earlier generation.
 pub(super) fn rollback(common: &Common, args: &RollbackArgs) -> Result<Report, CliError> {
     let place = place_of_enforcement(common, &args.place)?;
-    let mut controller = Controller::new(control_options(place, &args.how));
+    let mut controller = Controller::new(control_options(common, place, &args.how)?);
     let to = match args.to {
         Some(number) => number,
         None => controller.previous()?,

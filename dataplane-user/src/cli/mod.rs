@@ -6,7 +6,6 @@
 mod apply;
 mod args;
 mod can;
-mod change;
 mod confirm;
 mod detach;
 mod drift;

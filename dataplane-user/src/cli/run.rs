@@ -13,11 +13,12 @@ use crate::controller::{ControlOptions, Desired};
 use crate::loader::{Mode, WantedMode};
 use crate::run::inventory::{Reading, WatchSettings, Watched};
 use crate::run::{DaemonOptions, Place, block_on, run as keep};
+use crate::store::KEPT;
 
 /// Enforces until a signal ends the process.
 pub(super) fn run(common: &Common, args: &RunArgs) -> Result<Report, CliError> {
     let place = place_of_enforcement(common, &args.place)?;
-    let control = control_options(place, &args.how);
+    let control = control_options(common, place, &args.how)?;
     log_to_stderr();
     let inventory = match args.watch {
         true => Some(watched(common)?),
@@ -28,12 +29,18 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<Report, CliError> {
 }
 
 /// Returns how to enforce.
-pub(super) fn control_options(place: Place, how: &HowArgs) -> ControlOptions {
-    ControlOptions {
+pub(super) fn control_options(
+    common: &Common,
+    place: Place,
+    how: &HowArgs,
+) -> Result<ControlOptions, CliError> {
+    let config = Config::load(common.config.as_deref())?;
+    Ok(ControlOptions {
         mode: wanted(how.mode),
         connections: how.connections,
+        kept: config.history.unwrap_or(KEPT),
         ..ControlOptions::new(place)
-    }
+    })
 }
 
 fn watched(common: &Common) -> Result<Watched<'_>, CliError> {

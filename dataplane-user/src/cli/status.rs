@@ -72,6 +72,7 @@ fn to_json(status: &Status, names: &Names) -> Value {
         "rx_vlan_offload": status.rx_vlan_offload,
         "generation": status.generation,
         "program": status.program,
+        "notice": status.notice,
         "counters": counters.collect::<Vec<_>>(),
     })
 }
@@ -97,6 +98,9 @@ fn to_text(status: &Status, names: &Names, paint: Paint) -> String {
         "interface   {}: {state}\nmode        {mode}\nrxvlan      {offload}\ngeneration  {}\nprogram     {program}\n",
         status.interface, status.generation
     );
+    if let Some(notice) = &status.notice {
+        text.push_str(&format!("notice      {}\n", paint.middling(notice)));
+    }
     let rows: Vec<[String; 5]> = status.counters.iter().map(|c| row(names, c)).collect();
     if !rows.is_empty() {
         text.push('\n');

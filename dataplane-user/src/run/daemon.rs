@@ -19,9 +19,11 @@ use tracing::{error, info, warn};
 
 use super::inventory::{Reading, Watched};
 use super::signals::{Signals, Wish};
-use super::{RunError, with_causes};
-use crate::controller::{ControlOptions, Controller, Converged};
+use super::{RunError, State, with_causes};
+use crate::cli::Paint;
+use crate::controller::{ControlOptions, Controller, Converged, Desired, How, Review};
 use crate::loader::Pins;
+use crate::store::Cause;
 
 /// How often everything is compared again, whatever the kernel has told.
 const FULL_SYNC: Duration = Duration::from_secs(60);
@@ -182,9 +184,58 @@ impl<'a> Daemon<'a> {
         Ok(())
     }
 
+    /// Makes a plan of what the inventory says, and applies it if that is allowed.
     async fn take(&mut self, reading: Reading) {
-        let _ = reading;
-        warn!("not connected yet");
+        let notice = match reading.desired {
+            Ok(desired) => match self.plan(desired).await {
+                Ok(notice) => notice,
+                Err(error) => Some(with_causes(&error)),
+            },
+            Err(problem) => Some(problem),
+        };
+        match &notice {
+            Some(notice) => {
+                warn!("the inventory has changed, and is not applied: {notice}");
+                notify(&[NotifyState::Status("the inventory is not what is applied")]);
+            }
+            None => info!("the inventory is what is applied"),
+        }
+        let place = self.controller.place();
+        if let Err(error) = State::set_notice(&place.state, notice) {
+            warn!("cannot write {}: {error}", place.state.display());
+        }
+    }
+
+    /// Returns why the inventory is not applied; `None` if it is.
+    async fn plan(&mut self, desired: Desired) -> Result<Option<String>, RunError> {
+        let Some(settings) = self.inventory.as_ref().map(|watched| watched.settings) else {
+            return Ok(None);
+        };
+        let _lock = self.lock()?;
+        let prepared = self.controller.prepare(desired).await?;
+        let review = Review::new(&prepared, Some(settings.allow_destroy));
+        if review.is_empty() {
+            return Ok(None);
+        }
+        if review.is_refused() {
+            return Ok(Some(format!("refused: {}", review.refusals())));
+        }
+        if self.controller.store().pending()?.is_some() {
+            return Ok(Some("an apply waits for its confirmation".to_owned()));
+        }
+        if !settings.apply {
+            let summary = review.summary_line();
+            return Ok(Some(format!("{summary} (remedy: bulkhead apply)")));
+        }
+        let how = How {
+            cause: Cause::Watch,
+            confirm_within: None,
+            plan: review.to_text(Paint::off()),
+            summary: review.summary(),
+        };
+        let applied = self.controller.apply(&prepared, how).await?;
+        self.tell(&Converged::Restored(applied.number));
+        Ok(None)
     }
 
     /// Returns how long there is nothing to do.

@@ -10,6 +10,7 @@ use super::link::attachment;
 use super::{Place, RunError, State};
 use crate::loader::{Counters, LoaderError, Mode, Pins};
 use crate::netlink::{Netlink, rx_vlan_offload};
+use crate::store::Store;
 
 /// What can be seen of the enforcement on one trunk.
 #[derive(Clone, Debug, Serialize)]
@@ -28,6 +29,8 @@ pub struct Status {
     pub rx_vlan_offload: Option<bool>,
     /// Number of the generation that packets are judged by; 0 if there is none.
     pub generation: u32,
+    /// What the operator should know: a change that waits, or why it is not applied.
+    pub notice: Option<String>,
     /// The program that is attached.
     pub program: Option<Program>,
     /// Every count that is not zero.
@@ -62,12 +65,14 @@ pub struct Count {
 ///
 /// The kernel's refusal. That nothing is enforced is no error.
 pub async fn status(place: &Place) -> Result<Status, RunError> {
+    let state = State::read(&place.state);
     let mut status = Status {
         enforcing: false,
         problem: None,
         interface: place.interface.clone(),
         mode: None,
-        why: State::read(&place.state).map_or("unknown (no state file)".into(), |s| s.why),
+        notice: notice(place, state.as_ref()),
+        why: state.map_or("unknown (no state file)".into(), |state| state.why),
         rx_vlan_offload: rx_vlan_offload(&place.interface).ok(),
         generation: 0,
         program: None,
@@ -76,6 +81,19 @@ pub async fn status(place: &Place) -> Result<Status, RunError> {
     status.problem = fill(&mut status, place).await?;
     status.enforcing = status.problem.is_none();
     Ok(status)
+}
+
+/// What waits for a confirmation is more urgent than what waits for an apply.
+fn notice(place: &Place, state: Option<&State>) -> Option<String> {
+    match Store::at(&place.store).pending() {
+        Ok(Some(pending)) => Some(format!(
+            "generation {} is undone in {} s unless confirmed (bulkhead confirm)",
+            pending.generation,
+            pending.left().map_or(0, |left| left.as_secs())
+        )),
+        Ok(None) => state?.notice.clone(),
+        Err(error) => Some(super::with_causes(&error)),
+    }
 }
 
 /// Fills in what is there; returns what is missing for enforcement.

@@ -7,6 +7,7 @@
 
 mod bad_input;
 mod fail_static;
+mod flips;
 mod inventory;
 mod ip;
 mod link;
@@ -14,6 +15,7 @@ mod nd;
 mod place;
 mod plane;
 mod policy;
+mod traffic;
 
 use std::collections::{BTreeMap, BTreeSet};
 
