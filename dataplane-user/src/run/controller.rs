@@ -11,7 +11,7 @@ use super::link::attachment;
 use super::{Place, RunError, State};
 use crate::compile::{RouterFacts, Tables, compile};
 use crate::loader::{Attached, Datapath, LoadOptions, Mode, Pins, Trunk, WantedMode, is_bpf_fs};
-use crate::netlink::{Netlink, rx_vlan_offload};
+use crate::network::{Netlink, rx_vlan_offload};
 
 /// What the operator asks for.
 #[derive(Clone, Debug)]

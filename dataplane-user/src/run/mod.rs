@@ -19,7 +19,7 @@ pub use self::controller::{Desired, RunOptions, run};
 pub use self::state::{Rule, State, default_path};
 use crate::compile::CompileError;
 use crate::loader::LoaderError;
-use crate::netlink::NetlinkError;
+use crate::network::NetlinkError;
 
 /// Folder of the pin folders.
 pub const PINS: &str = "/sys/fs/bpf/bulkhead";
