@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::network::NetworkSettings;
+
 /// Where the file is unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/bulkhead/bulkhead.toml";
 
@@ -23,6 +25,9 @@ pub struct Config {
     /// Other names of site keys: `deevnet_vlans = "site_segments"`.
     #[serde(default)]
     pub aliases: BTreeMap<String, String>,
+    /// What of the kernel's network is managed, and how.
+    #[serde(default)]
+    pub network: NetworkSettings,
     /// Generations that are kept for `bulkhead rollback`. Absent: 50.
     pub history: Option<usize>,
     /// What `bulkhead run --watch` may do.
@@ -120,6 +125,13 @@ mod tests {
         let config = config.relative_to(Path::new("/etc/bulkhead"));
         assert_eq!(config.site.unwrap(), Path::new("/etc/bulkhead/site"));
         assert_eq!(config.tenants.unwrap(), Path::new("/srv/tenants"));
+    }
+
+    #[test]
+    fn network_is_managed_as_the_section_says() {
+        let config: Config = toml::from_str("[network]\nmanage = [\"links\"]").unwrap();
+        assert!(config.network.manage.links && !config.network.manage.addresses);
+        assert!(toml::from_str::<Config>("[network]\nmange = []").is_err());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::ControlOptions;
 use crate::compile::Trunk;
 use crate::loader::{LoaderError, Mode, Pins, TableDifference, WantedMode};
-use crate::netlink::Netlink;
+use crate::network::Netlink;
 use crate::run::{Place, RunError, attachment};
 
 /// What is enforced on the trunk.

@@ -7,7 +7,7 @@ use netmodel::ids::MacAddr;
 
 use super::{Controller, Desired, Enforcement};
 use crate::compile::{RouterFacts, Trunk};
-use crate::netlink::{Netlink, rx_vlan_offload};
+use crate::network::{Netlink, rx_vlan_offload};
 use crate::run::RunError;
 
 /// What the kernel has of all that a generation is about.

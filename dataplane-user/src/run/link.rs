@@ -7,7 +7,7 @@ use aya::programs::ProgramInfo;
 use aya::programs::links::{FdLink, PinnedLink};
 
 use crate::loader::{Mode, Pins};
-use crate::netlink::Netlink;
+use crate::network::Netlink;
 
 /// What is known of a pinned attachment.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

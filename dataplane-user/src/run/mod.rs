@@ -24,7 +24,7 @@ pub(crate) use self::link::attachment;
 pub use self::state::{Rule, State, default_path};
 use crate::compile::CompileError;
 use crate::loader::LoaderError;
-use crate::netlink::NetlinkError;
+use crate::network::NetlinkError;
 use crate::store::{self, StoreError};
 
 /// How long another process may take for its change: a large site's first apply takes seconds.

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::link::attachment;
 use super::{Place, RunError, State};
 use crate::loader::{Counters, LoaderError, Mode, Pins};
-use crate::netlink::{Netlink, rx_vlan_offload};
+use crate::network::{Netlink, rx_vlan_offload};
 use crate::store::Store;
 
 /// What can be seen of the enforcement on one trunk.
