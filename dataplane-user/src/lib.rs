@@ -5,6 +5,7 @@ pub mod cli;
 pub mod config;
 pub mod controller;
 pub mod loader;
+pub mod nat;
 pub mod network;
 pub mod reasons;
 pub mod run;
