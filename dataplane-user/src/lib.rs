@@ -6,6 +6,7 @@ pub mod config;
 pub mod controller;
 pub mod loader;
 pub mod netlink;
+pub mod plan;
 pub mod reasons;
 pub mod run;
 pub mod store;

@@ -18,6 +18,7 @@ use thiserror::Error;
 
 pub use self::members::Member;
 pub use self::party::{Party, PartyKind, parse_destination, resolve};
+pub(crate) use self::services::every_service;
 pub use self::services::{Service, is_everything, joined, service_label};
 pub use self::why::{Because, because};
 use crate::compile::{Connection, Tables, Verdict};
