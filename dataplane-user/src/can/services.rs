@@ -47,6 +47,7 @@ impl Service {
     }
 
     /// Is this a connection of the service, towards a destination of its family?
+    #[cfg(test)]
     pub(crate) fn covers(&self, destination: IpAddr, protocol: u8, port: u16) -> bool {
         match protocol {
             TCP | UDP => self.protocol == protocol && (self.first..=self.last).contains(&port),

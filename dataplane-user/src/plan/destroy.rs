@@ -89,6 +89,8 @@ fn emptied(old: &Model, new: &Model) -> Vec<&'static str> {
         ("tenants", old.tenants.len(), new.tenants.len()),
         ("policies", policies(old), policies(new)),
     ];
-    let emptied = counts.into_iter().filter(|&(_, old, new)| old > 0 && new == 0);
+    let emptied = counts
+        .into_iter()
+        .filter(|&(_, old, new)| old > 0 && new == 0);
     emptied.map(|(what, ..)| what).collect()
 }

@@ -16,9 +16,9 @@ mod protected;
 pub mod reachability;
 mod refusal;
 pub mod tenant;
-mod text;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use netmodel::Model;
 

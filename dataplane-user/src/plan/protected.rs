@@ -46,14 +46,21 @@ fn is_listed(new: &Model, unmet: &Unmet) -> bool {
 
 /// Tells of a flow that the old build allows and the new one does not.
 fn cut(old: &Build, new: &Build, flow: &ProtectedFlow) -> Option<Unmet> {
-    let was_allowed = old.site().ask_flow(flow).is_ok_and(|answer| answer.is_allow());
+    let was_allowed = old
+        .site()
+        .ask_flow(flow)
+        .is_ok_and(|answer| answer.is_allow());
     if !was_allowed {
         return None;
     }
     let text = flow_text(&flow.from, &flow.to, &flow.ports);
     let peers = [&flow.from, &flow.to].map(|peer| translated(&old.model, peer, &new.model));
     let [Some(from), Some(to)] = peers else {
-        let gone = if peers[0].is_none() { &flow.from } else { &flow.to };
+        let gone = if peers[0].is_none() {
+            &flow.from
+        } else {
+            &flow.to
+        };
         return Some(Unmet {
             expectation: Expectation::Protected,
             flow: text,
@@ -88,7 +95,9 @@ fn translated(old: &Model, peer: &Peer, new: &Model) -> Option<Peer> {
 fn tenant(old: &Model, id: TenantId, new: &Model) -> Option<TenantId> {
     let name = &old.tenant(id).name;
     let mut tenants = new.tenants.iter();
-    tenants.position(|tenant| tenant.name == *name).map(TenantId)
+    tenants
+        .position(|tenant| tenant.name == *name)
+        .map(TenantId)
 }
 
 fn owner(old: &Model, owner: Owner, new: &Model) -> Option<Owner> {

@@ -117,7 +117,11 @@ impl fmt::Display for Refusal {
                 write!(f, "there would be no {} left", empty.join(", no "))
             }
             Self::ProtectedFlow { unmet, .. } => {
-                write!(f, "protected flow {} would be {}", unmet.flow, unmet.verdict)
+                write!(
+                    f,
+                    "protected flow {} would be {}",
+                    unmet.flow, unmet.verdict
+                )
             }
             Self::PolicyTest(unmet) => write!(f, "policy test: {unmet}"),
         }

@@ -77,7 +77,6 @@ impl Said {
 }
 
 fn tenants(old: Option<&Model>, new: &Model) -> Vec<ObjectChange> {
-    let items = |model: &'_ Model| -> Vec<_> { model.tenants.iter().map(tenant_item).collect() };
     let before = |tenant: &&Tenant| old.map_or_else(Vec::new, |model| told_tenant(model, tenant));
     let after = |tenant: &&Tenant| told_tenant(new, tenant);
     Telling {
@@ -88,15 +87,16 @@ fn tenants(old: Option<&Model>, new: &Model) -> Vec<ObjectChange> {
         origin: &|tenant| Some(tenant.origin.clone()),
         replacing: &["kind"],
     }
-    .compare(old.map_or_else(Vec::new, items), items(new))
+    .compare(old.map_or_else(Vec::new, tenant_items), tenant_items(new))
 }
 
-fn tenant_item(tenant: &Tenant) -> Item<'_, &str, &Tenant> {
-    Item {
+fn tenant_items(model: &Model) -> Vec<Item<'_, &str, &Tenant>> {
+    let items = model.tenants.iter().map(|tenant| Item {
         owner: Some(&tenant.name),
         key: tenant.name.as_str(),
         thing: tenant,
-    }
+    });
+    items.collect()
 }
 
 fn told_tenant(model: &Model, tenant: &Tenant) -> Attributes {
@@ -108,7 +108,11 @@ fn told_tenant(model: &Model, tenant: &Tenant) -> Attributes {
         .with("description", tenant.description.as_ref())
         .with(
             "internet",
-            Some(if tenant.internet.is_some() { "nat" } else { "none" }),
+            Some(if tenant.internet.is_some() {
+                "nat"
+            } else {
+                "none"
+            }),
         )
         .with(
             "services",
@@ -118,10 +122,7 @@ fn told_tenant(model: &Model, tenant: &Tenant) -> Attributes {
             "trusted_operators",
             Some(list(operators.map(|(id, _)| segment_name(model, *id)))),
         )
-        .with(
-            "isolate_hosts",
-            tenant.isolate_hosts.then_some("true"),
-        )
+        .with("isolate_hosts", tenant.isolate_hosts.then_some("true"))
         .with("dns_update", tenant.dns_update_key.as_ref())
         .done()
 }
@@ -162,11 +163,6 @@ fn told_segment(segment: &&Segment) -> Attributes {
 
 /// The scope of a segment is called by the segment's name.
 fn scopes(old: Option<&Model>, new: &Model) -> Vec<ObjectChange> {
-    let items = |model| {
-        let items: Vec<Item<'_, &str, &Segment>> = segment_items(model);
-        let with_scope = items.into_iter().filter(|item| item.thing.dhcp.is_some());
-        with_scope.collect()
-    };
     Telling {
         kind: ObjectKind::Scope,
         name: &|name: &&str| (*name).to_owned(),
@@ -175,7 +171,13 @@ fn scopes(old: Option<&Model>, new: &Model) -> Vec<ObjectChange> {
         origin: &|segment| Some(segment.origin.clone()),
         replacing: &[],
     }
-    .compare(old.map_or_else(Vec::new, items), items(new))
+    .compare(old.map_or_else(Vec::new, scope_items), scope_items(new))
+}
+
+fn scope_items(model: &Model) -> Vec<Item<'_, &str, &Segment>> {
+    let mut items = segment_items(model);
+    items.retain(|item| item.thing.dhcp.is_some());
+    items
 }
 
 fn told_scope(segment: &&Segment) -> Attributes {
@@ -194,7 +196,7 @@ fn hosts(old: Option<&Model>, new: &Model) -> Vec<ObjectChange> {
     Telling {
         kind: ObjectKind::Host,
         name: &|name: &&str| (*name).to_owned(),
-        is_same: &|a, b| old.is_some_and(|old| is_same_host(old, a, new, b)),
+        is_same: &|a: &&Host, b| old.is_some_and(|old| is_same_host(old, a, new, b)),
         attributes: [&before, &|host| told_host(new, host)],
         origin: &|host| Some(host.origin.clone()),
         replacing: &[],
@@ -261,7 +263,10 @@ fn reservations(old: Option<&Model>, new: &Model) -> Vec<ObjectChange> {
         origin: &|reservation| Some(reservation.origin.clone()),
         replacing: &[],
     }
-    .compare(old.map_or_else(Vec::new, reservation_items), reservation_items(new))
+    .compare(
+        old.map_or_else(Vec::new, reservation_items),
+        reservation_items(new),
+    )
 }
 
 fn reservation_items(model: &Model) -> Vec<Item<'_, ReservationKey<'_>, &Reservation>> {
@@ -315,7 +320,7 @@ fn record_items(model: &Model) -> Vec<Item<'_, RecordKey<'_>, &DnsRecord>> {
 }
 
 /// Returns whose each tenant's DNS zone is.
-pub(crate) fn zone_owners(model: &Model) -> HashMap<String, &TenantName> {
+fn zone_owners(model: &Model) -> HashMap<String, &TenantName> {
     let site = format!("{}.{}", model.site_name, model.site_domain);
     let tenants = model.tenants.iter();
     tenants
@@ -331,7 +336,6 @@ fn told_record(record: &&DnsRecord) -> Attributes {
 }
 
 fn services(old: Option<&Model>, new: &Model) -> Vec<ObjectChange> {
-    let items = |model: &'_ Model| -> Vec<_> { model.services.iter().map(service_item).collect() };
     let before = |it: &&PlatformService| old.map_or_else(Vec::new, |old| told_service(old, it));
     let after = |service: &&PlatformService| told_service(new, service);
     Telling {
@@ -342,15 +346,16 @@ fn services(old: Option<&Model>, new: &Model) -> Vec<ObjectChange> {
         origin: &|service| Some(service.origin.clone()),
         replacing: &[],
     }
-    .compare(old.map_or_else(Vec::new, items), items(new))
+    .compare(old.map_or_else(Vec::new, service_items), service_items(new))
 }
 
-fn service_item(service: &PlatformService) -> Item<'_, &str, &PlatformService> {
-    Item {
+fn service_items(model: &Model) -> Vec<Item<'_, &str, &PlatformService>> {
+    let items = model.services.iter().map(|service| Item {
         owner: None,
         key: service.name.as_str(),
         thing: service,
-    }
+    });
+    items.collect()
 }
 
 fn told_service(model: &Model, service: &PlatformService) -> Attributes {

@@ -75,7 +75,9 @@ fn of_trees<K: Ord, V: PartialEq>(
     old: &BTreeMap<K, V>,
     new: &BTreeMap<K, V>,
 ) -> MapChange {
-    let kept = old.iter().filter_map(|(key, before)| Some((before, new.get(key)?)));
+    let kept = old
+        .iter()
+        .filter_map(|(key, before)| Some((before, new.get(key)?)));
     let (count, changed) = kept.fold((0, 0), |(count, changed), (before, after)| {
         (count + 1, changed + usize::from(before != after))
     });

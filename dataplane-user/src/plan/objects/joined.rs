@@ -113,7 +113,9 @@ fn first<'i, 'm, K: Ord, T>(
 }
 
 fn same_key<'m, K: Ord, T>(items: &[Item<'m, K, T>], first: At<'_, 'm, K>) -> usize {
-    let same = items.iter().take_while(|item| (item.owner, &item.key) == first);
+    let same = items
+        .iter()
+        .take_while(|item| (item.owner, &item.key) == first);
     same.count()
 }
 

@@ -13,7 +13,6 @@ use netmodel::ids::TenantName;
 use netmodel::model::Origin;
 use serde::Serialize;
 
-pub(crate) use self::attributes::zone_owners;
 pub use self::entries::{MapChange, map_changes};
 use super::Build;
 

@@ -2,9 +2,7 @@
 
 use netmodel::Model;
 use netmodel::ids::TenantName;
-use netmodel::model::{
-    Host, Origin, RuleAction, RuleFrom, RuleTo, Tenant, TenantRule, ZonePolicy,
-};
+use netmodel::model::{Host, Origin, RuleAction, RuleFrom, RuleTo, Tenant, TenantRule, ZonePolicy};
 
 use super::attributes::{Said, list, owner, ports, segment_name, zone_name};
 use super::joined::{Attributes, Item, Telling};
@@ -80,7 +78,12 @@ fn add_rules<'m>(model: &'m Model, tenant: &'m Tenant, rules: &mut Rules<'m>) {
     };
     for accept in &tenant.accepts {
         let said = Said::default().with("ports", Some(ports(&accept.ports)));
-        add("accepts", segment_name(model, accept.from), said, &accept.origin);
+        add(
+            "accepts",
+            segment_name(model, accept.from),
+            said,
+            &accept.origin,
+        );
     }
     for rule in &tenant.rules {
         let said = told_rule(model, rule);
@@ -173,7 +176,11 @@ fn told_site(model: &Model) -> [(&'static str, String); 9] {
     let routers = model.routers.iter().map(|router| {
         let native = router.native_segment.map(|id| segment_name(model, id));
         let native = native.map_or_else(String::new, |name| format!(", native {name}"));
-        format!("{} on {}{native}", model.host(router.host).name, router.trunk)
+        format!(
+            "{} on {}{native}",
+            model.host(router.host).name,
+            router.trunk
+        )
     });
     let uplinks = model.routers.iter().flat_map(|router| &router.uplinks);
     let uplinks = uplinks.map(|uplink| {

@@ -71,6 +71,7 @@ impl<'s> Comparison<'s> {
     }
 
     /// Is this connection part of the change?
+    #[cfg(test)]
     pub(super) fn covers(&self, change: &Change, source: IpAddr, wish: (IpAddr, u8, u16)) -> bool {
         let (destination, protocol, port) = wish;
         let mut services = change.services.iter().map(|&i| &self.services[i]);

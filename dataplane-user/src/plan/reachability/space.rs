@@ -106,6 +106,7 @@ impl<K: Copy + Eq + std::hash::Hash> Groups<K> {
         number
     }
 
+    #[cfg(test)]
     pub(super) fn number(&self, key: &K) -> Option<usize> {
         self.numbers.get(key).copied()
     }
