@@ -18,7 +18,9 @@ fn model() -> Model {
     let mut model = site::model(SEGMENTS, usize::from(SEGMENTS)).expect("a site of that size");
     let hosts = std::mem::take(&mut model.hosts);
     for host in hosts {
-        model.hosts.extend((0..HOSTS).map(|number| numbered(&host, number)));
+        model
+            .hosts
+            .extend((0..HOSTS).map(|number| numbered(&host, number)));
     }
     model
 }
@@ -31,10 +33,11 @@ fn numbered(first: &Host, number: u8) -> Host {
         let net = interface.ipv4.map(|address| address.octets());
         interface.ipv4 = net.map(|[a, b, c, d]| [a, b, c, d + number].into());
         let net = interface.ipv6.map(|address| address.segments());
-        interface.ipv6 = net.map(|[a, b, c, d, e, f, g, h]| {
-            [a, b, c, d, e, f, g, h + u16::from(number)].into()
-        });
-        interface.mac = interface.mac.map(|MacAddr([a, b, c, d, e, _])| MacAddr([a, b, c, d, e, number]));
+        interface.ipv6 =
+            net.map(|[a, b, c, d, e, f, g, h]| [a, b, c, d, e, f, g, h + u16::from(number)].into());
+        interface.mac = interface
+            .mac
+            .map(|MacAddr([a, b, c, d, e, _])| MacAddr([a, b, c, d, e, number]));
     }
     host
 }
@@ -67,7 +70,12 @@ fn plan(criterion: &mut Criterion) {
 
     let difference = Difference::new(Some(&old), &new, 0);
     assert_eq!(difference.objects.len(), 2, "{:?}", difference.objects);
-    assert_eq!(difference.reachability.len(), 1, "{:?}", difference.reachability);
+    assert_eq!(
+        difference.reachability.len(),
+        1,
+        "{:?}",
+        difference.reachability
+    );
 
     let mut group = criterion.benchmark_group("plan");
     group.sample_size(10);

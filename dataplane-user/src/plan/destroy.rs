@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use netmodel::Model;
 use serde::Serialize;
 
-use super::objects::{ObjectChange, ObjectKind};
+use super::objects::{Action, ObjectChange, ObjectKind};
 use super::{Build, Refusal};
 
 /// So many destroyed objects are named.
@@ -26,8 +26,11 @@ pub struct Destroyed {
     pub kinds: BTreeMap<ObjectKind, usize>,
     /// What `--allow-destroy` counts: everything but rules.
     pub count: usize,
-    /// The first few, in the order of the plan: `segment grooveiq/main`.
+    /// The first few, in the order of the plan: `segment grooveiq/main`. A tenant that goes stands for
+    /// all that it has.
     pub names: Vec<String>,
+    /// How many are not named.
+    pub unnamed: usize,
 }
 
 impl Destroyed {
@@ -35,16 +38,36 @@ impl Destroyed {
     #[must_use]
     pub fn of(objects: &[ObjectChange]) -> Self {
         let mut destroyed = Self::default();
-        for change in objects.iter().filter(|change| change.destroys()) {
-            *destroyed.kinds.entry(change.kind).or_default() += 1;
-            if counts(change.kind) {
-                destroyed.count += 1;
-                if destroyed.names.len() < NAMED {
-                    destroyed.names.push(change.label());
-                }
+        for owned in objects.chunk_by(|a, b| a.owner == b.owner) {
+            let gone: Vec<_> = owned.iter().filter(|change| change.destroys()).collect();
+            for change in &gone {
+                *destroyed.kinds.entry(change.kind).or_default() += 1;
             }
+            let counted: Vec<_> = gone.into_iter().filter(|c| counts(c.kind)).collect();
+            destroyed.count += counted.len();
+            destroyed.name(&counted);
         }
         destroyed
+    }
+
+    fn name(&mut self, counted: &[&ObjectChange]) {
+        let tenant = counted
+            .first()
+            .filter(|change| change.kind == ObjectKind::Tenant && change.action == Action::Remove);
+        let names: Vec<(String, usize)> = match (tenant, counted.len()) {
+            (Some(tenant), count) if count > 1 => {
+                let label = format!("{} and the {} objects it has", tenant.label(), count - 1);
+                vec![(label, count)]
+            }
+            _ => counted.iter().map(|change| (change.label(), 1)).collect(),
+        };
+        for (name, count) in names {
+            if self.names.len() < NAMED {
+                self.names.push(name);
+            } else {
+                self.unnamed += count;
+            }
+        }
     }
 
     /// Returns how many objects are destroyed, rules included: what an empty desired state needs.
@@ -74,6 +97,7 @@ pub(super) fn check(
         count: destroyed.count,
         allowed,
         names: destroyed.names.clone(),
+        unnamed: destroyed.unnamed,
     })
 }
 

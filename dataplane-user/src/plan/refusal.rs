@@ -15,8 +15,10 @@ pub enum Refusal {
         count: usize,
         /// How many may.
         allowed: usize,
-        /// The first few.
+        /// The first few, see [`super::Destroyed::names`].
         names: Vec<String>,
+        /// How many are not named.
+        unnamed: usize,
     },
     /// There is nothing left of what every site has.
     Empty {
@@ -52,12 +54,9 @@ impl Refusal {
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         match self {
-            Self::Destroys { count, names, .. } => {
-                let mut names = names.clone();
-                if *count > names.len() {
-                    names.push(format!("and {} more", count - names.len()));
-                }
-                names
+            Self::Destroys { names, unnamed, .. } => {
+                let more = (*unnamed > 0).then(|| format!("and {unnamed} more"));
+                names.iter().cloned().chain(more).collect()
             }
             Self::Empty { .. } => Vec::new(),
             Self::ProtectedFlow { unmet, .. } | Self::PolicyTest(unmet) => {

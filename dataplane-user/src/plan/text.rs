@@ -236,7 +236,8 @@ impl Text {
             self.line("");
         }
         if owners.len() > shown {
-            self.line(&format!("and {} more tenants\n", owners.len() - shown));
+            self.line(&format!("and {} more tenants", owners.len() - shown));
+            self.line("");
         }
     }
 
@@ -245,14 +246,14 @@ impl Text {
         let tenant = objects
             .iter()
             .find(|change| change.kind == ObjectKind::Tenant);
-        let whole = tenant.filter(|change| change.action != Action::Change);
-        let is_folded = is_first || whole.is_some();
-        if let Some(tenant) = whole {
-            self.object(tenant);
-        }
-        if !is_folded {
+        let whole = tenant.filter(|change| matches!(change.action, Action::Add | Action::Remove));
+        if !is_first && whole.is_none() {
             objects.iter().for_each(|change| self.object(change));
             return;
+        }
+        if let Some(tenant) = whole {
+            let said = whole_tenant(objects, tenant);
+            self.titled(tenant.action, &format!("tenant {}", tenant.name), &said);
         }
         let mut counts: Vec<String> = Vec::new();
         for of_kind in objects.chunk_by(|a, b| a.kind == b.kind) {
@@ -269,18 +270,32 @@ impl Text {
     }
 
     fn object(&mut self, change: &ObjectChange) {
-        let kind = change.kind.words().0;
-        let said: Vec<String> = match change.action {
-            Action::Remove => Vec::new(),
-            Action::Add => change.attributes.iter().filter_map(brief).collect(),
-            Action::Change | Action::Replace => change.attributes.iter().map(differing).collect(),
+        if change.kind == ObjectKind::Setting {
+            for attribute in &change.attributes {
+                self.titled(change.action, &attribute.name, &difference_of(attribute));
+            }
+            return;
+        }
+        let said = match change.action {
+            Action::Remove => String::new(),
+            Action::Add => told_briefly(change),
+            Action::Change | Action::Replace => {
+                let told = change.attributes.iter();
+                let told = told.map(|a| format!("{} {}", a.name, difference_of(a)));
+                told.collect::<Vec<_>>().join("; ")
+            }
         };
-        let name = match change.kind {
+        let title = match change.kind {
             // It says itself what it is.
             ObjectKind::Rule => change.name.clone(),
-            _ => format!("{kind} {}", change.name),
+            _ => format!("{} {}", change.kind.words().0, change.name),
         };
-        self.marked(change.action, &format!("{name:<24}  {}", said.join(", ")));
+        self.titled(change.action, &title, &said);
+    }
+
+    /// A title, and what there is to say of it in a column of its own.
+    fn titled(&mut self, action: Action, title: &str, said: &str) {
+        self.marked(action, &format!("{title:<24}  {said}"));
     }
 
     fn maps(&mut self, difference: &Difference) {
@@ -300,19 +315,26 @@ impl Text {
             format!("{}{counts}", change.map)
         });
         let maps: Vec<String> = maps.collect();
-        self.line(&format!("Map entries: {}\n", maps.join(", ")));
+        self.line(&format!("Map entries: {}", maps.join(", ")));
+        self.line("");
     }
 
     fn reachability(&mut self, difference: &Difference) {
-        if difference.reachability.is_empty() {
-            return;
-        }
-        if difference.is_first {
-            self.line("Reachability");
-            self.line("  All of it is new: `bulkhead show matrix` has who reaches whom.\n");
-            return;
-        }
+        let mut objects = difference.objects.iter();
+        let has_new_host =
+            objects.any(|change| change.kind == ObjectKind::Host && change.action == Action::Add);
+        let summary = match (difference.is_first, difference.reachability.is_empty()) {
+            (true, false) => "All of it is new: `bulkhead show matrix` has who reaches whom.",
+            (false, true) if has_new_host => "New hosts are reachable as their segments are.",
+            (_, true) => return,
+            (false, false) => "",
+        };
         self.line("Reachability");
+        if !summary.is_empty() {
+            self.line(&format!("    {summary}"));
+            self.line("");
+            return;
+        }
         for change in difference.reachability.iter().take(REACHABILITY) {
             let action = match change.effect {
                 Effect::Opened => Action::Add,
@@ -351,27 +373,99 @@ impl Text {
     }
 }
 
-/// `mtu 1500 -> 1400`.
-fn differing(attribute: &Attribute) -> String {
-    let side = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
-    let Attribute { name, old, new } = attribute;
-    format!("{name} {} -> {}", side(old), side(new))
+/// What is special about a tenant that comes: where it is, and what it is for.
+fn whole_tenant(objects: &[ObjectChange], tenant: &ObjectChange) -> String {
+    if tenant.action == Action::Remove {
+        return String::new();
+    }
+    let mut said = Vec::new();
+    for segment in objects.iter().filter(|c| c.kind == ObjectKind::Segment) {
+        let vlan_id = value(segment, "vlan_id").map(|id| format!("VLAN {id}"));
+        let subnet = value(segment, "subnet").or(value(segment, "subnet6"));
+        said.extend(vlan_id.into_iter().chain(subnet.map(str::to_owned)));
+    }
+    said.extend(value(tenant, "description").map(str::to_owned));
+    said.join(", ")
 }
 
-/// What is worth a word of a new object: `vlan_id 100`, but no value that nearly everyone has.
-fn brief(attribute: &Attribute) -> Option<String> {
-    let value = attribute.new.as_deref()?;
-    let usual = [
-        ("kind", "vlan"),
-        ("state", "present"),
-        ("mtu", "1500"),
-        ("form", "vm"),
-    ];
-    match attribute.name.as_str() {
-        name if usual.contains(&(name, value)) || name.starts_with("gateway") => None,
-        "value" | "description" => Some(value.to_owned()),
-        name => Some(format!("{name} {value}")),
+fn value<'c>(change: &'c ObjectChange, name: &str) -> Option<&'c str> {
+    let mut attributes = change.attributes.iter();
+    attributes
+        .find(|attribute| attribute.name == name)?
+        .new
+        .as_deref()
+}
+
+/// `1500 -> 1400`; of lists, what is in only one of them.
+fn difference_of(attribute: &Attribute) -> String {
+    let items = |value: &Option<String>| -> Vec<String> {
+        let items = value.iter().flat_map(|value| value.split(", "));
+        items.map(str::to_owned).collect()
+    };
+    let (old, new) = (items(&attribute.old), items(&attribute.new));
+    if let ([old], [new]) = (old.as_slice(), new.as_slice()) {
+        return format!("{old} -> {new}");
     }
+    let added = new.iter().filter(|item| !old.contains(item));
+    let removed = old.iter().filter(|item| !new.contains(item));
+    let added = added.map(|item| format!("+ {item}"));
+    let told: Vec<String> = added
+        .chain(removed.map(|item| format!("- {item}")))
+        .collect();
+    match told.is_empty() {
+        true => "in another order".to_owned(),
+        false => told.join(", "),
+    }
+}
+
+/// What is worth a word of a new object.
+fn told_briefly(change: &ObjectChange) -> String {
+    let attributes = change.attributes.iter();
+    let said: Vec<String> = match change.kind {
+        ObjectKind::Host => return told_host(change),
+        ObjectKind::Reservation | ObjectKind::Record => {
+            attributes.filter_map(|a| a.new.clone()).collect()
+        }
+        ObjectKind::Tenant
+        | ObjectKind::Segment
+        | ObjectKind::Scope
+        | ObjectKind::Service
+        | ObjectKind::Rule
+        | ObjectKind::Setting => attributes.filter_map(unusual).collect(),
+    };
+    said.join("; ")
+}
+
+/// `eth0 main 02:00:5e:00:53:01 192.0.2.10`.
+fn told_host(change: &ObjectChange) -> String {
+    let mut interfaces: Vec<(&str, Vec<&str>)> = Vec::new();
+    let owner = change.owner.as_ref().map(|owner| format!("{owner}/"));
+    for attribute in &change.attributes {
+        let (Some((interface, _)), Some(value)) =
+            (attribute.name.split_once(' '), attribute.new.as_deref())
+        else {
+            continue;
+        };
+        let value = owner
+            .as_deref()
+            .and_then(|owner| value.strip_prefix(owner))
+            .unwrap_or(value);
+        match interfaces.last_mut() {
+            Some((last, values)) if *last == interface => values.push(value),
+            _ => interfaces.push((interface, vec![value])),
+        }
+    }
+    let interfaces = interfaces.into_iter();
+    let interfaces = interfaces.map(|(name, values)| format!("{name} {}", values.join(" ")));
+    interfaces.collect::<Vec<_>>().join("; ")
+}
+
+/// `vlan_id 100`, but no value that nearly everyone has.
+fn unusual(attribute: &Attribute) -> Option<String> {
+    let value = attribute.new.as_deref()?;
+    let is_usual = (attribute.name.as_str(), value) == ("mtu", "1500");
+    let is_gateway = attribute.name.starts_with("gateway");
+    (!is_usual && !is_gateway).then(|| format!("{} {value}", attribute.name))
 }
 
 /// The rule, and where it is said.

@@ -125,7 +125,8 @@ impl ObjectChange {
     pub fn label(&self) -> String {
         let kind = self.kind.words().0;
         match &self.owner {
-            Some(owner) if self.kind != ObjectKind::Tenant => {
+            // The name of a record is whole, and a tenant is its own owner.
+            Some(owner) if !matches!(self.kind, ObjectKind::Tenant | ObjectKind::Record) => {
                 format!("{kind} {owner}/{}", self.name)
             }
             Some(_) | None => format!("{kind} {}", self.name),

@@ -7,6 +7,7 @@ use netmodel::model::{Host, Origin, RuleAction, RuleFrom, RuleTo, Tenant, Tenant
 use super::attributes::{Said, list, owner, ports, segment_name, zone_name};
 use super::joined::{Attributes, Item, Telling};
 use super::{Action, Attribute, ObjectChange, ObjectKind};
+use crate::can::service_label;
 
 /// A rule in words.
 struct Rule<'m> {
@@ -188,11 +189,14 @@ fn told_site(model: &Model) -> [(&'static str, String); 9] {
         format!("{} {} {mode}", uplink.name, uplink.interface)
     });
     let flows = model.protected_flows.iter();
-    let flows = flows.map(|f| format!("{} -> {} {}", f.from.text, f.to.text, ports(&f.ports)));
+    let flows = flows.map(|flow| {
+        let ports: Vec<_> = flow.ports.iter().map(service_label).collect();
+        format!("{} to {} {}", flow.from.text, flow.to.text, ports.join(" "))
+    });
     let tests = model.policy_tests.iter().map(|test| {
         let expect = if test.expect_allow { "allow" } else { "deny" };
-        let port = crate::can::service_label(&test.port);
-        format!("{} -> {} {port} {expect}", test.from.text, test.to.text)
+        let port = service_label(&test.port);
+        format!("{expect} {} to {} {port}", test.from.text, test.to.text)
     });
     [
         ("site_name", model.site_name.clone()),

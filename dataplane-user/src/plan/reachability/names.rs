@@ -173,14 +173,15 @@ impl<'c, 's> Names<'c, 's> {
                 continue;
             };
             let is_ipv4 = self.is_ipv4(role, &groups);
-            named.is_dual |= self.is_dual(side, vlan_id);
             if let Some(Owner::Tenant(tenant)) = self.owner(side, segment) {
                 named.tenants.insert(tenant);
             }
             let total = self.totals.get(&(role, side, vlan_id, is_ipv4));
             if total == Some(&self.places_in(role, &groups)) {
+                named.is_dual |= self.is_dual(side, vlan_id);
                 whole.insert(segment);
             } else {
+                named.is_dual |= self.has_dual_host(role, side, &groups);
                 parts.extend(self.name_part(role, side, segment, &groups));
             }
         }
@@ -211,6 +212,22 @@ impl<'c, 's> Names<'c, 's> {
         segments
             .get(&vlan_id)
             .is_some_and(|s| s.flags & both == both)
+    }
+
+    /// Has one of the named hosts addresses of both families?
+    fn has_dual_host(&self, role: Role, side: Side, groups: &[usize]) -> bool {
+        let Some(model) = self.models.of(side) else {
+            return false;
+        };
+        let places = groups.iter().filter_map(|&i| self.places.get(&(role, i)));
+        let mut hosts = places
+            .flatten()
+            .filter_map(|place| self.hosts[side as usize].get(&place.address));
+        hosts.any(|&id| {
+            let interfaces = &model.host(id).interfaces;
+            let has_ipv4 = interfaces.iter().any(|i| i.ipv4.is_some());
+            has_ipv4 && interfaces.iter().any(|i| i.ipv6.is_some())
+        })
     }
 
     fn places_in(&self, role: Role, groups: &[usize]) -> usize {

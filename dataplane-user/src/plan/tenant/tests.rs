@@ -78,16 +78,24 @@ impl Inventory {
         add("group_vars/all/tests.yml", self.expectations.clone());
         let router = "router_parent: eth0\nenv: { interfaces: { eth0: { ip: 10.20.1.1, segment: trusted } } }\n";
         add("host_vars/rt01.yml", router.to_owned());
-        add("hosts.yml", "all: { children: { routers: { hosts: { rt01: {} } } } }\n".to_owned());
+        add(
+            "hosts.yml",
+            "all: { children: { routers: { hosts: { rt01: {} } } } }\n".to_owned(),
+        );
         for (name, tenant) in &self.tenants {
             for (path, text) in &tenant.files {
                 let path = PathBuf::from(format!("{name}/{path}"));
                 tenants.insert(path, text.clone().into_bytes());
             }
         }
-        let (site, tenants) = (MemTree::new("site", &site), MemTree::new("tenants", &tenants));
+        let (site, tenants) = (
+            MemTree::new("site", &site),
+            MemTree::new("tenants", &tenants),
+        );
         let loaded = load_trees(&site, Some(&tenants), &Options::default());
-        loaded.model.unwrap_or_else(|| panic!("{:?}", loaded.findings))
+        loaded
+            .model
+            .unwrap_or_else(|| panic!("{:?}", loaded.findings))
     }
 
     fn site(&self) -> String {
@@ -96,7 +104,9 @@ impl Inventory {
         for zone in &self.zones {
             let id = 1 + ZONES.iter().position(|other| other == zone).unwrap_or(9);
             let id = if *zone == "trusted" { 1 } else { id + 10 };
-            text.push_str(&format!("  {zone}: {{ vlan_id: {id}, subnet: 10.20.{id}.0/24 }}\n"));
+            text.push_str(&format!(
+                "  {zone}: {{ vlan_id: {id}, subnet: 10.20.{id}.0/24 }}\n"
+            ));
         }
         text.push_str("firewall_internet_zones: [tenants]\nplatform_services:\n");
         for (service, number) in self.services.iter().zip(50..) {
@@ -116,9 +126,9 @@ fn tenant(rng: &mut Rng, name: &'static str, names: &[&'static str]) -> Tenant {
     let number = 1 + NAMES.iter().position(|other| *other == name).unwrap_or(0);
     let (vlan_id, net) = (100 + number, format!("10.{}.0", 100 + number));
     let internet = ["nat", "none"][rng.usize(..2)];
-    let accepts = some(rng, &ZONES).into_iter().map(|zone| {
-        format!("{{ from_zone: {zone}, ports: [tcp/443] }}")
-    });
+    let accepts = some(rng, &ZONES)
+        .into_iter()
+        .map(|zone| format!("{{ from_zone: {zone}, ports: [tcp/443] }}"));
     let accepts = accepts.collect::<Vec<_>>().join(", ");
     let registry = format!(
         "{{ vlan_id: {vlan_id}, subnet: {net}.0/24, internet: {internet}, services: [{}], \
@@ -156,11 +166,17 @@ fn tenant(rng: &mut Rng, name: &'static str, names: &[&'static str]) -> Tenant {
 fn rules(rng: &mut Rng, name: &str, hosts: &[String], names: &[&'static str]) -> String {
     let mut text = "tenant_segments: { main: { dhcp_range_start: ".to_owned();
     let number = 101 + NAMES.iter().position(|other| *other == name).unwrap_or(0);
-    text.push_str(&format!("10.{number}.0.200, dhcp_range_end: 10.{number}.0.220 }} }}\n"));
+    text.push_str(&format!(
+        "10.{number}.0.200, dhcp_range_end: 10.{number}.0.220 }} }}\n"
+    ));
     let Some(to) = hosts.first() else {
         return text;
     };
-    let others: Vec<_> = names.iter().copied().filter(|other| *other != name).collect();
+    let others: Vec<_> = names
+        .iter()
+        .copied()
+        .filter(|other| *other != name)
+        .collect();
     text.push_str("tenant_firewall_rules:\n");
     for (i, zone) in some(rng, &ZONES).into_iter().enumerate() {
         let port = PORTS[rng.usize(..PORTS.len())];
@@ -183,7 +199,10 @@ fn rules(rng: &mut Rng, name: &str, hosts: &[String], names: &[&'static str]) ->
         "tenant_offers: [{{ name: api, to: {{ host: {to}, ports: [tcp/443] }}, consumers: [{consumers}] }}]\n"
     ));
     let uses = some(rng, &others);
-    let uses: Vec<_> = uses.iter().map(|o| format!("{{ tenant: {o}, offer: api }}")).collect();
+    let uses: Vec<_> = uses
+        .iter()
+        .map(|o| format!("{{ tenant: {o}, offer: api }}"))
+        .collect();
     text.push_str(&format!("tenant_uses: [{}]\n", uses.join(", ")));
     text
 }
@@ -202,7 +221,10 @@ fn pick(rng: &mut Rng, inventory: &Inventory) -> Option<&'static str> {
 
 /// Does anybody else's tree name the tenant? A name that is nobody's is an error there.
 fn is_named(inventory: &Inventory, name: &str) -> bool {
-    let others = inventory.tenants.iter().filter(|(other, _)| **other != name);
+    let others = inventory
+        .tenants
+        .iter()
+        .filter(|(other, _)| **other != name);
     let mut files = others.flat_map(|(_, tenant)| &tenant.files);
     files.any(|(_, text)| text.contains(name))
 }
@@ -278,7 +300,11 @@ fn merged_model_keeps_the_orders_and_compiles() {
 
 fn assert_ordered(model: &Model) {
     assert!(model.tenants.is_sorted_by_key(|tenant| &tenant.name));
-    assert!(model.hosts.is_sorted_by_key(|host| (host.owner, &host.name)));
+    assert!(
+        model
+            .hosts
+            .is_sorted_by_key(|host| (host.owner, &host.name))
+    );
     let is_main = |name: &str| name != "main";
     assert!(model.segments.is_sorted_by_key(|segment| {
         let name = segment.name.as_str();
@@ -295,7 +321,10 @@ fn assert_ordered(model: &Model) {
         }
     }
     for reservation in &model.reservations {
-        let (host, segment) = (model.host(reservation.host), model.segment(reservation.segment));
+        let (host, segment) = (
+            model.host(reservation.host),
+            model.segment(reservation.segment),
+        );
         assert_eq!(host.owner, segment.owner);
     }
 }
@@ -311,7 +340,9 @@ fn base() -> Inventory {
         expectations: String::new(),
     };
     for (name, net) in [("ash", 101), ("birch", 102)] {
-        inventory.tenants.insert(name, plain(&mut rng, name, 100 + net, net));
+        inventory
+            .tenants
+            .insert(name, plain(&mut rng, name, 100 + net, net));
     }
     inventory
 }
@@ -330,7 +361,10 @@ fn plain(_: &mut Rng, name: &str, vlan_id: u16, net: u16) -> Tenant {
                 "hosts.yml".to_owned(),
                 format!("all: {{ children: {{ {name}: {{ hosts: {{ {name}-h: {{}} }} }} }} }}\n"),
             ),
-            (format!("group_vars/{name}/n.yml"), format!("tenant_name: {name}\n")),
+            (
+                format!("group_vars/{name}/n.yml"),
+                format!("tenant_name: {name}\n"),
+            ),
             (format!("host_vars/{name}-h.yml"), text),
         ],
     }
@@ -350,7 +384,8 @@ fn what_a_tenant_takes_over_from_another_is_refused() {
     let mut rng = Rng::with_seed(1);
     // They change places.
     new.tenants.insert("ash", plain(&mut rng, "ash", 202, 102));
-    new.tenants.insert("birch", plain(&mut rng, "birch", 201, 101));
+    new.tenants
+        .insert("birch", plain(&mut rng, "birch", 201, 101));
     let told = errors(&old, &new, "ash");
     let later = "apply without --tenant, or that first";
     assert_eq!(
@@ -361,7 +396,9 @@ fn what_a_tenant_takes_over_from_another_is_refused() {
                 "subnet 10.102.0.0/24 of `ash/main` overlaps 10.102.0.0/24 of `birch/main`, which is still in force: {later}"
             ),
             format!("address 10.102.0.9 of `ash/ash-h` is still `birch/birch-h`'s: {later}"),
-            format!("hardware address 02:00:00:00:00:12 of `ash/ash-h` is still `birch/birch-h`'s: {later}"),
+            format!(
+                "hardware address 02:00:00:00:00:12 of `ash/ash-h` is still `birch/birch-h`'s: {later}"
+            ),
         ]
     );
 }
@@ -372,16 +409,24 @@ fn grant_of_what_is_not_applied_yet_is_refused() {
     let mut new = base();
     new.services.push("queue");
     new.zones.push("guest");
-    new.tenants.insert("oak", plain(&mut Rng::with_seed(1), "oak", 300, 120));
+    new.tenants
+        .insert("oak", plain(&mut Rng::with_seed(1), "oak", 300, 120));
     let ash = new.tenants.get_mut("ash").unwrap();
-    ash.registry = "{ vlan_id: 201, subnet: 10.101.0.0/24, services: [queue], trusted_operators: [guest] }".to_owned();
-    ash.files[1].1.push_str("tenant_uses: [{ tenant: oak, offer: api }]\n");
+    ash.registry =
+        "{ vlan_id: 201, subnet: 10.101.0.0/24, services: [queue], trusted_operators: [guest] }"
+            .to_owned();
+    ash.files[1]
+        .1
+        .push_str("tenant_uses: [{ tenant: oak, offer: api }]\n");
     let told = errors(&old, &new, "ash").join("\n");
     for needed in ["service `queue`", "zone `guest`", "tenant `oak`"] {
         let text = format!("tenant `ash` needs the {needed}");
         assert!(told.contains(&text), "{text}: {told}");
     }
-    assert!(told.starts_with("site/group_vars/all/tenants.yml:2: "), "{told}");
+    assert!(
+        told.starts_with("site/group_vars/all/tenants.yml:2: "),
+        "{told}"
+    );
 }
 
 #[test]
@@ -392,7 +437,10 @@ fn host_that_the_site_expects_something_of_cannot_go() {
     let mut new = base();
     new.tenants.remove("ash");
     let told = errors(&old, &new, "ash").join("\n");
-    assert!(told.contains("policy test in force names `ash/ash-h`"), "{told}");
+    assert!(
+        told.contains("policy test in force names `ash/ash-h`"),
+        "{told}"
+    );
 }
 
 #[test]
@@ -409,5 +457,8 @@ fn site_that_is_renamed_is_refused() {
 #[test]
 fn unknown_tenant_is_refused() {
     let told = errors(&base(), &base(), "yew");
-    assert_eq!(told, ["there is no tenant `yew`, neither in force nor in the inventory"]);
+    assert_eq!(
+        told,
+        ["there is no tenant `yew`, neither in force nor in the inventory"]
+    );
 }
