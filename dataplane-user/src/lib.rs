@@ -7,6 +7,7 @@ pub mod controller;
 pub mod loader;
 pub mod nat;
 pub mod network;
+pub mod plan;
 pub mod reasons;
 pub mod run;
 pub mod store;

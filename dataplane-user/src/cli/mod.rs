@@ -29,7 +29,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 pub use self::args::{Cli, Command};
-pub use self::report::{CliError, Report};
+pub use self::report::{CliError, Paint, Report};
 
 /// Runs the command line of this process.
 #[must_use]

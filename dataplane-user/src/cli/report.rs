@@ -128,9 +128,12 @@ pub(super) fn print_usage(error: &clap::Error) -> ExitCode {
 
 /// Colours, if standard output is a terminal and `NO_COLOR` is not set.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Paint(bool);
+pub struct Paint(bool);
 
 impl Paint {
+    /// No colours, wherever it is printed.
+    pub const PLAIN: Self = Self(false);
+
     pub(super) fn for_stdout() -> Self {
         let is_refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Self(std::io::stdout().is_terminal() && !is_refused)
@@ -145,15 +148,15 @@ impl Paint {
         self.0
     }
 
-    pub(super) fn good(self, text: &str) -> String {
+    pub(crate) fn good(self, text: &str) -> String {
         self.paint(AnsiColor::Green, text)
     }
 
-    pub(super) fn bad(self, text: &str) -> String {
+    pub(crate) fn bad(self, text: &str) -> String {
         self.paint(AnsiColor::Red, text)
     }
 
-    pub(super) fn middling(self, text: &str) -> String {
+    pub(crate) fn middling(self, text: &str) -> String {
         self.paint(AnsiColor::Yellow, text)
     }
 
