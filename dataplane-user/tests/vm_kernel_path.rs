@@ -11,11 +11,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use dataplane_user::network::device_name;
 use serde_json::Value;
 use tempfile::TempDir;
 use testkit::bpffs::BpfFs;
 use testkit::netns::NetNs;
-use testkit::site::{Site, SiteSpec, Wiring, segment_device};
+use testkit::site::{Site, SiteSpec, Wiring};
 use testkit::wait::{PATIENCE, START, wait_at_most};
 use testkit::{fixtures, lab};
 
@@ -57,16 +58,19 @@ impl Lab {
     /// of the frames?
     fn build(mode: &str, hides_tags: bool) -> Result<Self> {
         let spec = lab::site(&lab::load(&fixtures::sample())?)?;
-        let site = Site::build(&spec, Wiring::Kernel)?;
+        let site = Site::build(&spec, Wiring::EmptyRouter)?;
         site.router.set_rx_vlan_offload(&spec.trunk, hides_tags)?;
         let fs = BpfFs::mount()?;
         let store = tempfile::tempdir()?;
+        let config = store.path().join("bulkhead.toml");
+        std::fs::write(&config, "")?;
         let at = |verb: &str| {
             let mut command = command(&site.router, &fs, verb);
             command
                 .args(["--mode", mode])
                 .arg("--store")
                 .arg(store.path());
+            command.arg("--config").arg(&config);
             command.arg("--publish").arg(store.path().join("published"));
             command.arg("--site").arg(fixtures::sample_site());
             command.arg("--tenants").arg(fixtures::sample_tenants());
@@ -140,7 +144,7 @@ impl Lab {
             .site
             .router
             .run(|| std::fs::read_to_string("/proc/thread-self/net/dev"))?;
-        let device = segment_device(u16::try_from(vlan)?);
+        let device = device_name(&self.spec.trunk, u16::try_from(vlan)?);
         let line = text.lines().find_map(|line| {
             let (name, numbers) = line.split_once(':')?;
             (name.trim() == device).then_some(numbers)

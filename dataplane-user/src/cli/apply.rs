@@ -6,14 +6,13 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::args::{ApplyArgs, Common, Format, RollbackArgs};
-use super::change::Review;
 use super::inventory::desired;
 use super::place::{place_for, place_of_enforcement};
 use super::plan_file::PlanFile;
 use super::report::{CliError, NO, Paint, Report, YES};
 use super::run::{control_options, log_to_stderr};
 use super::wait::{Ending, Stop, wait};
-use crate::controller::{Controller, Desired, How, Prepared};
+use crate::controller::{Controller, Desired, How, Prepared, Review};
 use crate::run::{RunError, block_on};
 use crate::store::Cause;
 

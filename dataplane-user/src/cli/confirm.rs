@@ -5,13 +5,14 @@ use serde_json::json;
 use super::args::{Common, ConfirmArgs, Format};
 use super::place::place_of_enforcement;
 use super::report::{CliError, NO, Report, YES};
-use crate::controller::{Confirmed, ControlOptions, Controller};
+use super::run::settings;
+use crate::controller::{Confirmed, Controller};
 
 /// Lets the generation that waits stay.
 pub(super) fn run(common: &Common, args: &ConfirmArgs) -> Result<Report, CliError> {
     let place = place_of_enforcement(common, &args.place)?;
     let _lock = place.lock()?;
-    let confirmed = Controller::new(ControlOptions::new(place)).confirm()?;
+    let confirmed = Controller::new(settings(common, place)?).confirm()?;
     let (generation, text, code) = match confirmed {
         Confirmed::Generation(number) => (Some(number), format!("generation {number} stays"), YES),
         Confirmed::Nothing => (None, "nothing waits for a confirmation".to_owned(), NO),

@@ -5,13 +5,14 @@ use serde_json::json;
 use super::args::{Common, DriftArgs, Format};
 use super::place::place_of_enforcement;
 use super::report::{CHANGES, CliError, NO, Report, YES};
-use crate::controller::{ControlOptions, Controller};
+use super::run::settings;
+use crate::controller::Controller;
 use crate::run::block_on;
 
 /// Compares the kernel with the applied generation.
 pub(super) fn run(common: &Common, args: &DriftArgs) -> Result<Report, CliError> {
     let place = place_of_enforcement(common, &args.place)?;
-    let controller = Controller::new(ControlOptions::new(place));
+    let controller = Controller::new(settings(common, place)?);
     let drift = block_on(controller.drift())?;
     let code = match (drift.current, drift.lines.is_empty()) {
         (None, _) => NO,

@@ -1,12 +1,12 @@
 //! `bulkhead plan`.
 
 use super::args::{Common, Format, PlanArgs};
-use super::change::Review;
 use super::inventory::desired;
 use super::place::place_for;
 use super::plan_file::PlanFile;
-use super::report::{CliError, Paint, Report};
-use crate::controller::{ControlOptions, Controller};
+use super::report::{CHANGES, CliError, NO, Paint, Report, YES};
+use super::run::settings;
+use crate::controller::{Controller, Review};
 use crate::run::block_on;
 
 /// Shows what an apply would change.
@@ -16,7 +16,7 @@ pub(super) fn run(common: &Common, args: &PlanArgs) -> Result<Report, CliError> 
         Err(refusal) => return Ok(refusal),
     };
     let place = place_for(&args.place, &desired.model, &options)?;
-    let controller = Controller::new(ControlOptions::new(place));
+    let controller = Controller::new(settings(common, place)?);
     let desired = match &args.what.tenant {
         Some(tenant) => controller.only_tenant(desired, tenant)?,
         None => desired,
@@ -26,9 +26,14 @@ pub(super) fn run(common: &Common, args: &PlanArgs) -> Result<Report, CliError> 
     if let Some(path) = &args.out {
         PlanFile::new(&review, &args.what).write(path)?;
     }
+    let code = match (review.is_refused(), review.is_empty()) {
+        (true, _) => NO,
+        (false, true) => YES,
+        (false, false) => CHANGES,
+    };
     let report = match common.format {
-        Format::Json => Report::json(&review.to_json(), review.code()),
-        Format::Text => Report::text(review.to_text(Paint::for_stdout()), review.code()),
+        Format::Json => Report::json(&review.to_json(), code),
+        Format::Text => Report::text(review.to_text(Paint::for_stdout()), code),
     };
     Ok(report)
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::args::WhatArgs;
-use super::change::Review;
+use crate::controller::Review;
 
 /// Version of the file.
 const FORMAT_VERSION: u32 = 1;

@@ -140,7 +140,7 @@ impl Paint {
     }
 
     /// No colours: for files.
-    pub(super) fn off() -> Self {
+    pub fn off() -> Self {
         Self(false)
     }
 

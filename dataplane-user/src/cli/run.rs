@@ -28,17 +28,25 @@ pub(super) fn run(common: &Common, args: &RunArgs) -> Result<Report, CliError> {
     Ok(Report::text("", YES))
 }
 
-/// Returns how to enforce.
+/// Returns how to enforce, as asked.
 pub(super) fn control_options(
     common: &Common,
     place: Place,
     how: &HowArgs,
 ) -> Result<ControlOptions, CliError> {
-    let config = Config::load(common.config.as_deref())?;
     Ok(ControlOptions {
         mode: wanted(how.mode),
         connections: how.connections,
+        ..settings(common, place)?
+    })
+}
+
+/// Returns how to enforce, as the settings say.
+pub(super) fn settings(common: &Common, place: Place) -> Result<ControlOptions, CliError> {
+    let config = Config::load(common.config.as_deref())?;
+    Ok(ControlOptions {
         kept: config.history.unwrap_or(KEPT),
+        network: config.network,
         ..ControlOptions::new(place)
     })
 }

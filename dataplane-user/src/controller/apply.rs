@@ -7,6 +7,8 @@ use tracing::{info, warn};
 
 use super::{Controller, How, Prepared};
 use crate::loader::{Attached, Datapath, LoadOptions, Mode, Pins, WantedMode, is_bpf_fs};
+use crate::nat;
+use crate::network::{Change, Network};
 use crate::run::{PINS, Place, RunError, State, with_causes};
 use crate::store::{Outcome, Pending, Record};
 
@@ -75,12 +77,32 @@ impl Controller {
         Ok(())
     }
 
-    /// Load, fill, flip, attach: in this order, no packet meets a program without tables.
+    /// Does everything between the record and the telling, in the order of [`crate::network::NetworkPlan`]: a device
+    /// comes up only behind programs and the uplinks' guards, and goes when no packet is sent there any more.
     pub(super) async fn enforce(
         &mut self,
         prepared: &Prepared,
         number: u32,
     ) -> Result<(), RunError> {
+        let network = Network::connect()?;
+        let changes = &prepared.network;
+        apply_all(&network, changes.prepare()).await?;
+        if !prepared.nat.is_empty() {
+            nat::apply(&prepared.ruleset)?;
+        }
+        let is_new = !prepared.observed.enforcement.is_attached();
+        if is_new {
+            self.flip(prepared, number)?;
+        }
+        apply_all(&network, changes.open()).await?;
+        if !is_new {
+            self.flip(prepared, number)?;
+        }
+        apply_all(&network, changes.after_flip()).await
+    }
+
+    /// Load, fill, flip, attach: in this order, no packet meets a program without tables.
+    fn flip(&mut self, prepared: &Prepared, number: u32) -> Result<(), RunError> {
         let place = self.options.place.clone();
         check_bpf_fs(&place)?;
         drop_stale_link(&place, prepared)?;
@@ -145,6 +167,13 @@ impl Controller {
         );
         warnings
     }
+}
+
+async fn apply_all(network: &Network, changes: &[Change]) -> Result<(), RunError> {
+    for change in changes {
+        network.apply(change).await?;
+    }
+    Ok(())
 }
 
 /// Writes what DHCP and DNS read.

@@ -17,6 +17,7 @@
 mod apply;
 mod enforcement;
 mod observe;
+mod review;
 mod rollback;
 
 use std::time::Duration;
@@ -28,9 +29,13 @@ use netmodel::published::Published;
 pub use self::apply::Applied;
 pub use self::enforcement::{Enforcement, EnforcementChange};
 pub use self::observe::Observed;
+pub use self::review::Review;
 pub use self::rollback::{Confirmed, Converged, Drift, Undone};
-use crate::compile::{RouterFacts, Tables, compile};
+use crate::compile::RouterFacts;
 use crate::loader::{Datapath, Pins, TableDifference, WantedMode};
+use crate::nat::{self, NatChange};
+use crate::network::{self, NetworkPlan, NetworkSettings};
+use crate::plan::{self, Build};
 use crate::run::{Place, RunError};
 use crate::store::{KEPT, Store};
 
@@ -45,6 +50,8 @@ pub struct ControlOptions {
     pub connections: u32,
     /// Generations that are kept.
     pub kept: usize,
+    /// What of the kernel's network is managed.
+    pub network: NetworkSettings,
 }
 
 impl ControlOptions {
@@ -56,6 +63,7 @@ impl ControlOptions {
             mode: WantedMode::Auto,
             connections: crate::loader::DEFAULT_CONNECTIONS,
             kept: KEPT,
+            network: NetworkSettings::default(),
         }
     }
 }
@@ -85,17 +93,6 @@ impl Desired {
     }
 }
 
-/// A model, the router that it is for, and what that makes in the kernel.
-#[derive(Clone, Debug)]
-pub struct Build {
-    /// The model.
-    pub model: Model,
-    /// The router.
-    pub facts: RouterFacts,
-    /// What the packet path looks up.
-    pub tables: Tables,
-}
-
 /// What would change.
 #[derive(Debug)]
 pub struct Prepared {
@@ -113,20 +110,19 @@ pub struct Prepared {
     pub tables: Vec<TableDifference>,
     /// What changes in the programs and maps.
     pub enforcement: Vec<EnforcementChange>,
+    /// What changes in links, addresses and sysctls.
+    pub network: NetworkPlan,
+    /// The uplinks' table as it should be.
+    pub ruleset: nat::Ruleset,
+    /// What changes in it.
+    pub nat: Vec<NatChange>,
 }
 
 impl Prepared {
-    /// Is there nothing to do? Then there is also nothing to number.
+    /// Is the kernel what the new generation says?
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.enforcement.is_empty() && self.is_same_model()
-    }
-
-    fn is_same_model(&self) -> bool {
-        let text = |model| serde_json::to_vec(model).expect("a model can be written as JSON");
-        self.old
-            .as_ref()
-            .is_some_and(|old| text(&old.model) == text(&self.new.model))
+    pub fn is_as_it_should_be(&self) -> bool {
+        self.enforcement.is_empty() && self.network.is_empty() && self.nat.is_empty()
     }
 }
 
@@ -191,15 +187,18 @@ impl Controller {
             None => None,
         };
         let tables = Pins::at(&self.options.place.pins).differences(&new.tables)?;
-        let enforcement = observed.enforcement.changes(&self.options, base, &tables);
+        let (network, ruleset, nat) = self.kernel_plan(&new, &observed);
         Ok(Prepared {
             base,
             old,
-            new,
             inventory: desired.inventory,
+            enforcement: observed.enforcement.changes(&self.options, base, &tables),
+            new,
             observed,
             tables,
-            enforcement,
+            network,
+            ruleset,
+            nat,
         })
     }
 
@@ -214,13 +213,46 @@ impl Controller {
         previous.ok_or(RunError::NoPrevious)
     }
 
+    /// Plans what is beside the programs and maps.
+    fn kernel_plan(
+        &self,
+        new: &Build,
+        observed: &Observed,
+    ) -> (NetworkPlan, nat::Ruleset, Vec<NatChange>) {
+        let Some(host) = new.facts.host else {
+            return (NetworkPlan::default(), nat::Ruleset::default(), Vec::new());
+        };
+        let desired = network::desired(&new.model, host, &self.options.network);
+        let network = network::plan(&desired, &observed.network);
+        let ruleset = nat::desired(&new.model, host);
+        let found = observed.nat.as_ref();
+        let nat = found.map_or(Vec::new(), |found| nat::plan(&ruleset, found));
+        (network, ruleset, nat)
+    }
+
     /// Takes what one tenant owns out of `desired`, and all else out of the current generation.
     ///
     /// # Errors
     ///
-    /// Always, for now.
-    pub fn only_tenant(&self, _desired: Desired, _tenant: &str) -> Result<Desired, RunError> {
-        Err(RunError::NoPrevious)
+    /// If nothing was applied yet, or the two halves do not fit.
+    pub fn only_tenant(&self, desired: Desired, tenant: &str) -> Result<Desired, RunError> {
+        let current = self.store.current()?.ok_or(RunError::NothingApplied)?;
+        let applied = self.stored(current)?;
+        let merged = plan::tenant::merged(&applied.model, &desired.model, tenant);
+        let model = merged.map_err(|why| RunError::Tenant {
+            tenant: tenant.to_owned(),
+            why,
+        })?;
+        let name = desired.host.map(|id| desired.model.host(id).name.clone());
+        let host = model
+            .hosts
+            .iter()
+            .position(|host| Some(&host.name) == name.as_ref());
+        Ok(Desired {
+            host: host.map(HostId),
+            model,
+            inventory: desired.inventory,
+        })
     }
 
     /// Returns what a generation in the store says.
@@ -240,12 +272,7 @@ fn build(model: Model, host: Option<HostId>, observed: &Observed) -> Result<Buil
         host: host.or(model.routers.first().map(|router| router.host)),
         ..observed.router.clone()
     };
-    let tables = compile(&model, &facts)?;
-    Ok(Build {
-        model,
-        facts,
-        tables,
-    })
+    Ok(Build::new(model, facts)?)
 }
 
 /// How an apply is done.

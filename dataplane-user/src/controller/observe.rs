@@ -7,7 +7,8 @@ use netmodel::ids::MacAddr;
 
 use super::{Controller, Desired, Enforcement};
 use crate::compile::{RouterFacts, Trunk};
-use crate::network::{Netlink, rx_vlan_offload};
+use crate::nat;
+use crate::network::{self, Netlink, Network, rx_vlan_offload};
 use crate::run::RunError;
 
 /// What the kernel has of all that a generation is about.
@@ -21,6 +22,10 @@ pub struct Observed {
     pub router: RouterFacts,
     /// Programs and maps.
     pub enforcement: Enforcement,
+    /// Links, addresses, sysctls.
+    pub network: network::Observed,
+    /// Our nftables table; `None`: it is not managed.
+    pub nat: Option<nat::Observed>,
 }
 
 impl Controller {
@@ -45,6 +50,11 @@ impl Controller {
                 addresses,
             },
             enforcement: Enforcement::observe(place, &trunk, &netlink).await?,
+            network: Network::connect()?.observe(&place.interface).await?,
+            nat: match self.options.network.manage.nat {
+                true => Some(nat::observe()?),
+                false => None,
+            },
         })
     }
 }

@@ -3,27 +3,37 @@
 use std::fmt;
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{EnforcementChange, Prepared};
 use crate::cli::Paint;
+use crate::nat::{self, NatChange};
+use crate::network;
 use crate::plan::objects::Action;
-use crate::plan::{Difference, NetworkChange, Plan, Summary};
+use crate::plan::{Difference, NetworkChange, Plan};
 use crate::store;
 
 /// A change of something in the kernel.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case", tag = "in")]
-pub enum KernelChange {
+pub(super) enum KernelChange {
     /// In the programs or maps.
     Enforcement(EnforcementChange),
+    /// In links, addresses, sysctls.
+    Network(network::Change),
+    /// In the uplinks' table.
+    Nat(NatChange),
 }
 
 impl fmt::Display for KernelChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Enforcement(change) => change.fmt(f),
-        }
+        let line = match self {
+            Self::Enforcement(change) => change.to_string(),
+            Self::Network(change) => change.to_string(),
+            Self::Nat(change) => change.to_string(),
+        };
+        // The mark is told by the action.
+        f.write_str(line.trim_start_matches(['+', '~', '-', ' ']))
     }
 }
 
@@ -32,6 +42,16 @@ impl NetworkChange for KernelChange {
         match self {
             Self::Enforcement(EnforcementChange::Attach { .. }) => Action::Add,
             Self::Enforcement(_) => Action::Change,
+            Self::Network(change) => match change.action() {
+                network::Action::Create => Action::Add,
+                network::Action::Change => Action::Change,
+                network::Action::Remove => Action::Remove,
+            },
+            Self::Nat(change) => match change.action {
+                nat::Action::Create => Action::Add,
+                nat::Action::Update => Action::Change,
+                nat::Action::Remove => Action::Remove,
+            },
         }
     }
 }
@@ -75,20 +95,23 @@ impl<'p> Review<'p> {
     /// Must it not be applied?
     #[must_use]
     pub fn is_refused(&self) -> bool {
-        self.is_checked && !self.difference.refusals.is_empty()
+        let conflicts = &self.prepared.network.conflicts;
+        self.is_checked && (!self.difference.refusals.is_empty() || !conflicts.is_empty())
     }
 
     /// Returns why it must not be applied, in one line.
     #[must_use]
     pub fn refusals(&self) -> String {
         let refusals = self.difference.refusals.iter().map(ToString::to_string);
-        refusals.collect::<Vec<_>>().join("; ")
+        let conflicts = self.prepared.network.conflicts.iter();
+        let all = refusals.chain(conflicts.map(ToString::to_string));
+        all.collect::<Vec<_>>().join("; ")
     }
 
     /// Returns what the record of a generation says of it.
     #[must_use]
     pub fn summary(&self) -> store::Summary {
-        let summary = Summary::of(&self.plan());
+        let summary = self.plan().summary();
         store::Summary {
             add: summary.add,
             change: summary.change,
@@ -99,7 +122,7 @@ impl<'p> Review<'p> {
     /// Returns one line that sums it up.
     #[must_use]
     pub fn summary_line(&self) -> String {
-        Summary::of(&self.plan()).to_string()
+        self.plan().summary_line()
     }
 
     /// Returns what tells this plan from every other one.
@@ -118,13 +141,36 @@ impl<'p> Review<'p> {
     /// Returns it for people.
     #[must_use]
     pub fn to_text(&self, paint: Paint) -> String {
-        self.plan().to_text(paint)
+        let mut text = String::new();
+        for (word, list) in self.in_the_way() {
+            for conflict in list {
+                text.push_str(&format!(
+                    "{word}: {}\n  help: {}\n",
+                    conflict.what, conflict.remedy
+                ));
+            }
+        }
+        let plan = self.plan().to_text(paint);
+        if text.is_empty() {
+            plan
+        } else {
+            format!("{text}\n{plan}")
+        }
+    }
+
+    /// Returns what of the network is not ours and hinders the plan, and what does not hinder it.
+    fn in_the_way(&self) -> [(&'static str, &'p [network::Conflict]); 2] {
+        let network = &self.prepared.network;
+        [("refused", &network.conflicts), ("note", &network.foreign)]
     }
 
     /// Returns it for programs.
     #[must_use]
     pub fn to_json(&self) -> Value {
-        self.plan().to_json()
+        let mut value = self.plan().to_json();
+        value["conflicts"] = json!(self.prepared.network.conflicts);
+        value["foreign"] = json!(self.prepared.network.foreign);
+        value
     }
 
     fn plan(&self) -> Plan<'_, KernelChange> {
@@ -144,6 +190,12 @@ impl Prepared {
             // What the difference says already is not said again, table by table.
             !(is_desired && matches!(change, EnforcementChange::Table(_)))
         });
-        changes.cloned().map(KernelChange::Enforcement).collect()
+        let enforcement = changes.cloned().map(KernelChange::Enforcement);
+        let network = self.network.changes().iter().cloned();
+        let nat = self.nat.iter().cloned().map(KernelChange::Nat);
+        enforcement
+            .chain(network.map(KernelChange::Network))
+            .chain(nat)
+            .collect()
     }
 }

@@ -162,14 +162,17 @@ impl Controller {
         };
         let prepared = self.prepare(self.stored(current)?).await?;
         let enforced = prepared.observed.enforcement.generation;
-        if enforced == current && prepared.enforcement.is_empty() && !renew {
+        for conflict in &prepared.network.conflicts {
+            warn!("{conflict}");
+        }
+        if enforced == current && prepared.is_as_it_should_be() && !renew {
             return Ok(Converged::Nothing);
         }
         let is_other = enforced >= current && !prepared.tables.is_empty();
         if is_other || enforced > current {
             return self.repair(&prepared, current).await;
         }
-        let is_known = enforced == current && prepared.enforcement.is_empty();
+        let is_known = enforced == current && prepared.is_as_it_should_be();
         self.enforce(&prepared, current).await?;
         self.told_again(&prepared, current)?;
         Ok(if is_known {

@@ -3,13 +3,16 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use serde::Serialize;
+
 use super::TABLE;
 use super::desired::Ruleset;
 use super::observed::{Found, Observed};
 use super::table::SetName;
 
 /// What is done to a thing.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Action {
     /// It is made.
     Create,
@@ -20,7 +23,7 @@ pub enum Action {
 }
 
 /// One line of the plan. All changes of a plan happen at once, by [`super::apply`].
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct NatChange {
     /// What is done.
     pub action: Action,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 ///
 /// ```toml
 /// [network]
-/// manage = ["links", "addresses", "sysctls", "offloads"]   # the default: everything
+/// manage = ["links", "addresses", "sysctls", "offloads", "nat"]   # the default: everything
 /// native_xdp = false                                       # the default
 /// ```
 ///
@@ -34,6 +34,8 @@ pub struct Manage {
     pub sysctls: bool,
     /// `rxvlan` of the trunk.
     pub offloads: bool,
+    /// The nftables table of the uplinks.
+    pub nat: bool,
 }
 
 impl Default for Manage {
@@ -43,6 +45,7 @@ impl Default for Manage {
             Word::Addresses,
             Word::Sysctls,
             Word::Offloads,
+            Word::Nat,
         ])
     }
 }
@@ -54,6 +57,7 @@ enum Word {
     Addresses,
     Sysctls,
     Offloads,
+    Nat,
 }
 
 impl From<Vec<Word>> for Manage {
@@ -63,6 +67,7 @@ impl From<Vec<Word>> for Manage {
             addresses: words.contains(&Word::Addresses),
             sysctls: words.contains(&Word::Sysctls),
             offloads: words.contains(&Word::Offloads),
+            nat: words.contains(&Word::Nat),
         }
     }
 }

@@ -24,7 +24,9 @@ pub(crate) use self::link::attachment;
 pub use self::state::{Rule, State, default_path};
 use crate::compile::CompileError;
 use crate::loader::LoaderError;
-use crate::network::NetlinkError;
+use crate::nat::NatError;
+use crate::network::{NetlinkError, NetworkError};
+use crate::plan::tenant::MergeError;
 use crate::store::{self, StoreError};
 
 /// How long another process may take for its change: a large site's first apply takes seconds.
@@ -168,6 +170,25 @@ pub enum RunError {
     /// The generation cannot be published.
     #[error(transparent)]
     Published(#[from] PublishedError),
+    /// The kernel refused something about links, addresses or sysctls.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// The kernel refused something about the uplinks' table.
+    #[error(transparent)]
+    Nat(#[from] NatError),
+    /// The inventory of one tenant does not fit to what is applied.
+    #[error("--tenant {tenant}: {}", joined(why))]
+    Tenant {
+        /// The tenant.
+        tenant: String,
+        /// Every reason.
+        why: Vec<MergeError>,
+    },
+    /// Only a part cannot be the first.
+    #[error(
+        "nothing was applied yet, so there is nothing that --tenant could change (remedy: bulkhead apply)"
+    )]
+    NothingApplied,
     /// There is nothing to go back to.
     #[error("there is no generation before the current one (`bulkhead history` lists them)")]
     NoPrevious,
@@ -203,6 +224,11 @@ pub fn block_on<T, E: From<RunError>>(work: impl Future<Output = Result<T, E>>) 
         .build()
         .map_err(RunError::io("start the event loop"))?
         .block_on(work)
+}
+
+fn joined(errors: &[MergeError]) -> String {
+    let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    lines.join("; ")
 }
 
 /// Returns an error and all that caused it, in one line.

@@ -1,4 +1,4 @@
-//! What wakes the daemon: signals, the store, the inventory, the clock.
+//! What wakes the daemon: signals, the store, the kernel's network, the inventory, the clock.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,8 +10,11 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::warn;
 
+use futures_util::StreamExt as _;
+
 use super::inventory::Watched;
 use super::{Place, RunError};
+use crate::network::{self, Network, WatchOptions};
 
 /// What is wanted of the daemon.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -32,6 +35,7 @@ pub(super) struct Signals {
     interrupt: Signal,
     terminate: Signal,
     changes: UnboundedReceiver<Wish>,
+    network: network::Watch,
     /// Watches for as long as it lives.
     _watcher: RecommendedWatcher,
 }
@@ -46,6 +50,7 @@ impl Signals {
             interrupt: catch(SignalKind::interrupt())?,
             terminate: catch(SignalKind::terminate())?,
             changes,
+            network: Network::connect()?.watch(&place.interface, WatchOptions::default())?,
             _watcher: watch(&place.store, folders.unwrap_or_default(), tell)?,
         })
     }
@@ -58,6 +63,7 @@ impl Signals {
             _ = self.interrupt.recv() => Wish::End,
             _ = self.hangup.recv() => Wish::Look,
             Some(wish) = self.changes.recv() => wish,
+            Some(_) = self.network.next() => Wish::Look,
             () = tokio::time::sleep(patience) => Wish::Nothing,
         }
     }

@@ -36,19 +36,37 @@ fn plan_file_is_applied_once_and_refused_when_anything_has_changed_since() {
     lab.bulkhead(&["plan", "--out", file]).expect(2);
     lab.bulkhead(&["apply", file]).expect(0);
     let said = lab.bulkhead(&["apply", file]).expect(1);
-    assert!(said.talk.contains("generation 1 was applied since"), "{}", said.talk);
+    assert!(
+        said.talk.contains("generation 1 was applied since"),
+        "{}",
+        said.talk
+    );
 
     lab.withdraw_offer();
     lab.bulkhead(&["plan", "--out", file]).expect(2);
-    lab.edit("site/group_vars/all/segments.yml", "10.20.10.200", "10.20.10.201");
+    lab.edit(
+        "site/group_vars/all/segments.yml",
+        "10.20.10.200",
+        "10.20.10.201",
+    );
     let said = lab.bulkhead(&["apply", file]).expect(1);
-    assert!(said.talk.contains("the inventory has changed since"), "{}", said.talk);
+    assert!(
+        said.talk.contains("the inventory has changed since"),
+        "{}",
+        said.talk
+    );
 
     lab.bulkhead(&["plan", "--out", file]).expect(2);
     // An address of the router is denied to every tenant: the tables change with it.
-    lab.router.add_address(crate::lab::TRUNK, "192.0.2.1".parse().unwrap(), 24).unwrap();
+    lab.router
+        .add_address(crate::lab::TRUNK, "192.0.2.1".parse().unwrap(), 24)
+        .unwrap();
     let said = lab.bulkhead(&["apply", file]).expect(1);
-    assert!(said.talk.contains("what the kernel has changed since"), "{}", said.talk);
+    assert!(
+        said.talk.contains("what the kernel has changed since"),
+        "{}",
+        said.talk
+    );
     assert_eq!(lab.enforced(), 1);
 }
 
@@ -61,7 +79,9 @@ fn rollback_is_a_new_generation_with_the_old_model() {
     lab.bulkhead(&["rollback", "--yes"]).expect(0);
     assert_eq!(lab.enforced(), 3);
     let model = |number| {
-        let path = lab.path("store/generations").join(format!("{number}/generation"));
+        let path = lab
+            .path("store/generations")
+            .join(format!("{number}/generation"));
         serde_json::to_string(&netmodel::published::read(&path).unwrap().model).unwrap()
     };
     assert_eq!(model(3), model(1));
@@ -118,7 +138,11 @@ fn interface_that_vanished_and_came_back_is_attached_to_again() {
     lab.bulkhead(&["apply", "--yes"]).expect(0);
     lab.renew_trunk();
     let drift = lab.bulkhead(&["drift"]).expect(2);
-    assert!(drift.out.contains("the interface is a new one"), "{}", drift.out);
+    assert!(
+        drift.out.contains("the interface is a new one"),
+        "{}",
+        drift.out
+    );
     let run = lab.start(&["run"]);
     run.wait_until_it_says("generation");
     drop(run);

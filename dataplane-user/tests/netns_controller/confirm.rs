@@ -18,13 +18,18 @@ fn unconfirmed(within: &str) -> (Lab, Running) {
 }
 
 fn is_undone(lab: &Lab) {
-    wait_at_most(PATIENCE, "generation 3", || (lab.enforced() == 3).then_some(())).unwrap();
+    wait_at_most(PATIENCE, "generation 3", || {
+        (lab.enforced() == 3).then_some(())
+    })
+    .unwrap();
     wait_at_most(PATIENCE, "the record", || {
         (lab.outcome(2) == "rolled-back").then_some(())
     })
     .unwrap();
     let model = |number| {
-        let path = lab.path("store/generations").join(format!("{number}/generation"));
+        let path = lab
+            .path("store/generations")
+            .join(format!("{number}/generation"));
         serde_json::to_string(&netmodel::published::read(&path).unwrap().model).unwrap()
     };
     assert_eq!(model(3), model(1));
@@ -75,8 +80,14 @@ fn killed_apply_is_undone_by_run() {
     let run = lab.start(&["run"]);
     run.wait_until_it_says("is as it should be");
     lab.withdraw_offer();
-    let mut apply = lab.command(&["apply", "--yes", "--confirm-within", "5s"]).spawn().unwrap();
-    wait_at_most(PATIENCE, "generation 2", || (lab.enforced() == 2).then_some(())).unwrap();
+    let mut apply = lab
+        .command(&["apply", "--yes", "--confirm-within", "5s"])
+        .spawn()
+        .unwrap();
+    wait_at_most(PATIENCE, "generation 2", || {
+        (lab.enforced() == 2).then_some(())
+    })
+    .unwrap();
     apply.kill().unwrap();
     apply.wait().unwrap();
     is_undone(&lab);
@@ -125,7 +136,11 @@ fn first_generation_that_nobody_confirms_leaves_nothing_enforced() {
     let lab = Lab::new();
     let mut apply = lab.start(&["apply", "--yes", "--confirm-within", "2s"]);
     assert_eq!(apply.end(), 1);
-    assert!(apply.said().contains("nothing is enforced"), "{}", apply.said());
+    assert!(
+        apply.said().contains("nothing is enforced"),
+        "{}",
+        apply.said()
+    );
     assert!(!lab.pins().is_in_use());
     lab.bulkhead(&["status"]).expect(1);
     lab.bulkhead(&["apply", "--yes"]).expect(0);

@@ -36,7 +36,13 @@ fn change_is_only_shown_unless_the_settings_say_otherwise() {
     run.wait_until_it_says("bulkhead apply");
     assert_eq!(lab.enforced(), 1);
     let status = lab.json(&["status"]);
-    assert!(status["notice"].as_str().unwrap().contains("bulkhead apply"), "{status}");
+    assert!(
+        status["notice"]
+            .as_str()
+            .unwrap()
+            .contains("bulkhead apply"),
+        "{status}"
+    );
 }
 
 #[test]
@@ -45,12 +51,23 @@ fn broken_inventory_keeps_the_old_generation_and_shows_in_status() {
     lab.configure(EAGER);
     let run = lab.start(&["run", "--watch"]);
     generation(&lab, 1);
-    lab.edit("site/group_vars/all/tenants.yml", "vlan_id: 100", "vlan_id: 5000");
+    lab.edit(
+        "site/group_vars/all/tenants.yml",
+        "vlan_id: 100",
+        "vlan_id: 5000",
+    );
     run.wait_until_it_says("the inventory has errors");
     assert_eq!(lab.enforced(), 1);
     let status = lab.json(&["status"]);
-    assert!(status["notice"].as_str().unwrap().contains("errors"), "{status}");
-    lab.edit("site/group_vars/all/tenants.yml", "vlan_id: 5000", "vlan_id: 100");
+    assert!(
+        status["notice"].as_str().unwrap().contains("errors"),
+        "{status}"
+    );
+    lab.edit(
+        "site/group_vars/all/tenants.yml",
+        "vlan_id: 5000",
+        "vlan_id: 100",
+    );
     run.wait_until_it_says("the inventory is what is applied");
     assert!(lab.json(&["status"])["notice"].is_null());
 }
