@@ -279,7 +279,11 @@ impl<'s> Comparison<'s> {
             }
             _ => (0..self.services.len()).collect(),
         };
-        for (what, services) in self.ask(from, to, services) {
+        let mut changed = self.ask(from, to, services);
+        if answers.contains(&Some(EVERYTHING)) {
+            changed = together(changed);
+        }
+        for (what, services) in changed {
             found.add_own(what, services, (from, to));
         }
     }
@@ -331,6 +335,20 @@ impl<'s> Comparison<'s> {
             Verdict::Deny(_) => None,
         }
     }
+}
+
+/// A router that is a host of the segment has its gateway services beside: one rule is told for all.
+fn together(changed: Changed) -> Changed {
+    let mut joined = Changed::new();
+    for is_gain in [false, true] {
+        let parts = changed.iter().filter(|((gain, _), _)| *gain == is_gain);
+        let Some(((_, rule), _)) = parts.clone().max_by_key(|(_, services)| services.len()) else {
+            continue;
+        };
+        let services: BTreeSet<usize> = parts.flat_map(|(_, services)| services).copied().collect();
+        joined.insert((is_gain, *rule), services.into_iter().collect());
+    }
+    joined
 }
 
 /// Does the router answer this source itself, on either side?
