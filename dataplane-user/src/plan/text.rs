@@ -286,7 +286,14 @@ impl Text {
         let title = match change.kind {
             // It says itself what it is.
             ObjectKind::Rule => change.name.clone(),
-            _ => format!("{} {}", change.kind.words().0, change.name),
+            ObjectKind::Tenant
+            | ObjectKind::Segment
+            | ObjectKind::Scope
+            | ObjectKind::Host
+            | ObjectKind::Reservation
+            | ObjectKind::Record
+            | ObjectKind::Service
+            | ObjectKind::Setting => format!("{} {}", change.kind.words().0, change.name),
         };
         self.titled(change.action, &title, &said);
     }

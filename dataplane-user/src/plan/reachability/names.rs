@@ -8,7 +8,8 @@ use netmodel::Model;
 use netmodel::ids::TenantName;
 use netmodel::model::{HostId, Owner, PlatformService, SegmentId, TenantId};
 
-use super::compare::{Change, Comparison, Who};
+use super::compare::Comparison;
+use super::found::{Change, Who};
 use super::space::{Place, Side, Sides};
 use crate::compile::Way;
 
