@@ -79,8 +79,10 @@ pub struct Difference {
     pub destroyed: Destroyed,
     /// Why this may not be applied; empty if it may.
     pub refusals: Vec<Refusal>,
-    /// Is there nothing before?
+    /// Was there no segment before?
     pub is_first: bool,
+    /// Is there no segment afterwards?
+    pub is_last: bool,
 }
 
 impl Difference {
@@ -97,7 +99,8 @@ impl Difference {
         Self {
             maps: map_changes(old_tables, &new.tables),
             reachability: reachability::changes(old, new),
-            is_first: old.is_none(),
+            is_first: old.is_none_or(|build| build.model.segments.is_empty()),
+            is_last: new.model.segments.is_empty(),
             objects,
             destroyed,
             refusals,

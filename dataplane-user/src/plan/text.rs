@@ -224,15 +224,12 @@ impl Text {
             .objects
             .chunk_by(|a, b| a.owner == b.owner)
             .collect();
-        let shown = if difference.is_first {
-            OWNERS
-        } else {
-            owners.len()
-        };
+        let is_whole = difference.is_first || difference.is_last;
+        let shown = if is_whole { OWNERS } else { owners.len() };
         for objects in owners.iter().take(shown) {
             let owner = objects.first().and_then(|change| change.owner.as_ref());
             self.line(owner.map_or("Platform", TenantName::as_str));
-            self.owned(objects, difference.is_first);
+            self.owned(objects, is_whole);
             self.line("");
         }
         if owners.len() > shown {
@@ -242,12 +239,12 @@ impl Text {
     }
 
     /// What one owner has. Whole tenants that come or go are one line and a count.
-    fn owned(&mut self, objects: &[ObjectChange], is_first: bool) {
+    fn owned(&mut self, objects: &[ObjectChange], is_whole: bool) {
         let tenant = objects
             .iter()
             .find(|change| change.kind == ObjectKind::Tenant);
         let whole = tenant.filter(|change| matches!(change.action, Action::Add | Action::Remove));
-        if !is_first && whole.is_none() {
+        if !is_whole && whole.is_none() {
             objects.iter().for_each(|change| self.object(change));
             return;
         }
@@ -264,8 +261,9 @@ impl Text {
             }
         }
         if !counts.is_empty() {
-            let action = whole.map_or(Action::Add, |tenant| tenant.action);
-            self.marked(action, &counts.join(", "));
+            let action = objects.iter().map(|change| change.action);
+            let action = action.filter(|action| *action != Action::Change).min();
+            self.marked(action.unwrap_or(Action::Change), &counts.join(", "));
         }
     }
 
@@ -288,7 +286,14 @@ impl Text {
         let title = match change.kind {
             // It says itself what it is.
             ObjectKind::Rule => change.name.clone(),
-            _ => format!("{} {}", change.kind.words().0, change.name),
+            ObjectKind::Tenant
+            | ObjectKind::Segment
+            | ObjectKind::Scope
+            | ObjectKind::Host
+            | ObjectKind::Reservation
+            | ObjectKind::Record
+            | ObjectKind::Service
+            | ObjectKind::Setting => format!("{} {}", change.kind.words().0, change.name),
         };
         self.titled(change.action, &title, &said);
     }
@@ -323,11 +328,14 @@ impl Text {
         let mut objects = difference.objects.iter();
         let has_new_host =
             objects.any(|change| change.kind == ObjectKind::Host && change.action == Action::Add);
-        let summary = match (difference.is_first, difference.reachability.is_empty()) {
-            (true, false) => "All of it is new: `bulkhead show matrix` has who reaches whom.",
-            (false, true) if has_new_host => "New hosts are reachable as their segments are.",
-            (_, true) => return,
-            (false, false) => "",
+        let summary = match difference.reachability.is_empty() {
+            false if difference.is_first => {
+                "All of it is new: `bulkhead show matrix` has who reaches whom."
+            }
+            false if difference.is_last => "Nobody reaches anything any more.",
+            false => "",
+            true if has_new_host => "New hosts are reachable as their segments are.",
+            true => return,
         };
         self.line("Reachability");
         if !summary.is_empty() {
@@ -433,7 +441,7 @@ fn told_briefly(change: &ObjectChange) -> String {
         | ObjectKind::Rule
         | ObjectKind::Setting => attributes.filter_map(unusual).collect(),
     };
-    said.join("; ")
+    said.join(", ")
 }
 
 /// `eth0 main 02:00:5e:00:53:01 192.0.2.10`.

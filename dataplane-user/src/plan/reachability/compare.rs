@@ -6,6 +6,10 @@ use std::rc::Rc;
 
 use dataplane_common::abi::{ALLOW_ANY, PairEntry, PairKey, RuleKey, segment_flags, service_index};
 
+#[cfg(test)]
+use super::found::Who;
+use super::found::{Change, Found};
+use super::pairs::Pairs;
 use super::space::{DestinationKey, Side, Sides, SourceKey, Space};
 use crate::can::{Service, every_service};
 use crate::compile::{Connection, Own, Tables, Verdict, Way};
@@ -15,27 +19,6 @@ const GATEWAY_FLAGS: u32 =
 
 /// An interface of the router that is declared as a host answers whatever it likes.
 const EVERYTHING: u32 = u32::MAX;
-
-/// Connections that become possible, or are cut, for one reason.
-#[derive(Clone, Debug)]
-pub(super) struct Change {
-    /// Do they become possible?
-    pub(super) is_gain: bool,
-    /// The rule that allows them, on the side that does.
-    pub(super) rule: u32,
-    /// Indexes of [`Comparison::services`], in order.
-    pub(super) services: Vec<usize>,
-    pub(super) who: Who,
-}
-
-/// Which groups a change is about.
-#[derive(Clone, Debug)]
-pub(super) enum Who {
-    /// Every source with every destination, but for what the router answers itself.
-    All(BTreeSet<usize>, BTreeSet<usize>),
-    /// These sources with the router's own addresses on their segment.
-    Own(BTreeSet<(usize, usize)>),
-}
 
 /// Services of one verdict, by whether they are gained and the rule that decides.
 type Changed = BTreeMap<(bool, u32), Vec<usize>>;
@@ -116,18 +99,23 @@ impl<'s> Comparison<'s> {
         let pairs = Pairs::new(&self.space);
         let (old, new) = (self.tables(Side::Old), self.tables(Side::New));
         let mut seen: HashMap<(Option<u32>, Option<u32>), bool> = HashMap::new();
-        let mut compare = |before: Option<&PairEntry>, after: Option<&PairEntry>, (s, d)| {
-            let rulesets = (before.map(|e| e.ruleset), after.map(|e| e.ruleset));
-            let differs = seen.entry(rulesets).or_insert_with(|| {
-                self.allowed(Side::Old, before) != self.allowed(Side::New, after)
-            });
-            if !*differs {
-                return;
-            }
-            for (what, services) in self.changed_services(before, after) {
-                self.add_product(found, what, services, &pairs, (s, d));
-            }
-        };
+        let mut compare =
+            |before: Option<&PairEntry>, after: Option<&PairEntry>, (s, d): (usize, usize)| {
+                let rulesets = (before.map(|e| e.ruleset), after.map(|e| e.ruleset));
+                let differs = seen.entry(rulesets).or_insert_with(|| {
+                    self.allowed(Side::Old, before) != self.allowed(Side::New, after)
+                });
+                if !*differs {
+                    return;
+                }
+                let (sources, destinations) = (&pairs.sources[s].1, &pairs.destinations[d].1);
+                if self.are_all_own(sources, destinations) {
+                    return;
+                }
+                for (what, services) in self.changed_services(before, after) {
+                    found.add_all(what, services, sources, destinations);
+                }
+            };
         for (key, before) in &old.pairs {
             pairs.each(Side::Old, key, |s, d, source, destination| {
                 let after = pair(new, source.new, destination.new);
@@ -178,23 +166,12 @@ impl<'s> Comparison<'s> {
         tables.rules.get(&key).copied().unwrap_or(0)
     }
 
-    /// Adds sources × destinations, without those that the router answers itself.
-    fn add_product(
-        &self,
-        found: &mut Found,
-        what: (bool, u32),
-        services: Vec<usize>,
-        pairs: &Pairs,
-        (s, d): (usize, usize),
-    ) {
-        let (sources, destinations) = (&pairs.sources[s].1, &pairs.destinations[d].1);
-        let all_own = sources.iter().all(|&from| {
+    /// Does the router answer each of the sources itself?
+    fn are_all_own(&self, sources: &[usize], destinations: &[usize]) -> bool {
+        sources.iter().all(|&from| {
             let mut to = destinations.iter();
             to.all(|&to| is_own(&self.source(from), &self.destination(to)))
-        });
-        if !all_own {
-            found.add_all(what, services, sources, destinations);
-        }
+        })
     }
 
     /// Everything that is or was a part of the internet.
@@ -279,7 +256,11 @@ impl<'s> Comparison<'s> {
             }
             _ => (0..self.services.len()).collect(),
         };
-        for (what, services) in self.ask(from, to, services) {
+        let mut changed = self.ask(from, to, services);
+        if answers.contains(&Some(EVERYTHING)) {
+            changed = together(changed);
+        }
+        for (what, services) in changed {
             found.add_own(what, services, (from, to));
         }
     }
@@ -333,6 +314,20 @@ impl<'s> Comparison<'s> {
     }
 }
 
+/// A router that is a host of the segment has its gateway services beside: one rule is told for all.
+fn together(changed: Changed) -> Changed {
+    let mut joined = Changed::new();
+    for is_gain in [false, true] {
+        let parts = changed.iter().filter(|((gain, _), _)| *gain == is_gain);
+        let Some(((_, rule), _)) = parts.clone().max_by_key(|(_, services)| services.len()) else {
+            continue;
+        };
+        let services: BTreeSet<usize> = parts.flat_map(|(_, services)| services).copied().collect();
+        joined.insert((is_gain, *rule), services.into_iter().collect());
+    }
+    joined
+}
+
 /// Does the router answer this source itself, on either side?
 pub(super) fn is_own(source: &SourceKey, destination: &DestinationKey) -> bool {
     let is_own = |side| {
@@ -384,156 +379,4 @@ fn pair(tables: &Tables, src_class: u32, dst_class: u32) -> Option<&PairEntry> {
         src_class,
         dst_class,
     })
-}
-
-/// A family and a class on both sides (0: none), with the groups that have it.
-type Classed = ((bool, Sides<u32>), Vec<usize>);
-
-/// Groups joined by class: what pairs of classes can tell apart.
-struct Pairs {
-    sources: Vec<Classed>,
-    destinations: Vec<Classed>,
-    /// Indexes of the above, by side and class.
-    sources_by: HashMap<(Side, u32), Vec<usize>>,
-    destinations_by: HashMap<(Side, u32), Vec<usize>>,
-}
-
-impl Pairs {
-    fn new(space: &Space<'_>) -> Self {
-        let sources = space.sources.groups.iter().map(|group| {
-            let class = |side| group.key.kinds.of(side).map_or(0, |kind| kind.class);
-            let classes = Sides {
-                old: class(Side::Old),
-                new: class(Side::New),
-            };
-            ((group.key.is_ipv4, classes), None)
-        });
-        let destinations = space.destinations.groups.iter().map(|group| {
-            let class = |side| match group.key.kinds.of(side).way {
-                Way::Class { class, .. } => class,
-                Way::Never | Way::Internet => 0,
-            };
-            let classes = Sides {
-                old: class(Side::Old),
-                new: class(Side::New),
-            };
-            let kinds = group.key.kinds;
-            let is_internet = [kinds.old.way, kinds.new.way].contains(&Way::Internet);
-            // What is or was the internet is compared apart; the router's own addresses one by one.
-            let own = (kinds.old.own, kinds.new.own);
-            ((group.key.is_ipv4, classes), Some((is_internet, own)))
-        });
-        let (sources, destinations) = (classed(sources), classed(destinations));
-        Self {
-            sources_by: by_side(&sources),
-            destinations_by: by_side(&destinations),
-            sources,
-            destinations,
-        }
-    }
-
-    /// Calls with every joined source and destination that have these classes on one side.
-    fn each(
-        &self,
-        side: Side,
-        key: &PairKey,
-        mut call: impl FnMut(usize, usize, Sides<u32>, Sides<u32>),
-    ) {
-        let sources = self.sources_by.get(&(side, key.src_class));
-        let destinations = self.destinations_by.get(&(side, key.dst_class));
-        for &s in sources.into_iter().flatten() {
-            let (is_ipv4, source) = self.sources[s].0;
-            for &d in destinations.into_iter().flatten() {
-                let (family, destination) = self.destinations[d].0;
-                if family == is_ipv4 {
-                    call(s, d, source, destination);
-                }
-            }
-        }
-    }
-}
-
-/// What sets destinations of equal class apart: being internet, and being the router itself.
-type Apart = Option<(bool, (Option<Own>, Option<Own>))>;
-
-fn classed(groups: impl Iterator<Item = ((bool, Sides<u32>), Apart)>) -> Vec<Classed> {
-    let mut numbers: HashMap<((bool, Sides<u32>), Apart), usize> = HashMap::new();
-    let mut classed: Vec<Classed> = Vec::new();
-    for (i, (classes, apart)) in groups.enumerate() {
-        let is_nothing = classes.1 == Sides::default();
-        let is_internet = apart.is_some_and(|(is_internet, _)| is_internet);
-        if is_nothing || is_internet {
-            continue;
-        }
-        let number = *numbers.entry((classes, apart)).or_insert_with(|| {
-            classed.push((classes, Vec::new()));
-            classed.len() - 1
-        });
-        classed[number].1.push(i);
-    }
-    classed
-}
-
-fn by_side(classed: &[Classed]) -> HashMap<(Side, u32), Vec<usize>> {
-    let mut by: HashMap<(Side, u32), Vec<usize>> = HashMap::new();
-    for (i, ((_, classes), _)) in classed.iter().enumerate() {
-        by.entry((Side::Old, classes.old)).or_default().push(i);
-        by.entry((Side::New, classes.new)).or_default().push(i);
-    }
-    by
-}
-
-/// Changes while they are found, those of one kind together.
-#[derive(Default)]
-struct Found {
-    /// By kind and destinations: the sources.
-    all: BTreeMap<(bool, u32, Vec<usize>), BTreeMap<Vec<usize>, BTreeSet<usize>>>,
-    own: BTreeMap<(bool, u32, Vec<usize>), BTreeSet<(usize, usize)>>,
-}
-
-impl Found {
-    fn add_all(
-        &mut self,
-        (gain, rule): (bool, u32),
-        services: Vec<usize>,
-        from: &[usize],
-        to: &[usize],
-    ) {
-        let kind = self.all.entry((gain, rule, services)).or_default();
-        kind.entry(to.to_vec()).or_default().extend(from);
-    }
-
-    fn add_own(&mut self, (gain, rule): (bool, u32), services: Vec<usize>, pair: (usize, usize)) {
-        self.own
-            .entry((gain, rule, services))
-            .or_default()
-            .insert(pair);
-    }
-
-    fn into_changes(self) -> Vec<Change> {
-        let mut changes = Vec::new();
-        for ((is_gain, rule, services), by_destination) in self.all {
-            let mut by_source: BTreeMap<BTreeSet<usize>, BTreeSet<usize>> = BTreeMap::new();
-            for (to, from) in by_destination {
-                by_source.entry(from).or_default().extend(to);
-            }
-            changes.extend(by_source.into_iter().map(|(from, to)| Change {
-                is_gain,
-                rule,
-                services: services.clone(),
-                who: Who::All(from, to),
-            }));
-        }
-        changes.extend(
-            self.own
-                .into_iter()
-                .map(|((is_gain, rule, services), pairs)| Change {
-                    is_gain,
-                    rule,
-                    services,
-                    who: Who::Own(pairs),
-                }),
-        );
-        changes
-    }
 }

@@ -10,7 +10,9 @@
 //! * **Grouped.** A line names parties, not addresses: a host that the rules do not name is its segment.
 
 mod compare;
+mod found;
 mod names;
+mod pairs;
 mod space;
 #[cfg(test)]
 mod tests;
@@ -23,7 +25,8 @@ use netmodel::ids::TenantName;
 use netmodel::model::{Origin, TenantId};
 use serde::Serialize;
 
-use self::compare::{Change, Comparison, Who};
+use self::compare::Comparison;
+use self::found::{Change, Who};
 use self::names::{Named, Names, Role};
 use self::space::{Side, Sides};
 use super::Build;

@@ -6,9 +6,10 @@ use std::net::IpAddr;
 use dataplane_common::abi::segment_flags;
 use netmodel::Model;
 use netmodel::ids::TenantName;
-use netmodel::model::{HostId, Owner, SegmentId, TenantId};
+use netmodel::model::{HostId, Owner, PlatformService, SegmentId, TenantId};
 
-use super::compare::{Change, Comparison, Who};
+use super::compare::Comparison;
+use super::found::{Change, Who};
 use super::space::{Place, Side, Sides};
 use crate::compile::Way;
 
@@ -185,7 +186,8 @@ impl<'c, 's> Names<'c, 's> {
                 parts.extend(self.name_part(role, side, segment, &groups));
             }
         }
-        named.names = self.name_segments(side, &whole);
+        let is_ipv4 = groups.first().is_some_and(|&i| self.is_ipv4(role, &[i]));
+        named.names = self.name_segments(side, is_ipv4, &whole);
         named.names.append(&mut parts);
         if !others.is_empty() {
             named.is_dual = true;
@@ -214,19 +216,23 @@ impl<'c, 's> Names<'c, 's> {
             .is_some_and(|s| s.flags & both == both)
     }
 
-    /// Has one of the named hosts addresses of both families?
+    /// Has one of the named hosts or services addresses of both families?
     fn has_dual_host(&self, role: Role, side: Side, groups: &[usize]) -> bool {
         let Some(model) = self.models.of(side) else {
             return false;
         };
         let places = groups.iter().filter_map(|&i| self.places.get(&(role, i)));
-        let mut hosts = places
-            .flatten()
-            .filter_map(|place| self.hosts[side as usize].get(&place.address));
-        hosts.any(|&id| {
-            let interfaces = &model.host(id).interfaces;
-            let has_ipv4 = interfaces.iter().any(|i| i.ipv4.is_some());
-            has_ipv4 && interfaces.iter().any(|i| i.ipv6.is_some())
+        let mut addresses = places.flatten().map(|place| place.address);
+        addresses.any(|address| match self.hosts[side as usize].get(&address) {
+            Some(&id) => {
+                let interfaces = &model.host(id).interfaces;
+                let has_ipv4 = interfaces.iter().any(|i| i.ipv4.is_some());
+                has_ipv4 && interfaces.iter().any(|i| i.ipv6.is_some())
+            }
+            None => {
+                let service = service_at(model, address);
+                service.is_some_and(|service| service.ipv4.is_some() && service.ipv6.is_some())
+            }
         })
     }
 
@@ -239,14 +245,19 @@ impl<'c, 's> Names<'c, 's> {
         counts.sum()
     }
 
-    /// Whole segments: a tenant by its name if all of it is there, `all tenants` if all of them are.
-    fn name_segments(&self, side: Side, whole: &BTreeSet<SegmentId>) -> Vec<String> {
+    /// Whole segments: a tenant by its name if all of it that has the family is there, `all tenants` if
+    /// all of them are.
+    fn name_segments(&self, side: Side, is_ipv4: bool, whole: &BTreeSet<SegmentId>) -> Vec<String> {
         let Some(model) = self.models.of(side) else {
             return Vec::new();
         };
-        let is_routed = |id: &&SegmentId| {
+        let has_family = |id: &&SegmentId| {
             let segment = model.segment(**id);
-            segment.ipv4.is_some() || segment.ipv6.is_some()
+            if is_ipv4 {
+                segment.ipv4.is_some()
+            } else {
+                segment.ipv6.is_some()
+            }
         };
         let mut names = Vec::new();
         let mut tenants: BTreeMap<TenantId, Vec<SegmentId>> = BTreeMap::new();
@@ -256,12 +267,18 @@ impl<'c, 's> Names<'c, 's> {
                 Owner::Tenant(tenant) => tenants.entry(tenant).or_default().push(id),
             }
         }
-        let is_whole = |tenant: TenantId, segments: &[SegmentId]| {
-            let routed = model.tenant(tenant).segments.iter().filter(is_routed);
-            routed.count() == segments.len()
+        let routed = |tenant: TenantId| {
+            let segments = model.tenant(tenant).segments.iter();
+            segments.filter(has_family).count()
         };
-        let all_whole = tenants.iter().all(|(&id, segments)| is_whole(id, segments));
-        if tenants.len() > 2 && tenants.len() == model.tenants.len() && all_whole {
+        let is_whole = |tenant, segments: &[SegmentId]| routed(tenant) == segments.len();
+        // Most of them: one tenant of many is called by its name, even if the others lack the family.
+        let are_many = tenants.len() > 1 && tenants.len() * 2 > model.tenants.len();
+        let mut ids = (0..model.tenants.len()).map(TenantId);
+        let are_all = are_many
+            && ids.all(|id| tenants.get(&id).map_or(0, Vec::len) == routed(id))
+            && model.tenants.len() > 2;
+        if are_all {
             names.push("all tenants".to_owned());
             return names;
         }
@@ -337,11 +354,7 @@ impl<'c, 's> Names<'c, 's> {
                 Owner::Tenant(tenant) => format!("{}/{}", model.tenant(tenant).name, host.name),
             });
         }
-        let service = model.services.iter().find(|service| {
-            service.ipv4.map(IpAddr::V4) == Some(address)
-                || service.ipv6.map(IpAddr::V6) == Some(address)
-        })?;
-        Some(service.name.clone())
+        service_at(model, address).map(|service| service.name.clone())
     }
 
     fn name_internet(&self, groups: &[usize]) -> Vec<String> {
@@ -370,6 +383,13 @@ impl<'c, 's> Names<'c, 's> {
             .filter_map(|&id| Some(model?.tenant(id).name.clone()));
         names.collect()
     }
+}
+
+fn service_at(model: &Model, address: IpAddr) -> Option<&PlatformService> {
+    model.services.iter().find(|service| {
+        service.ipv4.map(IpAddr::V4) == Some(address)
+            || service.ipv6.map(IpAddr::V6) == Some(address)
+    })
 }
 
 /// Returns the segment of each VLAN id.

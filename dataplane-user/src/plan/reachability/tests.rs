@@ -6,7 +6,8 @@ use ipnet::IpNet;
 use netmodel::Model;
 use oracle::generate::{Rng, model, related};
 
-use super::compare::{Change, Comparison, Who, is_own};
+use super::compare::{Comparison, is_own};
+use super::found::{Change, Who};
 use super::*;
 use crate::compile::{RouterFacts, Tables, compile};
 
