@@ -83,7 +83,10 @@ fn measure_all(args: &Args) -> Result<()> {
     let mut all = Vec::new();
     for &tenants in &args.tenants {
         ensure!((1..=4093).contains(&tenants), "1 to 4093 tenants");
-        eprintln!("bench apply: {tenants} tenants with {} hosts each", args.hosts);
+        eprintln!(
+            "bench apply: {tenants} tenants with {} hosts each",
+            args.hosts
+        );
         all.extend(Site::new(tenants, args.hosts)?.measure()?);
     }
     #[expect(clippy::print_stdout, reason = "the result")]
@@ -143,7 +146,8 @@ impl Site {
             )?;
         }
         self.write("site/group_vars/all/tenants.yml", &registry)?;
-        let main = "site_name: east\nsite_domain: lab.example\nfirewall_internet_zones: [tenants]\n";
+        let main =
+            "site_name: east\nsite_domain: lab.example\nfirewall_internet_zones: [tenants]\n";
         self.write("site/group_vars/all/main.yml", main)?;
         let segments = "site_segments:\n  management: { vlan_id: 1, subnet: 192.168.1.0/24, dhcp_enabled: false }\n";
         self.write("site/group_vars/all/segments.yml", segments)?;
@@ -172,7 +176,10 @@ impl Site {
             "tenant_name: {name}\ntenant_firewall_rules:\n  - {{ name: ssh, from: {{ zone: management }}, to: {{ host: {name}-h00, \
              ports: [tcp/{port}] }}, action: deny }}\n"
         );
-        self.write(&format!("tenants/{name}/group_vars/{name}/network.yml"), &rules)
+        self.write(
+            &format!("tenants/{name}/group_vars/{name}/network.yml"),
+            &rules,
+        )
     }
 
     fn measure(&self) -> Result<Vec<Measured>> {
@@ -218,7 +225,7 @@ impl Site {
                 let prepare = clock.elapsed();
                 let clock = Instant::now();
                 let review = Review::new(&prepared, Some(0));
-                let plan = review.to_text(dataplane_user::cli::Paint::off());
+                let plan = review.to_text(dataplane_user::cli::Paint::PLAIN);
                 let review_time = clock.elapsed();
                 let clock = Instant::now();
                 let how = How {
@@ -287,7 +294,10 @@ fn table(all: &[Measured]) -> String {
 fn rows(all: &[Measured]) -> serde_json::Value {
     let mut rows = Vec::new();
     for row in all {
-        let base = all.iter().find(|other| other.changed == row.changed).unwrap_or(row);
+        let base = all
+            .iter()
+            .find(|other| other.changed == row.changed)
+            .unwrap_or(row);
         for (metric, value, baseline) in [
             ("plan", row.plan(), base.plan()),
             ("apply", row.apply, base.apply),

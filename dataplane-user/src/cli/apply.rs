@@ -131,7 +131,7 @@ async fn do_it(
     let how = How {
         cause: request.cause.clone(),
         confirm_within: request.confirm_within,
-        plan: review.to_text(Paint::off()),
+        plan: review.to_text(Paint::PLAIN),
         summary: review.summary(),
     };
     let applied = controller.apply(prepared, how).await?;

@@ -139,11 +139,6 @@ impl Paint {
         Self(std::io::stdout().is_terminal() && !is_refused)
     }
 
-    /// No colours: for files.
-    pub fn off() -> Self {
-        Self(false)
-    }
-
     pub(super) fn is_on(self) -> bool {
         self.0
     }

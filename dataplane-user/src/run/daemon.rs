@@ -230,7 +230,7 @@ impl<'a> Daemon<'a> {
         let how = How {
             cause: Cause::Watch,
             confirm_within: None,
-            plan: review.to_text(Paint::off()),
+            plan: review.to_text(Paint::PLAIN),
             summary: review.summary(),
         };
         let applied = self.controller.apply(&prepared, how).await?;
