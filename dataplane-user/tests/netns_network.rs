@@ -262,6 +262,7 @@ const PATIENT: WatchOptions = WatchOptions {
     quiet: Duration::from_millis(50),
     patience: Duration::from_millis(500),
     resync: Duration::from_secs(600),
+    buffer: 1 << 20,
 };
 
 async fn next(watch: &mut Watch) -> Result<Event> {
@@ -347,6 +348,25 @@ fn drift_is_told_of_once_per_burst() {
         router.set_mtu(TRUNK, 1400)?;
         assert_eq!(next(&mut watch).await?, Event::Changed);
         Ok(())
+    });
+    done.unwrap();
+}
+
+/// The runtime has one thread: while it works here, the watch cannot read, and the kernel drops messages.
+#[test]
+fn messages_that_the_kernel_dropped_are_made_up_for_by_a_full_sync() {
+    let (router, _switch) = pair().unwrap();
+    let options = WatchOptions {
+        buffer: 1,
+        ..PATIENT
+    };
+    let done = inside(&router, async |network| {
+        let mut watch = network.watch(TRUNK, options)?;
+        until(&mut watch, Event::Resync).await?;
+        for host in 1..=100 {
+            router.add_address(TRUNK, IpAddr::from([10, 0, 0, host]), 24)?;
+        }
+        until(&mut watch, Event::Resync).await
     });
     done.unwrap();
 }

@@ -10,7 +10,7 @@ use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{
     AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressProtocol,
 };
-use rtnetlink::packet_route::link::{BridgeVlanInfoFlags, LinkMessage};
+use rtnetlink::packet_route::link::{BridgeVlanInfoFlags, InfoBridge, InfoKind, LinkMessage};
 use rtnetlink::{LinkBridge, LinkBridgeVlan, LinkMessageBuilder, LinkUnspec, LinkVlan};
 
 use super::change::{Change, LinkRef, SysctlChange, VlanRange};
@@ -71,12 +71,12 @@ impl Network {
             Change::SetSysctls { device, values } => set_sysctls(device, values),
             Change::SetRxVlanOff { link } => set_rx_vlan_offload(&link.name, false),
             Change::SetVlanFiltering { bridge } => {
-                let message = LinkBridge::new(&bridge.name).vlan_filtering(true);
-                self.set_bridge(bridge, message).await
+                self.set_bridge(bridge, InfoBridge::VlanFiltering(true))
+                    .await
             }
             Change::ClearDefaultPvid { bridge, .. } => {
-                let message = LinkBridge::new(&bridge.name).vlan_default_pvid(0);
-                self.set_bridge(bridge, message).await
+                self.set_bridge(bridge, InfoBridge::VlanDefaultPvid(0))
+                    .await
             }
             Change::CarryVlans { port, vlans } | Change::TagVlans { port, vlans } => {
                 self.set_link(bridge_vlans(port, vlans)?).await
@@ -94,12 +94,13 @@ impl Network {
         request.execute().await.map_err(into_io)
     }
 
-    async fn set_bridge(
-        &self,
-        bridge: &LinkRef,
-        message: LinkMessageBuilder<LinkBridge>,
-    ) -> io::Result<()> {
-        let message = message.index(index(bridge)?).build();
+    /// By index only: with the name in it, Linux 6.1 takes the request for a renaming, which a link that is up
+    /// refuses.
+    async fn set_bridge(&self, bridge: &LinkRef, setting: InfoBridge) -> io::Result<()> {
+        let message = LinkMessageBuilder::<LinkBridge>::new_with_info_kind(InfoKind::Bridge)
+            .index(index(bridge)?)
+            .append_info_data(setting)
+            .build();
         let request = self.handle.link().change(message);
         request.execute().await.map_err(into_io)
     }

@@ -120,6 +120,10 @@ pub const ALL: &[(Key, i32)] = &[(v4("send_redirects"), 0)];
 /// Of `all`: what opens the way, so it comes last.
 pub const FORWARDING: &[(Key, i32)] = &[(v4("forwarding"), 1), (v6("forwarding"), 1)];
 
+/// Turned on for any device, Linux forgets the default routes of router advertisements everywhere
+/// (`addrconf_fixup_forwarding`, `rt6_purge_dflt_routers`).
+pub const FORWARDING6: Key = v6("forwarding");
+
 /// `accept_ra`, by which an uplink may live.
 pub const ACCEPT_RA: Key = v6("accept_ra");
 

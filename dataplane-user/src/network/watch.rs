@@ -30,8 +30,6 @@ use super::{NetlinkError, Network, NetworkError, namespace};
 
 /// Events that wait for the reader; it is told of nothing new while so many wait.
 const WAITING: usize = 64;
-/// Octets of messages that wait in the kernel: about 4,094 links at once.
-const BUFFER: usize = 8 << 20;
 /// Before another try to subscribe.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -77,6 +75,8 @@ pub struct WatchOptions {
     pub patience: Duration,
     /// Time between full syncs.
     pub resync: Duration,
+    /// Octets of messages that may wait in the kernel (which limits it: `net.core.rmem_max`).
+    pub buffer: usize,
 }
 
 impl Default for WatchOptions {
@@ -85,6 +85,7 @@ impl Default for WatchOptions {
             quiet: Duration::from_millis(50),
             patience: Duration::from_millis(500),
             resync: Duration::from_secs(60),
+            buffer: 1 << 20,
         }
     }
 }
@@ -117,7 +118,7 @@ impl Network {
     /// If the kernel refuses the subscription.
     pub fn watch(&self, trunk: &str, options: WatchOptions) -> Result<Watch, NetworkError> {
         self.check_namespace()?;
-        let first = Subscription::open()?;
+        let first = Subscription::open(options.buffer)?;
         let (sender, events) = mpsc::channel(WAITING);
         let follower = Follower {
             trunk: Trunk::new(trunk),
@@ -154,7 +155,7 @@ impl Drop for Subscription {
 }
 
 impl Subscription {
-    fn open() -> Result<Self, NetlinkError> {
+    fn open(buffer: usize) -> Result<Self, NetlinkError> {
         let groups = [
             MulticastGroup::Link,
             MulticastGroup::Ipv4Ifaddr,
@@ -163,7 +164,7 @@ impl Subscription {
         let opened = new_multicast_connection(&groups);
         let (mut connection, handle, messages) = opened.map_err(NetlinkError::Open)?;
         // Not more than a wish: what overflows is a full sync.
-        let _ = connection.socket_mut().socket_mut().set_rx_buf_sz(BUFFER);
+        let _ = connection.socket_mut().socket_mut().set_rx_buf_sz(buffer);
         let task = tokio::spawn(connection);
         Ok(Self {
             handle,
@@ -199,7 +200,7 @@ impl Follower {
             if namespace().ok() != Some(self.namespace) {
                 return;
             }
-            match Subscription::open() {
+            match Subscription::open(self.options.buffer) {
                 Ok(opened) => subscription = Some(opened),
                 Err(error) => warn!(%error, "cannot subscribe to the kernel's network"),
             }

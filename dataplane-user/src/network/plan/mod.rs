@@ -114,6 +114,8 @@ struct Planner<'a> {
     holders: HashMap<IpAddr, Vec<u32>>,
     /// Links that are removed before others are made.
     gone_first: HashSet<u32>,
+    /// IPv6 must not be forwarded: an uplink would lose its routes.
+    no_forwarding6: bool,
     prepare: Vec<Change>,
     open: Vec<Change>,
     /// Addresses that go, before devices do.
@@ -141,6 +143,7 @@ impl<'a> Planner<'a> {
             by_name,
             holders,
             gone_first: HashSet::new(),
+            no_forwarding6: false,
             prepare: Vec::new(),
             open: Vec::new(),
             remove_addresses: Vec::new(),

@@ -7,7 +7,7 @@ use crate::network::change::{Change, LinkRef, SysctlChange};
 use crate::network::desired::{DesiredRouter, Device, LEAST_IPV6_MTU};
 use crate::network::observed::{Kind, Link, Origin};
 use crate::network::sysctl::{
-    ACCEPT_RA, ALL, ALL_DEVICES, DEVICE, FORWARDING, Family, Key, on_trunk,
+    ACCEPT_RA, ALL, ALL_DEVICES, DEVICE, FORWARDING, FORWARDING6, Family, Key, on_trunk,
 };
 
 impl<'a> Planner<'a> {
@@ -17,6 +17,7 @@ impl<'a> Planner<'a> {
             return;
         };
         if self.desired.manage.sysctls {
+            self.check_advertisements(trunk);
             self.all_devices(ALL, |planner| &mut planner.prepare);
         }
         self.trunk(router, trunk);
@@ -35,7 +36,7 @@ impl<'a> Planner<'a> {
             }
         }
         if self.desired.manage.sysctls {
-            self.forwarding(trunk);
+            self.forwarding();
         }
     }
 
@@ -138,7 +139,9 @@ impl<'a> Planner<'a> {
             mtu: device.mtu,
         });
         if manage.sysctls {
-            let wanted = DEVICE.iter().filter(|(key, _)| exists(*key, device.mtu));
+            let wanted = DEVICE
+                .iter()
+                .filter(|(key, _)| self.applies(*key, device.mtu));
             let values = wanted.map(|&(key, to)| SysctlChange {
                 key,
                 from: None,
@@ -186,7 +189,7 @@ impl<'a> Planner<'a> {
         let mut values = Vec::new();
         let wanted = DEVICE
             .iter()
-            .filter(|(key, _)| is_wanted(*key) && exists(*key, mtu));
+            .filter(|(key, _)| is_wanted(*key) && self.applies(*key, mtu));
         for &(key, to) in wanted {
             let from = link.sysctls.get(&key).copied();
             if from != Some(to) {
@@ -213,34 +216,34 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// An uplink that lives by router advertisements is not cut off.
-    fn forwarding(&mut self, trunk: &Link) {
-        let is_off = |family: Family| {
-            let mut table = FORWARDING.iter().filter(|(key, _)| key.family == family);
-            table.any(|(key, to)| self.observed.sysctls.get(key) != Some(to))
-        };
-        let mut table: Vec<(Key, i32)> = FORWARDING.to_vec();
-        if is_off(Family::V6) {
-            let links = self.observed.links.values().filter(|link| {
-                let mut addresses = link.addresses.iter();
-                link.index != trunk.index
-                    && !link.is_ours()
-                    && link.sysctls.get(&ACCEPT_RA) == Some(&1)
-                    && addresses.any(|address| address.origin == Origin::RouterAdvertisement)
-            });
-            let found: Vec<_> = links
-                .map(|link| Conflict::needs_advertisements(&link.name))
-                .collect();
-            if !found.is_empty() {
-                table.retain(|(key, _)| key.family == Family::V4);
-                self.conflicts.extend(found);
-            }
-        }
+    fn forwarding(&mut self) {
+        let mut table = FORWARDING.to_vec();
+        table.retain(|(key, _)| *key != FORWARDING6 || !self.no_forwarding6);
         self.all_devices(&table, |planner| &mut planner.open);
     }
-}
 
-/// Has a link of this MTU such a sysctl?
-fn exists(key: Key, mtu: u32) -> bool {
-    key.family == Family::V4 || mtu >= LEAST_IPV6_MTU
+    /// An uplink that lives by router advertisements is not cut off.
+    fn check_advertisements(&mut self, trunk: &Link) {
+        if self.observed.sysctls.get(&FORWARDING6) != Some(&0) {
+            return;
+        }
+        let links = self.observed.links.values().filter(|link| {
+            let mut addresses = link.addresses.iter();
+            link.index != trunk.index
+                && !link.is_ours()
+                && link.sysctls.get(&ACCEPT_RA) == Some(&1)
+                && addresses.any(|address| address.origin == Origin::RouterAdvertisement)
+        });
+        let found: Vec<_> = links
+            .map(|link| Conflict::needs_advertisements(&link.name))
+            .collect();
+        self.no_forwarding6 = !found.is_empty();
+        self.conflicts.extend(found);
+    }
+
+    /// Is the sysctl set on a link of this MTU?
+    fn applies(&self, key: Key, mtu: u32) -> bool {
+        let exists = key.family == Family::V4 || mtu >= LEAST_IPV6_MTU;
+        exists && !(self.no_forwarding6 && key == FORWARDING6)
+    }
 }
