@@ -338,3 +338,32 @@ fn change_of_a_ports_vlans_is_an_event() {
     });
     done.unwrap();
 }
+
+/// As many devices as asked for; the kernel is asked once for all of them.
+#[test]
+fn many_segments_are_made_and_found_again() {
+    let wanted = std::env::var("BULKHEAD_SEGMENTS");
+    let count: u16 = wanted.map_or(100, |text| text.parse().unwrap());
+    let router = empty_router().unwrap();
+    let mut desired = router.desired.clone();
+    let devices = &mut desired.router.as_mut().unwrap().devices;
+    let device = devices.remove(&101).unwrap();
+    devices.clear();
+    for vlan_id in 1..=count {
+        let mut device = device.clone();
+        device.name = format!("eth0.{vlan_id}");
+        let address = format!("10.{}.{}.1/24", vlan_id >> 8, vlan_id & 0xff);
+        device.addresses = [address.parse().unwrap()].into();
+        devices.insert(vlan_id, device);
+    }
+    let begin = std::time::Instant::now();
+    converge(&router.ns, &desired).unwrap();
+    let made = begin.elapsed();
+    let begin = std::time::Instant::now();
+    let plan = plan_of(&router.ns, &desired).unwrap();
+    eprintln!(
+        "{count} devices: made in {made:?}, observed and planned in {:?}",
+        begin.elapsed()
+    );
+    assert!(plan.is_empty());
+}
