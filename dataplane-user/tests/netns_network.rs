@@ -207,6 +207,27 @@ fn link_that_is_not_ours_is_not_removed_whatever_the_plan_says() {
 }
 
 #[test]
+fn kernel_without_vlan_devices_says_what_to_load() {
+    if testkit::kernel_vlan::vlan_devices_available().unwrap() {
+        return;
+    }
+    let (router, _switch) = pair().unwrap();
+    let create = Change::CreateVlan {
+        name: "eth1.100".to_owned(),
+        trunk: link_ref(&router, TRUNK).unwrap(),
+        vlan_id: 100,
+        segment: "grooveiq".to_owned(),
+        mtu: 1500,
+    };
+    let error = apply(&router, &[create]).unwrap_err();
+    let text = format!("{error:#}");
+    assert!(
+        text.contains("`+ vlan device eth1.100") && text.contains("modprobe 8021q"),
+        "{text}"
+    );
+}
+
+#[test]
 fn alternative_names_are_seen() {
     let (router, _switch) = pair().unwrap();
     let mut command = router.command("ip");

@@ -243,9 +243,12 @@ pub(super) fn link_of(message: LinkMessage) -> Link {
 }
 
 fn altnames_of(names: Vec<Prop>) -> BTreeSet<String> {
-    let names = names.into_iter().filter_map(|name| match name {
-        Prop::AltIfName(name) => Some(name),
-        _ => None,
+    let names = names.into_iter().filter_map(|name| {
+        if let Prop::AltIfName(name) = name {
+            Some(name)
+        } else {
+            None
+        }
     });
     names.collect()
 }

@@ -22,7 +22,7 @@ impl Planner<'_> {
     pub(super) fn addresses(&mut self, trunk: &Link, link: &Link, device: &Device, has_ipv6: bool) {
         let mut wanted: BTreeSet<IpNet> = device.addresses.clone();
         // The kernel gives it when the device comes up; if the device is, somebody took it away.
-        let own = link.mac.or(trunk.mac).map(|mac| local(mac));
+        let own = link.mac.or(trunk.mac).map(local);
         if link.running && has_ipv6 {
             wanted.extend(own);
         }

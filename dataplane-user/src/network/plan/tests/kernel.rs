@@ -76,7 +76,11 @@ impl Kernel {
                 self.state.rx_vlan_offload = Some(false);
                 Ok(())
             }
-            other => Err(format!("no change of a router: {other}")),
+            Change::SetVlanFiltering { .. }
+            | Change::ClearDefaultPvid { .. }
+            | Change::CarryVlans { .. }
+            | Change::TagVlans { .. }
+            | Change::DropVlans { .. } => Err("no change of a router".to_owned()),
         }
     }
 
