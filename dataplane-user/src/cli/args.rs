@@ -16,7 +16,8 @@ Examples:
   bulkhead can grooveiq/grooveiq-api01 logs:3100   may this connection be opened?
   bulkhead explain W0402                           what does this mean, what do I do?
   bulkhead run                                     enforce it
-  bulkhead status                                  is it enforced? what was dropped?";
+  bulkhead status                                  is it enforced? what was dropped?
+  bulkhead doctor                                  is anything wrong with this host?";
 
 /// Hard-isolated tenant networks on a Linux core router.
 #[derive(Debug, Parser)]
@@ -65,6 +66,8 @@ pub enum Command {
     Can(CanArgs),
     /// Remove the enforcement; the only command that does
     Detach(DetachArgs),
+    /// What is wrong with this host and its NICs? Exits with 1 on any error
+    Doctor(DoctorArgs),
     /// Explain a finding (E0102, W0402) or a drop reason (no-policy)
     Explain(ExplainArgs),
     /// Check the inventory, its policy tests and protected flows; exits with 1 on any error
@@ -125,6 +128,19 @@ pub struct DetachArgs {
     /// Do not ask
     #[arg(long)]
     pub yes: bool,
+}
+
+/// Arguments of `doctor`.
+#[derive(Args, Clone, Debug)]
+#[command(help_template = TEMPLATE, before_help = "\
+Examples:
+  sudo bulkhead doctor                               findings, worst first, each with its remedy
+  bulkhead doctor --interface eth1                   without a usable inventory
+  bulkhead doctor --format json                      for monitoring")]
+pub struct DoctorArgs {
+    /// Which enforcement
+    #[command(flatten)]
+    pub place: PlaceArgs,
 }
 
 /// Arguments of `explain`.

@@ -6,6 +6,7 @@
 mod args;
 mod can;
 mod detach;
+mod doctor;
 mod explain;
 mod inventory;
 mod lint;
@@ -34,6 +35,7 @@ pub fn run() -> ExitCode {
     let done = match &cli.command {
         Command::Can(args) => can::run(&cli.common, args),
         Command::Detach(args) => detach::run(&cli.common, args),
+        Command::Doctor(args) => doctor::run(&cli.common, args),
         Command::Explain(args) => explain::run(&cli.common, args),
         Command::Lint(args) => lint::run(&cli.common, args),
         Command::Observe(args) => observe::run(&cli.common, args),

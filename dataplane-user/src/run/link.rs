@@ -11,15 +11,15 @@ use crate::network::Netlink;
 
 /// What is known of a pinned attachment.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Attachment {
+pub(crate) struct Attachment {
     /// Kernel's number of the program.
-    pub(super) program: Option<u32>,
+    pub(crate) program: Option<u32>,
     /// Interface it is attached to; 0 if that interface is gone. `None`: not known.
-    pub(super) ifindex: Option<u32>,
+    pub(crate) ifindex: Option<u32>,
 }
 
 /// Looks at the attachment of a mode. `ifindex` is the trunk's, which a clsact filter is looked for on.
-pub(super) async fn attachment(
+pub(crate) async fn attachment(
     pins: &Pins,
     mode: Mode,
     ifindex: u32,

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 pub use self::controller::{Desired, RunOptions, run};
+pub(crate) use self::link::attachment;
 pub use self::state::{Rule, State, default_path};
 use crate::compile::CompileError;
 use crate::loader::LoaderError;
