@@ -121,9 +121,21 @@ mod tests {
         ];
         let text = report(Format::Text, &findings, Paint::plain());
         assert_eq!(text.code, NO);
-        assert_snapshot!(text.data, @"");
+        assert_snapshot!(text.data, @r"
+        error    foreign-xdp     XDP program 12 on eth1 is not bulkhead's: this is why
+                         remedy  do that
+        warning  clock           not synchronised: this is why
+                         remedy  do that
+        ok       kernel-version  Linux 6.12.1
+
+        1 error, 1 warning, 1 ok
+        ");
         let json = report(Format::Json, &findings[1..], Paint::plain());
         assert_eq!(json.code, YES);
-        assert_snapshot!(json.data, @"");
+        let json: Value = serde_json::from_str(&json.data).unwrap();
+        assert_eq!(json["format_version"], 1);
+        assert_eq!((&json["errors"], &json["warnings"]), (&json!(0), &json!(1)));
+        assert_eq!(json["findings"][0]["name"], "clock");
+        assert_eq!(json["findings"][0]["severity"], "warning");
     }
 }
