@@ -14,7 +14,7 @@ use super::facts::{Attached, Clock, Enforcement, Facts, Folder, Kernel, Nat, Sit
 use super::links;
 use crate::loader::{Mode, Pins, is_bpf_fs};
 use crate::nat;
-use crate::netlink::{Netlink, rx_vlan_offload};
+use crate::network::{Netlink, Network};
 use crate::run::{Place, State, attachment};
 
 /// What the controller keeps.
@@ -59,9 +59,6 @@ pub async fn gather(asked: Asked<'_>) -> Facts {
         bpf_file_system: is_bpf_fs(Path::new(BPF_FOLDER)),
         state_folder: folder(Path::new(STATE_FOLDER)),
         site: asked.router.map(|(model, host)| site(model, host)),
-        rx_vlan_offload: trunk
-            .as_deref()
-            .and_then(|trunk| rx_vlan_offload(trunk).ok()),
         sysctls: sysctls(trunk.as_deref()),
         nat: asked
             .router
@@ -72,7 +69,12 @@ pub async fn gather(asked: Asked<'_>) -> Facts {
     let Ok(netlink) = Netlink::connect() else {
         return facts;
     };
-    facts.links = links::all().await.ok();
+    if let Ok(network) = Network::connect() {
+        let observed = network.observe(facts.trunk.as_deref().unwrap_or_default());
+        let observed = observed.await.ok();
+        facts.links = observed.as_ref().map(links::all);
+        facts.rx_vlan_offload = observed.and_then(|observed| observed.rx_vlan_offload);
+    }
     if let (Some(place), Some(link)) = (asked.place, facts.trunk_link()) {
         let ifindex = link.index;
         facts.enforcement = enforcement(place, ifindex, &netlink).await;
