@@ -4,6 +4,7 @@ pub mod can;
 pub mod cli;
 pub mod config;
 pub mod controller;
+pub mod doctor;
 pub mod loader;
 pub mod nat;
 pub mod network;

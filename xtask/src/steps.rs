@@ -207,6 +207,7 @@ type Package = (&'static str, &'static str);
 const NET_PACKAGES: &[Package] = &[
     ("ethtool", "ethtool"),
     ("ip", "iproute2"),
+    ("nft", "nftables"),
     ("tcpdump", "tcpdump"),
     ("unshare", "util-linux"),
 ];

@@ -17,6 +17,7 @@ Examples:
   bulkhead plan                                    what would an apply change?
   bulkhead apply --confirm-within 60s              change it; undone unless you confirm
   bulkhead status                                  is it enforced? what was dropped?
+  bulkhead doctor                                  is anything wrong with this host?
   bulkhead explain W0402                           what does this mean, what do I do?";
 
 /// Hard-isolated tenant networks on a Linux core router.
@@ -70,6 +71,8 @@ pub enum Command {
     Confirm(ConfirmArgs),
     /// Remove the enforcement; the only command that does
     Detach(DetachArgs),
+    /// What is wrong with this host and its NICs? Exits with 1 on any error
+    Doctor(DoctorArgs),
     /// Does the kernel differ from the applied generation? Exits with 2 if it does
     Drift(DriftArgs),
     /// Explain a finding (E0102, W0402) or a drop reason (no-policy)
@@ -282,6 +285,19 @@ pub struct DetachArgs {
     /// Do not ask
     #[arg(long)]
     pub yes: bool,
+}
+
+/// Arguments of `doctor`.
+#[derive(Args, Clone, Debug)]
+#[command(help_template = TEMPLATE, before_help = "\
+Examples:
+  sudo bulkhead doctor                               findings, worst first, each with its remedy
+  bulkhead doctor --interface eth1                   without a usable inventory
+  bulkhead doctor --format json                      for monitoring")]
+pub struct DoctorArgs {
+    /// Which enforcement
+    #[command(flatten)]
+    pub place: PlaceArgs,
 }
 
 /// Arguments of `explain`.

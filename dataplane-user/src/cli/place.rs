@@ -13,11 +13,8 @@ pub(super) fn place(common: &Common, args: &PlaceArgs) -> Result<(Place, Option<
     let trunk = loaded
         .model
         .as_ref()
-        .map(|model| router_facts(model, &options).trunk)
-        .filter(|trunk| !trunk.is_empty());
-    let interface = args.interface.clone().or(trunk);
-    let interface = interface.or_else(|| enforced(args));
-    let interface = interface.ok_or(CliError::NoInterface)?;
+        .map(|model| router_facts(model, &options).trunk);
+    let interface = find(args, trunk).ok_or(CliError::NoInterface)?;
     Ok((named(args, &interface), loaded.model))
 }
 
@@ -41,6 +38,13 @@ pub(super) fn place_of_enforcement(common: &Common, args: &PlaceArgs) -> Result<
         Some(interface) => Ok(named(args, &interface)),
         None => Ok(place(common, args)?.0),
     }
+}
+
+/// Returns the trunk: the one that is said, else the inventory's, else the one that is enforced.
+pub(super) fn find(args: &PlaceArgs, trunk: Option<String>) -> Option<String> {
+    let said = args.interface.clone();
+    let trunk = trunk.filter(|trunk| !trunk.is_empty());
+    said.or(trunk).or_else(|| enforced(args))
 }
 
 /// Returns the place on an interface.

@@ -139,6 +139,12 @@ impl Paint {
         Self(std::io::stdout().is_terminal() && !is_refused)
     }
 
+    /// Returns no colours.
+    #[cfg(test)]
+    pub(super) fn plain() -> Self {
+        Self(false)
+    }
+
     pub(super) fn is_on(self) -> bool {
         self.0
     }

@@ -18,6 +18,11 @@ const CLSACT_PRIORITY: u16 = 1;
 /// Handle of our clsact filter.
 const CLSACT_HANDLE: u32 = 1;
 
+/// Is a filter of this priority and handle where ours is?
+pub(crate) fn is_our_filter(priority: u32, handle: u32) -> bool {
+    (priority, handle) == (u32::from(CLSACT_PRIORITY), CLSACT_HANDLE)
+}
+
 /// How the programs are attached.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]

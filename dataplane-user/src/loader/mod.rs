@@ -25,6 +25,7 @@ use aya::programs::{ProgramFd, SchedClassifier, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader, TestRun as _};
 use dataplane_common::abi::{SegmentCounters, VLAN_IDS};
 
+pub(crate) use self::attach::is_our_filter;
 pub use self::attach::{Attached, Mode, WantedMode};
 pub use self::error::LoaderError;
 pub use self::pins::{Pins, is_bpf_fs};

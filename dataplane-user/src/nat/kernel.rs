@@ -1,9 +1,10 @@
 //! The only code that talks to the kernel about the table, through the program `nft`.
 
 use std::io::ErrorKind;
+use std::path::Path;
 
 use nftables::batch::Batch;
-use nftables::helper::{self, DEFAULT_ARGS, DEFAULT_NFT, NftablesError};
+use nftables::helper::{self, DEFAULT_ARGS, NftablesError};
 use thiserror::Error;
 
 use super::TABLE;
@@ -51,7 +52,7 @@ pub enum NatError {
 /// [`NatError`] with what to do about it. That there is no table is no error.
 pub fn observe() -> Result<Observed, NatError> {
     let args = ["list", "table", "inet", TABLE];
-    match helper::get_current_ruleset_raw(DEFAULT_NFT, args) {
+    match helper::get_current_ruleset_raw(Some(program()), args) {
         Ok(listing) => Ok(Observed::parse(&listing)),
         Err(NftablesError::NftFailed { stderr, .. }) if is_absent(&stderr) => Ok(Observed::Absent),
         Err(error) => Err(NatError::of("read", error)),
@@ -89,8 +90,18 @@ pub fn remove() -> Result<(), NatError> {
 }
 
 fn send(op: &'static str, batch: Batch<'static>) -> Result<(), NatError> {
-    let sent = helper::apply_ruleset_with_args(&batch.to_nftables(), DEFAULT_NFT, DEFAULT_ARGS);
+    let sent = helper::apply_ruleset_with_args(&batch.to_nftables(), Some(program()), DEFAULT_ARGS);
     sent.map_err(|error| NatError::of(op, error))
+}
+
+/// Returns where `nft` is: `/usr/sbin` is not in everybody's `PATH`.
+fn program() -> &'static str {
+    const USUAL: &str = "/usr/sbin/nft";
+    if Path::new(USUAL).exists() {
+        USUAL
+    } else {
+        "nft"
+    }
 }
 
 fn is_absent(stderr: &str) -> bool {

@@ -121,8 +121,12 @@ impl<'a> Planner<'a> {
     fn create(&mut self, trunk: &Link, vlan_id: u16, device: &Device) {
         let manage = self.desired.manage;
         if !manage.links {
-            self.conflicts
-                .push(Conflict::no_device(&trunk.name, vlan_id));
+            // Without it there is nowhere for the addresses to go. If nobody asks for those either, the operator has
+            // a way of their own.
+            if manage.addresses && !device.addresses.is_empty() {
+                let conflict = Conflict::no_device(&trunk.name, vlan_id);
+                self.conflicts.push(conflict);
+            }
             return;
         }
         let holder = self.by_name.get(device.name.as_str());
