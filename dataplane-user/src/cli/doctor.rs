@@ -23,7 +23,7 @@ pub(super) fn run(common: &Common, args: &DoctorArgs) -> Result<Report, CliError
         place: place.as_ref(),
         router: loaded.model.as_ref().zip(host),
     };
-    let facts = block_on(async { Ok(gather(asked).await) })?;
+    let facts = block_on(async { Ok::<_, CliError>(gather(asked).await) })?;
     Ok(report(
         common.format,
         &diagnose(&facts),

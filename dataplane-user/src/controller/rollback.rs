@@ -1,10 +1,14 @@
 //! Going back, and staying where one is: confirm, roll back, converge, drift.
 
+use std::collections::BTreeMap;
+
 use netmodel::published;
 use tracing::{info, warn};
 
 use super::{Controller, How, Prepared};
 use crate::loader::Pins;
+use crate::nat;
+use crate::network::{self, DesiredRouter, Network};
 use crate::run::{RunError, with_causes};
 use crate::store::{Cause, Outcome, Pending, StoreError, Summary};
 
@@ -84,7 +88,7 @@ impl Controller {
         let by = match pending.previous {
             Some(previous) => Some(self.go_back(previous, generation).await?),
             None => {
-                self.release(generation)?;
+                self.release(generation).await?;
                 None
             }
         };
@@ -135,7 +139,9 @@ impl Controller {
     }
 
     /// The first generation was not confirmed: as before it, nothing is enforced.
-    fn release(&mut self, generation: u32) -> Result<(), RunError> {
+    async fn release(&mut self, generation: u32) -> Result<(), RunError> {
+        // The devices first: behind them, nothing would be judged any more.
+        self.remove_network().await?;
         let place = &self.options.place;
         self.datapath = None;
         let pins = Pins::at(&place.pins);
@@ -148,6 +154,29 @@ impl Controller {
             why: why.to_owned(),
         };
         self.store.set_outcome(generation, outcome)?;
+        Ok(())
+    }
+
+    /// Removes the devices and addresses that bulkhead made, and its table of the uplinks.
+    async fn remove_network(&self) -> Result<(), RunError> {
+        let network = Network::connect()?;
+        let trunk = self.options.place.interface.clone();
+        let observed = network.observe(&trunk).await?;
+        let nothing = network::Desired {
+            manage: self.options.network.manage,
+            router: Some(DesiredRouter {
+                trunk,
+                tags_in_frames: false,
+                devices: BTreeMap::new(),
+            }),
+            bridge: None,
+        };
+        for change in network::plan(&nothing, &observed).after_flip() {
+            network.apply(change).await?;
+        }
+        if self.options.network.manage.nat {
+            nat::remove()?;
+        }
         Ok(())
     }
 
