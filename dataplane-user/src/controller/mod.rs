@@ -36,7 +36,7 @@ use crate::loader::{Datapath, Pins, TableDifference, WantedMode};
 use crate::nat::{self, NatChange};
 use crate::network::{self, NetworkPlan, NetworkSettings};
 use crate::plan::{self, Build};
-use crate::run::{Place, RunError};
+use crate::run::{Place, RunError, with_causes};
 use crate::store::{KEPT, Store};
 
 /// Where and how.
@@ -100,6 +100,8 @@ pub struct Prepared {
     pub base: Option<u32>,
     /// What is enforced now, as it should be; `None` if nothing was applied yet.
     pub old: Option<Build>,
+    /// Why `old` cannot be told, although something was applied.
+    pub unreadable: Option<String>,
     /// What will be.
     pub new: Build,
     /// Digest of the inventory.
@@ -178,9 +180,8 @@ impl Controller {
     ///
     /// If the store or the kernel cannot be read, or the model cannot be enforced.
     pub async fn prepare(&self, desired: Desired) -> Result<Prepared, RunError> {
-        let base = self.store.current()?;
-        let old = base.map(|number| self.stored(number)).transpose()?;
         let observed = self.observe(&desired).await?;
+        let (base, old, unreadable) = self.applied(observed.enforcement.generation);
         let new = build(desired.model, desired.host, &observed)?;
         let old = match old {
             Some(old) => Some(build(old.model, old.host, &observed)?),
@@ -191,6 +192,7 @@ impl Controller {
         Ok(Prepared {
             base,
             old,
+            unreadable,
             inventory: desired.inventory,
             enforcement: observed.enforcement.changes(&self.options, base, &tables),
             new,
@@ -211,6 +213,23 @@ impl Controller {
         let current = self.store.current()?.ok_or(RunError::NoPrevious)?;
         let previous = self.store.record(current)?.previous;
         previous.ok_or(RunError::NoPrevious)
+    }
+
+    /// Returns the generation to compare with, and what it says. A store that is damaged must not hinder the apply that mends it:
+    /// then the generation that the kernel enforces is as good, if it can be read.
+    fn applied(&self, enforced: u32) -> (Option<u32>, Option<Desired>, Option<String>) {
+        let mut problem = None;
+        let current = self.store.current().unwrap_or_else(|error| {
+            problem = Some(with_causes(&error));
+            (enforced > 0).then_some(enforced)
+        });
+        let Some(number) = current else {
+            return (None, None, problem);
+        };
+        match self.stored(number) {
+            Ok(stored) => (Some(number), Some(stored), None),
+            Err(error) => (Some(number), None, Some(with_causes(&error))),
+        }
     }
 
     /// Plans what is beside the programs and maps.

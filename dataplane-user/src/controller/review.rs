@@ -133,7 +133,9 @@ impl<'p> Review<'p> {
     #[must_use]
     pub fn digest(&self) -> String {
         let prepared = self.prepared;
-        let parts = (&prepared.base, &prepared.inventory, self.to_json());
+        let router = format!("{:?}", prepared.observed.router);
+        let desired = (&prepared.base, &prepared.inventory);
+        let parts = (desired, router, &prepared.tables, self.to_json());
         let text = serde_json::to_vec(&parts).expect("a plan can be written as JSON");
         netmodel::published::digest(&text)
     }
@@ -142,6 +144,11 @@ impl<'p> Review<'p> {
     #[must_use]
     pub fn to_text(&self, paint: Paint) -> String {
         let mut text = String::new();
+        if let Some(problem) = &self.prepared.unreadable {
+            text.push_str(&format!(
+                "note: {problem}\n  so what goes cannot be told from what was never there\n"
+            ));
+        }
         for (word, list) in self.in_the_way() {
             for conflict in list {
                 text.push_str(&format!(
@@ -169,6 +176,7 @@ impl<'p> Review<'p> {
     pub fn to_json(&self) -> Value {
         let mut value = self.plan().to_json();
         value["conflicts"] = json!(self.prepared.network.conflicts);
+        value["unreadable"] = json!(self.prepared.unreadable);
         value["foreign"] = json!(self.prepared.network.foreign);
         value
     }

@@ -99,11 +99,8 @@ fn wish(store: &Path, event: notify::Result<notify::Event>) -> Wish {
             return Wish::Inventory;
         }
     };
-    let was_read = match event.kind {
-        EventKind::Access(AccessKind::Close(AccessMode::Write)) => false,
-        EventKind::Access(_) => true,
-        _ => false,
-    };
+    let is_written = EventKind::Access(AccessKind::Close(AccessMode::Write));
+    let was_read = matches!(event.kind, EventKind::Access(_)) && event.kind != is_written;
     if was_read {
         return Wish::Nothing;
     }

@@ -69,7 +69,8 @@ fn broken_inventory_keeps_the_old_generation_and_shows_in_status() {
         "vlan_id: 100",
     );
     run.wait_until_it_says("the inventory is what is applied");
-    assert!(lab.json(&["status"])["notice"].is_null());
+    let is_gone = || lab.json(&["status"])["notice"].is_null().then_some(());
+    wait_at_most(PATIENCE, "the end of the notice", is_gone).unwrap();
 }
 
 #[test]
