@@ -1,8 +1,10 @@
 //! A router with a trunk, a copy of the sample inventory to edit, and bulkhead on the command line.
 
+use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use aya::maps::{ArrayOfMaps, HashMap, Map, MapData};
@@ -16,9 +18,14 @@ use testkit::bpffs::BpfFs;
 use testkit::fixtures;
 use testkit::netns::NetNs;
 use testkit::wait::wait_at_most;
+use testkit::xdp::XdpPass;
 
 /// The trunk, in the router's namespace.
 pub(crate) const TRUNK: &str = "eth0";
+/// Its far end.
+pub(crate) const FAR_TRUNK: &str = "trunk";
+/// The trunk's hardware address, whichever interface it is.
+const ROUTER_MAC: [u8; 6] = [0x00, 0xe0, 0x4c, 0x29, 0x1e, 0x50];
 /// How long a daemon may take for what it does by itself. The machine is busy with other tests.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -28,7 +35,10 @@ pub(crate) struct Lab {
     fs: BpfFs,
     pub(crate) folder: TempDir,
     pub(crate) router: NetNs,
-    far: NetNs,
+    pub(crate) far: Arc<NetNs>,
+    /// The far end takes what the trunk sends from its XDP hook.
+    wakes_far_end: RefCell<Option<XdpPass>>,
+    network: &'static str,
 }
 
 /// What a command said.
@@ -56,29 +66,48 @@ impl Said {
 }
 
 impl Lab {
+    /// A router whose devices and addresses are nobody's business: not every kernel has VLAN devices.
     pub(crate) fn new() -> Self {
+        Self::build("[network]\nmanage = []\n")
+    }
+
+    /// A router whose devices and addresses are bulkhead's, but not the uplinks' table.
+    pub(crate) fn with_devices() -> Self {
+        Self::build("[network]\nmanage = [\"links\", \"addresses\", \"sysctls\"]\n")
+    }
+
+    fn build(network: &'static str) -> Self {
         let (router, far) = (NetNs::new("router").unwrap(), NetNs::new("far").unwrap());
-        router.add_veth(TRUNK, &far, "trunk").unwrap();
-        router.set_rx_vlan_offload(TRUNK, false).unwrap();
-        router.set_up(TRUNK).unwrap();
-        far.set_up("trunk").unwrap();
         let folder = tempfile::tempdir().unwrap();
         let lab = Self {
             fs: BpfFs::mount().unwrap(),
             folder,
             router,
-            far,
+            far: Arc::new(far),
+            wakes_far_end: RefCell::new(None),
+            network,
         };
+        lab.add_trunk();
         copy(Path::new(&fixtures::sample_site()), &lab.path("site"));
         copy(Path::new(&fixtures::sample_tenants()), &lab.path("tenants"));
         lab.configure("");
         lab
     }
 
+    fn add_trunk(&self) {
+        self.router.add_veth(TRUNK, &self.far, FAR_TRUNK).unwrap();
+        self.router.set_mac(TRUNK, ROUTER_MAC).unwrap();
+        self.router.set_rx_vlan_offload(TRUNK, false).unwrap();
+        self.router.set_up(TRUNK).unwrap();
+        self.far.set_up(FAR_TRUNK).unwrap();
+        let wakes = self.far.attach_xdp_pass(FAR_TRUNK).unwrap();
+        // The one before was attached to an interface that is gone.
+        *self.wakes_far_end.borrow_mut() = Some(wakes);
+    }
+
     /// Writes the settings: the folders, and what else is said.
     pub(crate) fn configure(&self, more: &str) {
-        // No VLAN devices: not every kernel that these tests run on has them.
-        let network = "[network]\nmanage = []\n";
+        let network = self.network;
         let text = format!("site = \"site\"\ntenants = \"tenants\"\n{more}{network}");
         fs::write(self.path("bulkhead.toml"), text).unwrap();
     }
@@ -127,12 +156,18 @@ impl Lab {
 
     /// Starts a command that goes on.
     pub(crate) fn start(&self, words: &[&str]) -> Running {
-        let log = fs::File::create(self.path("log")).unwrap();
+        self.start_logged(words, "log")
+    }
+
+    /// The same, with a log of another name.
+    pub(crate) fn start_logged(&self, words: &[&str], log: &str) -> Running {
+        let log = self.path(log);
         let mut command = self.command(words);
-        command.stdout(Stdio::null()).stderr(log);
+        let file = fs::File::create(&log).unwrap();
+        command.stdout(Stdio::null()).stderr(file);
         Running {
             child: command.spawn().unwrap(),
-            log: self.path("log"),
+            log,
         }
     }
 
@@ -164,10 +199,26 @@ impl Lab {
     /// Replaces the trunk by a new interface of its name.
     pub(crate) fn renew_trunk(&self) {
         self.router.delete_link(TRUNK).unwrap();
-        self.router.add_veth(TRUNK, &self.far, "trunk").unwrap();
-        self.router.set_rx_vlan_offload(TRUNK, false).unwrap();
-        self.router.set_up(TRUNK).unwrap();
-        self.far.set_up("trunk").unwrap();
+        self.add_trunk();
+    }
+
+    /// Sets a device of bulkhead's down, if there is one.
+    pub(crate) fn break_a_device(&self) {
+        let device = dataplane_user::network::device_name(TRUNK, 100);
+        if self.router.ifindex(&device).is_ok() {
+            self.router.set_down(&device).unwrap();
+        }
+    }
+
+    /// Returns how many frames were dropped.
+    pub(crate) fn dropped(&self) -> u64 {
+        let status = self.json(&["status"]);
+        let rows = status["counters"].as_array().unwrap().iter();
+        let dropped = rows.filter(|row| {
+            let outcome = row["outcome"].as_str().unwrap();
+            !["forwarded", "answered", "to-kernel"].contains(&outcome)
+        });
+        dropped.map(|row| row["packets"].as_u64().unwrap()).sum()
     }
 
     pub(crate) fn outcome(&self, number: u32) -> String {

@@ -11,5 +11,6 @@
 mod change;
 mod confirm;
 mod lab;
+mod reconcile;
 mod store;
 mod watch;
