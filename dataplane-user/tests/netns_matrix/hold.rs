@@ -554,7 +554,7 @@ fn bulkhead(line: &Line, words: &[&str], settings: &Path) -> Result<Output> {
     let mut command = line.router.command(env!("CARGO_BIN_EXE_bulkhead"));
     command.args(words).args(["--interface", TRUNK]);
     command.arg("--pins").arg(line.pins());
-    command.arg("--state").arg(line.state());
+    command.arg("--state").arg(settings.with_file_name("state.json"));
     command.arg("--config").arg(settings);
     command.output().context("starting bulkhead")
 }
@@ -565,7 +565,8 @@ fn talk(output: &Output) -> String {
 
 fn hold_command_holds_once_and_never_weakens(mode: Mode) -> Result<()> {
     let line = Line::build()?;
-    let settings = line.state().with_file_name("bulkhead.toml");
+    let folder = tempfile::tempdir()?;
+    let settings = folder.path().join("bulkhead.toml");
     std::fs::write(&settings, SETTINGS)?;
     let hold = || bulkhead(&line, &["hold", "--mode", mode.name()], &settings);
     let status = || bulkhead(&line, &["status"], &settings);
