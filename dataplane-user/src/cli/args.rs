@@ -79,6 +79,8 @@ pub enum Command {
     Explain(ExplainArgs),
     /// List the generations: when, who, why, what came of it
     History(HistoryArgs),
+    /// Drop everything on the trunk but what [hold] in bulkhead.toml lists, until there is a generation
+    Hold(HoldArgs),
     /// Check the inventory, its policy tests and protected flows; exits with 1 on any error
     Lint(LintArgs),
     /// Print drops and opened connections as they happen
@@ -309,6 +311,24 @@ Examples:
 pub struct ExplainArgs {
     /// Code of a finding, or name of a drop reason
     pub code: String,
+}
+
+/// Arguments of `hold`.
+#[derive(Args, Clone, Debug)]
+#[command(help_template = TEMPLATE, before_help = "\
+Examples:
+  bulkhead hold                                      before the network is up; see [hold] in bulkhead.toml
+  bulkhead hold --interface eth1
+  bulkhead status                                    is it held, or enforced?
+
+Never weakens anything: where a generation or a hold is attached already, it does nothing.")]
+pub struct HoldArgs {
+    /// Where
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// How to attach: auto, xdp-native, xdp-generic, tcx or clsact
+    #[arg(long, value_enum, default_value_t = ModeArg::Auto, hide_possible_values = true)]
+    pub mode: ModeArg,
 }
 
 /// Arguments of `lint`.

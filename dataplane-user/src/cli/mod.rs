@@ -12,6 +12,7 @@ mod doctor;
 mod drift;
 mod explain;
 mod history;
+mod hold;
 mod inventory;
 mod lint;
 mod matrix;
@@ -48,6 +49,7 @@ pub fn run() -> ExitCode {
         Command::Drift(args) => drift::run(&cli.common, args),
         Command::Explain(args) => explain::run(&cli.common, args),
         Command::History(args) => history::run(&cli.common, args),
+        Command::Hold(args) => hold::run(&cli.common, args),
         Command::Lint(args) => lint::run(&cli.common, args),
         Command::Observe(args) => observe::run(&cli.common, args),
         Command::Plan(args) => plan::run(&cli.common, args),

@@ -47,6 +47,7 @@ pub(super) fn settings(common: &Common, place: Place) -> Result<ControlOptions, 
     Ok(ControlOptions {
         kept: config.history.unwrap_or(KEPT),
         network: config.network,
+        hold: config.hold.map(|hold| hold.needs()),
         ..ControlOptions::new(place)
     })
 }
@@ -92,7 +93,7 @@ fn read(common: &Common) -> Reading {
     Reading { digest, desired }
 }
 
-fn wanted(mode: ModeArg) -> WantedMode {
+pub(super) fn wanted(mode: ModeArg) -> WantedMode {
     match mode {
         ModeArg::Auto => WantedMode::Auto,
         ModeArg::XdpNative => WantedMode::Exactly(Mode::XdpNative),

@@ -186,7 +186,7 @@ pub(super) fn publish(place: &Place, bytes: &[u8]) -> Result<(), RunError> {
 }
 
 /// The folder need not exist yet; what it will be in must be a BPF file system.
-fn check_bpf_fs(place: &Place) -> Result<(), RunError> {
+pub(super) fn check_bpf_fs(place: &Place) -> Result<(), RunError> {
     use std::path::Path;
     let existing = place.pins.ancestors().find(|path| path.exists());
     let existing = existing.unwrap_or(Path::new("."));
@@ -211,7 +211,7 @@ fn drop_stale_link(place: &Place, prepared: &Prepared) -> Result<(), RunError> {
     match prepared.observed.enforcement.attached {
         Some((mode, 0)) => {
             warn!("the interface that {mode} was attached to is gone: attaching anew");
-            fs::remove_file(pins.link(mode)).map_err(RunError::io("remove the dead link"))
+            Ok(pins.remove_dead_link(mode)?)
         }
         Some((_, found)) if found != prepared.observed.trunk.ifindex => {
             Err(RunError::OtherInterface {

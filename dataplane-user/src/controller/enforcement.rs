@@ -15,6 +15,8 @@ use crate::run::{Place, RunError, attachment};
 pub struct Enforcement {
     /// The pinned attachment, and the interface it is on; 0: the interface is gone.
     pub attached: Option<(Mode, u32)>,
+    /// What is attached is the hold, not a generation.
+    pub held: bool,
     /// Number of the generation that packets are judged by; 0: none.
     pub generation: u32,
     /// Maps of another layout, which an older or newer bulkhead made.
@@ -93,9 +95,11 @@ impl Enforcement {
         netlink: &Netlink,
     ) -> Result<Self, RunError> {
         let pins = Pins::at(&place.pins);
+        let mut held = false;
         let attached = match pins.mode() {
             Some(mode) => {
                 let found = attachment(&pins, mode, trunk.ifindex, netlink).await;
+                held = found.is_hold;
                 // What cannot be found out is taken as it should be: a detached link says so (0).
                 Some((mode, found.ifindex.unwrap_or(trunk.ifindex)))
             }
@@ -108,17 +112,18 @@ impl Enforcement {
         };
         Ok(Self {
             attached,
+            held,
             generation,
             other_abi: pins.other_abis().first().copied(),
             ifindex: trunk.ifindex,
         })
     }
 
-    /// Is the trunk's traffic judged by our programs?
+    /// Is the trunk's traffic judged by the programs of a generation?
     #[must_use]
     pub fn is_attached(&self) -> bool {
-        self.attached
-            .is_some_and(|(_, ifindex)| ifindex == self.ifindex)
+        let attached = self.attached;
+        !self.held && attached.is_some_and(|(_, ifindex)| ifindex == self.ifindex)
     }
 
     /// Tells what has to change so that `tables` and the generation after `base` are enforced.
@@ -138,6 +143,10 @@ impl Enforcement {
             Some((_, ifindex)) if ifindex != self.ifindex => {
                 changes.push(EnforcementChange::Reattach { interface });
             }
+            Some((mode, _)) if self.held => changes.push(EnforcementChange::Attach {
+                interface,
+                mode: format!("{mode}, in place of the hold"),
+            }),
             Some(_) => {}
         }
         if let (Some(from), 0) = (self.other_abi, self.generation) {

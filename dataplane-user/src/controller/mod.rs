@@ -16,18 +16,21 @@
 
 mod apply;
 mod enforcement;
+mod hold;
 mod observe;
 mod review;
 mod rollback;
 
 use std::time::Duration;
 
+use dataplane_common::hold::Needs;
 use netmodel::Model;
 use netmodel::model::HostId;
 use netmodel::published::Published;
 
 pub use self::apply::Applied;
 pub use self::enforcement::{Enforcement, EnforcementChange};
+pub use self::hold::{Held, hold};
 pub use self::observe::Observed;
 pub use self::review::Review;
 pub use self::rollback::{Confirmed, Converged, Drift, Undone};
@@ -52,6 +55,8 @@ pub struct ControlOptions {
     pub kept: usize,
     /// What of the kernel's network is managed.
     pub network: NetworkSettings,
+    /// What may pass while no generation is enforced; `None`: then everything does.
+    pub hold: Option<Needs>,
 }
 
 impl ControlOptions {
@@ -64,6 +69,7 @@ impl ControlOptions {
             connections: crate::loader::DEFAULT_CONNECTIONS,
             kept: KEPT,
             network: NetworkSettings::default(),
+            hold: None,
         }
     }
 }
@@ -159,6 +165,18 @@ impl Controller {
     #[must_use]
     pub fn place(&self) -> &Place {
         &self.options.place
+    }
+
+    /// Returns what may pass while no generation is enforced.
+    #[must_use]
+    pub fn hold_needs(&self) -> Option<&Needs> {
+        self.options.hold.as_ref()
+    }
+
+    /// Returns how to attach.
+    #[must_use]
+    pub fn mode(&self) -> WantedMode {
+        self.options.mode
     }
 
     /// Lets what the programs log be read.

@@ -6,9 +6,9 @@ use netmodel::published;
 use tracing::{info, warn};
 
 use super::{Controller, How, Prepared};
-use crate::loader::Pins;
+use crate::loader::{Hold, Pins};
 use crate::nat;
-use crate::network::{self, DesiredRouter, Network};
+use crate::network::{self, DesiredRouter, Network, rx_vlan_offload};
 use crate::run::{RunError, with_causes};
 use crate::store::{Cause, Outcome, Pending, StoreError, Summary};
 
@@ -138,18 +138,25 @@ impl Controller {
         Ok(by)
     }
 
-    /// The first generation was not confirmed: as before it, nothing is enforced.
+    /// The first generation was not confirmed: as before it, the trunk is held, or nothing is enforced.
     async fn release(&mut self, generation: u32) -> Result<(), RunError> {
         // The devices first: behind them, nothing would be judged any more.
         self.remove_network().await?;
         let place = &self.options.place;
         self.datapath = None;
         let pins = Pins::at(&place.pins);
-        if pins.is_in_use() {
+        let mut why =
+            "nobody confirmed it, and there was no generation before it: nothing is enforced";
+        if let (Some(needs), Some(_)) = (&self.options.hold, pins.mode()) {
+            why = "nobody confirmed it, and there was no generation before it: the trunk is held";
+            let rx_vlan = rx_vlan_offload(&place.interface)?;
+            let mut hold = Hold::load(&place.pins, needs)?;
+            hold.attach(&place.interface, self.options.mode, rx_vlan)?;
+            pins.remove_generations()?;
+        } else if pins.is_in_use() {
             pins.detach(&place.interface)?;
         }
         self.store.clear_current()?;
-        let why = "nobody confirmed it, and there was no generation before it: nothing is enforced";
         let outcome = Outcome::Failed {
             why: why.to_owned(),
         };

@@ -13,6 +13,7 @@
 mod attach;
 mod batch;
 mod error;
+mod hold;
 mod pins;
 mod publish;
 mod slot;
@@ -28,6 +29,7 @@ use dataplane_common::abi::{SegmentCounters, VLAN_IDS};
 pub(crate) use self::attach::is_our_filter;
 pub use self::attach::{Attached, Mode, WantedMode};
 pub use self::error::LoaderError;
+pub use self::hold::{Hold, HoldCounts};
 pub use self::pins::{Pins, is_bpf_fs};
 pub use self::publish::Published;
 use self::publish::Publisher;

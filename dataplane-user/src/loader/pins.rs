@@ -3,6 +3,7 @@
 //! ```text
 //! /sys/fs/bpf/bulkhead/eth1/link-tcx      the attachment
 //!                          /abi-2/FLOWS   a file per map, by version of their layout
+//!                          /hold/HOLD_…   maps of the hold, while that is what is attached
 //! ```
 //!
 //! A bulkhead with another layout makes its maps beside the old ones, fills them, and then changes the program
@@ -24,6 +25,8 @@ use crate::compile::Tables;
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 /// Folders of maps are called so, with the version of their layout.
 const MAPS_PREFIX: &str = "abi-";
+/// Folder of the maps of the hold.
+const HOLD: &str = "hold";
 
 /// A folder on a BPF file system that keeps maps and link of one trunk.
 #[derive(Clone, Debug)]
@@ -40,6 +43,38 @@ impl Pins {
         let made = builder.recursive(true).mode(0o700).create(&maps);
         made.map_err(pin_file("make the folder", &maps))?;
         Ok(pins)
+    }
+
+    /// Opens or makes the folder for the maps of the hold; earlier ones are removed, they may be of another layout.
+    pub(super) fn open_hold(folder: &Path) -> Result<Self, LoaderError> {
+        let pins = Self::at(folder);
+        pins.remove_hold()?;
+        let maps = pins.folder.join(HOLD);
+        let mut builder = fs::DirBuilder::new();
+        let made = builder.recursive(true).mode(0o700).create(&maps);
+        made.map_err(pin_file("make the folder", &maps))?;
+        Ok(pins)
+    }
+
+    /// Returns the path of a map or program of the hold.
+    #[must_use]
+    pub fn hold_map(&self, name: &str) -> PathBuf {
+        self.folder.join(HOLD).join(name)
+    }
+
+    /// Removes the maps of the hold; its program goes on for as long as it is attached.
+    pub(super) fn remove_hold(&self) -> Result<(), LoaderError> {
+        remove_maps(&self.folder.join(HOLD))
+    }
+
+    /// Removes the maps of every generation; nothing may use them any more.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel refused.
+    pub fn remove_generations(&self) -> Result<(), LoaderError> {
+        self.remove_other_abis()?;
+        remove_maps(&self.maps(ABI_VERSION))
     }
 
     /// Names the folder without touching it.
@@ -93,6 +128,16 @@ impl Pins {
         self.folder.join(format!("link-{mode}"))
     }
 
+    /// Removes the pin of an attachment whose interface is gone.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel refused.
+    pub fn remove_dead_link(&self, mode: Mode) -> Result<(), LoaderError> {
+        let link = self.link(mode);
+        fs::remove_file(&link).map_err(pin_file("remove the dead link", &link))
+    }
+
     /// Returns the mode of the attachment that is pinned.
     #[must_use]
     pub fn mode(&self) -> Option<Mode> {
@@ -108,7 +153,8 @@ impl Pins {
     /// Is there anything of bulkhead?
     #[must_use]
     pub fn is_in_use(&self) -> bool {
-        self.has_maps() || self.mode().is_some() || !self.other_abis().is_empty()
+        let has_hold = self.folder.join(HOLD).exists();
+        self.has_maps() || self.mode().is_some() || !self.other_abis().is_empty() || has_hold
     }
 
     /// Reads the generation that packets are judged by.
@@ -188,8 +234,8 @@ impl Pins {
                 _ => {}
             }
         }
-        self.remove_other_abis()?;
-        remove_maps(&self.maps(ABI_VERSION))?;
+        self.remove_generations()?;
+        self.remove_hold()?;
         fs::remove_dir(&self.folder).map_err(pin_file("remove", &self.folder))
     }
 }

@@ -21,7 +21,7 @@ use super::inventory::{Reading, Watched};
 use super::signals::{Signals, Wish};
 use super::{RunError, State, with_causes};
 use crate::cli::Paint;
-use crate::controller::{ControlOptions, Controller, Converged, Desired, How, Review};
+use crate::controller::{ControlOptions, Controller, Converged, Desired, Held, How, Review, hold};
 use crate::loader::Pins;
 use crate::store::Cause;
 
@@ -96,6 +96,7 @@ impl<'a> Daemon<'a> {
             self.controller.undo_unconfirmed(false).await?;
             let converged = self.controller.converge(true).await?;
             self.tell(&converged);
+            self.hold(&converged).await?;
             #[cfg(feature = "debug-log")]
             self.controller.follow_debug_log()?;
         }
@@ -118,10 +119,38 @@ impl<'a> Daemon<'a> {
                 "no generation is stored in {}, so what is enforced stays as it is (remedy: bulkhead apply)",
                 place.store.display()
             ),
-            Converged::NoGeneration => "nothing was applied yet: bulkhead apply".to_owned(),
+            Converged::NoGeneration if self.controller.hold_needs().is_some() => {
+                "nothing was applied yet: bulkhead apply".to_owned()
+            }
+            Converged::NoGeneration => format!(
+                "nothing was applied yet, and nothing is enforced on {}: every frame passes \
+                 (remedy: bulkhead apply, or [hold] in bulkhead.toml)",
+                place.interface
+            ),
         };
         info!("{text}");
         notify(&[NotifyState::Status(&text)]);
+    }
+
+    /// Where there is no generation, there is the hold, if it is configured.
+    async fn hold(&self, converged: &Converged) -> Result<(), RunError> {
+        let (Converged::NoGeneration, Some(needs)) = (converged, self.controller.hold_needs())
+        else {
+            return Ok(());
+        };
+        let place = self.controller.place();
+        match hold(place, needs, self.controller.mode()).await? {
+            Held::Attached(attached) => {
+                let text = format!(
+                    "{} is held ({}): everything is dropped but what [hold] lists, until `bulkhead apply`",
+                    place.interface, attached.mode
+                );
+                warn!("{text}");
+                notify(&[NotifyState::Status(&text)]);
+            }
+            Held::Already | Held::Enforced => {}
+        }
+        Ok(())
     }
 
     /// Compares the kernel with the current generation, and repairs it.
@@ -141,7 +170,9 @@ impl<'a> Daemon<'a> {
     async fn converge(&mut self) -> Result<Converged, RunError> {
         let _lock = self.lock()?;
         self.controller.undo_unconfirmed(false).await?;
-        self.controller.converge(false).await
+        let converged = self.controller.converge(false).await?;
+        self.hold(&converged).await?;
+        Ok(converged)
     }
 
     fn complain(&mut self, problem: &RunError) {

@@ -8,6 +8,7 @@
 mod bad_input;
 mod fail_static;
 mod flips;
+mod hold;
 mod inventory;
 mod ip;
 mod link;
