@@ -190,7 +190,7 @@ impl Site {
         place.published = at("published");
         let mut options = ControlOptions::new(place);
         options.network = NetworkSettings {
-            manage: Manage::from(Vec::new()),
+            manage: Manage::NOTHING,
             native_xdp: false,
         };
         let mut controller = Controller::new(options);

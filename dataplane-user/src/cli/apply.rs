@@ -79,7 +79,8 @@ pub(super) fn rollback(common: &Common, args: &RollbackArgs) -> Result<Report, C
 }
 
 fn block_on_change(controller: &mut Controller, request: Request) -> Result<Report, CliError> {
-    log_to_stderr();
+    // What it does, it says itself.
+    log_to_stderr(tracing::Level::WARN);
     block_on(change(controller, request))
 }
 

@@ -80,7 +80,7 @@ fn line(record: &Record, paint: Paint) -> String {
     };
     let counts = record.summary;
     format!(
-        "{}  {:<12}  {:<14}  +{} ~{} -{}  {outcome}",
+        "{}  {:<12}  {:<24}  +{} ~{} -{}  {outcome}",
         utc(record.at),
         record.who,
         record.cause.to_string(),

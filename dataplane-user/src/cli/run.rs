@@ -19,7 +19,7 @@ use crate::store::KEPT;
 pub(super) fn run(common: &Common, args: &RunArgs) -> Result<Report, CliError> {
     let place = place_of_enforcement(common, &args.place)?;
     let control = control_options(common, place, &args.how)?;
-    log_to_stderr();
+    log_to_stderr(tracing::Level::INFO);
     let inventory = match args.watch {
         true => Some(watched(common)?),
         false => None,
@@ -103,10 +103,10 @@ pub(super) fn wanted(mode: ModeArg) -> WantedMode {
     }
 }
 
-/// `RUST_LOG` chooses the level. For people on a terminal, for the journal otherwise: that has the time itself.
-pub(super) fn log_to_stderr() {
+/// `RUST_LOG` chooses another level than the usual one. For people on a terminal, for the journal otherwise: that has the time itself.
+pub(super) fn log_to_stderr(usual: tracing::Level) {
     let level = tracing_subscriber::EnvFilter::builder()
-        .with_default_directive(tracing::Level::INFO.into())
+        .with_default_directive(usual.into())
         .from_env_lossy();
     let log = tracing_subscriber::fmt()
         .with_env_filter(level)

@@ -114,7 +114,7 @@ impl<'p> Review<'p> {
         let summary = self.plan().summary();
         store::Summary {
             add: summary.add,
-            change: summary.change,
+            change: summary.change + summary.rules + summary.network,
             destroy: summary.destroy,
         }
     }

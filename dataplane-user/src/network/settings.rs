@@ -38,6 +38,17 @@ pub struct Manage {
     pub nat: bool,
 }
 
+impl Manage {
+    /// Hands off.
+    pub const NOTHING: Self = Self {
+        links: false,
+        addresses: false,
+        sysctls: false,
+        offloads: false,
+        nat: false,
+    };
+}
+
 impl Default for Manage {
     fn default() -> Self {
         Self::from(vec![

@@ -75,7 +75,7 @@ impl fmt::Display for Cause {
 pub struct Summary {
     /// Objects to add.
     pub add: usize,
-    /// Objects to change.
+    /// Objects to change, with rules, settings, links and addresses.
     pub change: usize,
     /// Objects to destroy.
     pub destroy: usize,

@@ -94,14 +94,22 @@ const FRIENDLY: u16 = 40_100;
 
 /// An operator opens a connection to a tenant's machine: every version of the inventory allows that.
 fn friendly(model: &Model, router: [u8; 6]) -> Vec<u8> {
-    let management = model.segments.iter().find(|s| s.name.as_str() == "management");
+    let management = model
+        .segments
+        .iter()
+        .find(|s| s.name.as_str() == "management");
     let management = management.unwrap();
-    let hosts = model.hosts.iter().find(|host| host.name.as_str() == "grooveiq-api01");
+    let hosts = model
+        .hosts
+        .iter()
+        .find(|host| host.name.as_str() == "grooveiq-api01");
     let to = hosts.unwrap().interfaces[0].ipv4.unwrap();
     let net = management.ipv4.unwrap().net;
     let from = std::net::Ipv4Addr::from(u32::from(net.network()) + 66);
     let frame = Frame::new([0x00, 0x00, 0x5e, 0x00, 0x53, 0x67], router);
-    let frame = frame.vlan(management.vlan_id.as_u16()).ip(from.into(), to.into());
+    let frame = frame
+        .vlan(management.vlan_id.as_u16())
+        .ip(from.into(), to.into());
     frame.tcp(FRIENDLY, 22, tcp_flag::SYN).build()
 }
 
@@ -145,7 +153,10 @@ impl Traffic {
         let parsed = ParsedFrame::parse(out);
         let transport = parsed.as_ref().and_then(ParsedFrame::transport);
         let port = transport.map_or(0, |ports| ports.source_port);
-        assert!(!HOSTILE.contains(&port), "a forbidden packet passed: {out:02x?}");
+        assert!(
+            !HOSTILE.contains(&port),
+            "a forbidden packet passed: {out:02x?}"
+        );
         if port == FRIENDLY {
             self.forwarded.fetch_add(1, Ordering::Relaxed);
         }

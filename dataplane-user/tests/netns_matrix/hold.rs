@@ -554,7 +554,9 @@ fn bulkhead(line: &Line, words: &[&str], settings: &Path) -> Result<Output> {
     let mut command = line.router.command(env!("CARGO_BIN_EXE_bulkhead"));
     command.args(words).args(["--interface", TRUNK]);
     command.arg("--pins").arg(line.pins());
-    command.arg("--state").arg(settings.with_file_name("state.json"));
+    command
+        .arg("--state")
+        .arg(settings.with_file_name("state.json"));
     command.arg("--config").arg(settings);
     command.output().context("starting bulkhead")
 }

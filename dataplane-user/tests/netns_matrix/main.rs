@@ -8,6 +8,10 @@
 mod bad_input;
 mod fail_static;
 mod flips;
+#[allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot set up its input must fail"
+)]
 mod hold;
 mod inventory;
 mod ip;
