@@ -106,7 +106,7 @@ pub struct Prepared {
     pub base: Option<u32>,
     /// What is enforced now, as it should be; `None` if nothing was applied yet.
     pub old: Option<Build>,
-    /// Why `old` cannot be told, although something was applied.
+    /// What of the store is damaged; an apply mends it.
     pub unreadable: Option<String>,
     /// What will be.
     pub new: Build,
@@ -205,7 +205,8 @@ impl Controller {
             Some(old) => Some(build(old.model, old.host, &observed)?),
             None => None,
         };
-        let tables = Pins::at(&self.options.place.pins).differences(&new.tables)?;
+        let tables =
+            Pins::at(&self.options.place.pins).differences(&new.tables, &observed.trunk)?;
         let (network, ruleset, nat) = self.kernel_plan(&new, &observed);
         Ok(Prepared {
             base,
@@ -245,7 +246,7 @@ impl Controller {
             return (None, None, problem);
         };
         match self.stored(number) {
-            Ok(stored) => (Some(number), Some(stored), None),
+            Ok(stored) => (Some(number), Some(stored), problem),
             Err(error) => (Some(number), None, Some(with_causes(&error))),
         }
     }

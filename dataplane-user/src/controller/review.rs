@@ -89,7 +89,8 @@ impl<'p> Review<'p> {
     /// Is there nothing to do?
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.difference.is_empty() && self.kernel.is_empty()
+        let is_mended = self.prepared.unreadable.is_none();
+        self.difference.is_empty() && self.kernel.is_empty() && is_mended
     }
 
     /// Must it not be applied?

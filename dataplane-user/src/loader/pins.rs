@@ -19,7 +19,7 @@ use dataplane_common::abi::{ABI_VERSION, Generation};
 
 use super::slot::{self, Outers, Slot};
 use super::{LoaderError, Mode, TableDifference};
-use crate::compile::Tables;
+use crate::compile::{Tables, Trunk};
 
 /// `BPF_FS_MAGIC`, `include/uapi/linux/magic.h`.
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
@@ -192,12 +192,17 @@ impl Pins {
         Ok(generation)
     }
 
-    /// Tells where the maps that packets are judged by differ from `tables`; if there are none, all of it is missing.
+    /// Tells where the maps that packets are judged by differ from `tables`, and from what `trunk` is; if there are none, all of
+    /// it is missing.
     ///
     /// # Errors
     ///
     /// The kernel's refusal.
-    pub fn differences(&self, tables: &Tables) -> Result<Vec<TableDifference>, LoaderError> {
+    pub fn differences(
+        &self,
+        tables: &Tables,
+        trunk: &Trunk,
+    ) -> Result<Vec<TableDifference>, LoaderError> {
         let generation = match self.generation() {
             Ok(generation) => generation,
             Err(LoaderError::AbiMismatch { .. } | LoaderError::NotRunning { .. }) => {
@@ -209,10 +214,22 @@ impl Pins {
             return Ok(slot::missing(tables));
         }
         let outers = Outers::open(self)?;
-        match Slot::open(&outers, generation.slot)? {
-            Some(slot) => Ok(slot.differences(tables)),
-            None => Ok(slot::missing(tables)),
+        let Some(slot) = Slot::open(&outers, generation.slot)? else {
+            return Ok(slot::missing(tables));
+        };
+        let mut differences = slot.differences(tables);
+        // The router's MAC is in there, and the lengths of prefixes.
+        let mut wanted = trunk.generation(tables, generation.number, generation.ticks_per_second);
+        wanted.slot = generation.slot;
+        if wanted != generation {
+            differences.push(TableDifference {
+                map: "GENERATION",
+                missing: 0,
+                surplus: 0,
+                changed: 1,
+            });
         }
+        Ok(differences)
     }
 
     fn abi_mismatch(&self, found: u32) -> LoaderError {

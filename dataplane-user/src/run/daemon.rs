@@ -89,21 +89,28 @@ impl<'a> Daemon<'a> {
         self.controller.place().lock()
     }
 
-    /// What cannot be enforced at the beginning ends the process: whoever starts it must see it.
+    /// What cannot be enforced at the beginning ends the process: whoever starts it must see it. But a trunk that is not there
+    /// (yet, or at the moment) is waited for.
     async fn start(&mut self) -> Result<(), RunError> {
-        {
-            let _lock = self.lock()?;
-            self.controller.undo_unconfirmed(false).await?;
-            let converged = self.controller.converge(true).await?;
-            self.tell(&converged);
-            self.hold(&converged).await?;
-            #[cfg(feature = "debug-log")]
-            self.controller.follow_debug_log()?;
+        match self.begin().await {
+            Err(error) if error.is_missing_link() => self.complain(&error),
+            result => result?,
         }
         if let Some(watched) = &mut self.inventory {
             watched.now();
         }
         notify(&[NotifyState::Ready]);
+        Ok(())
+    }
+
+    async fn begin(&mut self) -> Result<(), RunError> {
+        let _lock = self.lock()?;
+        self.controller.undo_unconfirmed(false).await?;
+        let converged = self.controller.converge(true).await?;
+        self.tell(&converged);
+        self.hold(&converged).await?;
+        #[cfg(feature = "debug-log")]
+        self.controller.follow_debug_log()?;
         Ok(())
     }
 

@@ -207,6 +207,33 @@ pub enum RunError {
 }
 
 impl RunError {
+    /// Is it that an interface is not there, or went away meanwhile? (A link of eBPF whose interface went is "severed": `ENOLINK`.)
+    #[must_use]
+    pub fn is_missing_link(&self) -> bool {
+        const GONE: [i32; 2] = [libc::ENODEV, libc::ENOLINK];
+        let mut cause: Option<&dyn std::error::Error> = Some(self);
+        while let Some(error) = cause {
+            let is_missing = match error.downcast_ref::<rtnetlink::Error>() {
+                Some(rtnetlink::Error::NetlinkError(message)) => {
+                    message.raw_code() == -libc::ENODEV
+                }
+                _ => false,
+            };
+            let errno = error.downcast_ref::<std::io::Error>();
+            let errno = errno.and_then(std::io::Error::raw_os_error);
+            let is_named = matches!(
+                error.downcast_ref::<NetlinkError>(),
+                Some(NetlinkError::NoInterface(_))
+            );
+            if is_missing || is_named || errno.is_some_and(|errno| GONE.contains(&errno)) {
+                return true;
+            }
+            cause = error.source();
+        }
+        // A transparent variant hides the error that it holds from the chain.
+        matches!(self, Self::Netlink(NetlinkError::NoInterface(_)))
+    }
+
     /// Wraps an error of the operating system.
     pub fn io(op: &'static str) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self::Io { op, source }

@@ -149,3 +149,17 @@ fn interface_that_vanished_and_came_back_is_attached_to_again() {
     lab.bulkhead(&["drift"]).expect(0);
     lab.bulkhead(&["status"]).expect(0);
 }
+
+#[test]
+fn another_hardware_address_of_the_trunk_is_drift() {
+    let lab = Lab::new();
+    lab.bulkhead(&["apply", "--yes"]).expect(0);
+    let mac = [0x02, 0x00, 0x5e, 0x00, 0x53, 0x01];
+    lab.router.set_mac(crate::lab::TRUNK, mac).unwrap();
+    // Frames to the new address would not be taken as the router's.
+    let drift = lab.bulkhead(&["drift"]).expect(2);
+    assert!(drift.out.contains("map GENERATION"), "{}", drift.out);
+    lab.bulkhead(&["apply", "--yes"]).expect(0);
+    assert_eq!(lab.enforced(), 2);
+    lab.bulkhead(&["drift"]).expect(0);
+}
