@@ -11,6 +11,7 @@
 
 #![deny(unsafe_code, clippy::indexing_slicing)]
 
+mod code;
 pub mod counters;
 pub mod engine;
 pub mod frame;

@@ -13,11 +13,21 @@ use dhcproto::v4::{
 };
 use ipnet::Ipv4Net;
 
-use crate::request::{CLASSLESS_ROUTES, IPV6_ONLY_PREFERRED, Request};
+use crate::code;
+use crate::request::Request;
 use crate::scope::Scope;
 
 /// What a client is told that does not say what it wants (RFC 2131 section 4.3.1 leaves it to us).
-const DEFAULT_LIST: &[u8] = &[1, 3, 6, 15, 26, 28, 58, 59];
+const DEFAULT_LIST: &[u8] = &[
+    code::SUBNET_MASK,
+    code::ROUTER,
+    code::DNS_SERVERS,
+    code::DOMAIN_NAME,
+    code::MTU,
+    code::BROADCAST_ADDRESS,
+    code::RENEWAL_TIME,
+    code::REBINDING_TIME,
+];
 /// Largest message that every client takes, in octets of the IP packet: RFC 2131 section 2.
 const SMALLEST_MAXIMUM: u16 = 576;
 /// IPv4 and UDP headers.
@@ -73,7 +83,10 @@ impl Answer {
             )));
         }
         if !request.relay_info.is_empty() {
-            last.extend(encoded(&unknown(82, request.relay_info.clone())));
+            last.extend(encoded(&unknown(
+                code::RELAY_INFO,
+                request.relay_info.clone(),
+            )));
         }
         if self.kind != MessageType::Nak {
             let asked = request.max_size.unwrap_or_default().max(SMALLEST_MAXIMUM);
@@ -126,19 +139,21 @@ impl Answer {
             .wanted
             .clone()
             .unwrap_or_else(|| DEFAULT_LIST.to_vec());
-        let mask = wanted.iter().position(|code| *code == 1);
-        let router = wanted.iter().position(|code| *code == 3);
+        let mask = wanted
+            .iter()
+            .position(|wanted| *wanted == code::SUBNET_MASK);
+        let router = wanted.iter().position(|wanted| *wanted == code::ROUTER);
         if let (Some(mask), Some(router)) = (mask, router)
             && router < mask
         {
             wanted.remove(mask);
-            wanted.insert(router, 1);
+            wanted.insert(router, code::SUBNET_MASK);
         }
         let mut done = [false; 256];
-        for code in wanted {
-            if let Some(is_done) = done.get_mut(usize::from(code))
+        for wanted in wanted {
+            if let Some(is_done) = done.get_mut(usize::from(wanted))
                 && !std::mem::replace(is_done, true)
-                && let Some(option) = self.option(code, scope, request)
+                && let Some(option) = self.option(wanted, scope, request)
             {
                 let octets = encoded(&option);
                 if bytes.len() + octets.len() <= room {
@@ -149,40 +164,42 @@ impl Answer {
     }
 
     /// Returns the option that the scope has under a code.
-    fn option(&self, code: u8, scope: &Scope, request: &Request) -> Option<DhcpOption> {
+    fn option(&self, wanted: u8, scope: &Scope, request: &Request) -> Option<DhcpOption> {
         let told = &scope.told;
         let some = |list: &Vec<Ipv4Addr>| (!list.is_empty()).then(|| list.clone());
         let part = |eighths: u64| {
             let time = u64::from(self.lease_time?) * eighths / 8;
             u32::try_from(time).ok()
         };
-        match code {
-            1 => Some(DhcpOption::SubnetMask(scope.net.netmask())),
-            3 => Some(DhcpOption::Router(vec![scope.gateway])),
-            6 => some(&told.dns_servers).map(DhcpOption::DomainNameServer),
-            12 => {
+        match wanted {
+            code::SUBNET_MASK => Some(DhcpOption::SubnetMask(scope.net.netmask())),
+            code::ROUTER => Some(DhcpOption::Router(vec![scope.gateway])),
+            code::DNS_SERVERS => some(&told.dns_servers).map(DhcpOption::DomainNameServer),
+            code::HOST_NAME => {
                 let (_, name) = scope.reservations.get(&request.mac)?;
                 Some(DhcpOption::Hostname(name.clone()))
             }
-            15 => Some(DhcpOption::DomainName(told.domain.clone())),
-            26 => Some(DhcpOption::InterfaceMtu(told.mtu)),
-            28 => Some(DhcpOption::BroadcastAddr(scope.net.broadcast())),
-            42 => some(&told.ntp_servers).map(DhcpOption::NtpServers),
-            43 if !told.vendor.is_empty() => {
+            code::DOMAIN_NAME => Some(DhcpOption::DomainName(told.domain.clone())),
+            code::MTU => Some(DhcpOption::InterfaceMtu(told.mtu)),
+            code::BROADCAST_ADDRESS => Some(DhcpOption::BroadcastAddr(scope.net.broadcast())),
+            code::NTP_SERVERS => some(&told.ntp_servers).map(DhcpOption::NtpServers),
+            code::VENDOR if !told.vendor.is_empty() => {
                 Some(DhcpOption::VendorExtensions(told.vendor.clone()))
             }
-            58 => part(4).map(DhcpOption::Renewal),
-            59 => part(7).map(DhcpOption::Rebinding),
-            66 => {
+            code::RENEWAL_TIME => part(4).map(DhcpOption::Renewal),
+            code::REBINDING_TIME => part(7).map(DhcpOption::Rebinding),
+            code::TFTP_SERVER => {
                 let server = told.boot.as_ref()?.next_server.to_string();
                 Some(DhcpOption::TFTPServerName(server.into_bytes()))
             }
-            67 => Some(DhcpOption::BootfileName(
+            code::BOOT_FILE => Some(DhcpOption::BootfileName(
                 boot_file(scope, request)?.as_bytes().to_vec(),
             )),
-            IPV6_ONLY_PREFERRED => Some(unknown(code, told.ipv6_only_wait?.to_be_bytes().to_vec())),
-            119 => Some(unknown(code, search_list(&told.domain_search))),
-            CLASSLESS_ROUTES if !told.routes.is_empty() => Some(self.routes(scope)),
+            code::IPV6_ONLY_PREFERRED => {
+                Some(unknown(wanted, told.ipv6_only_wait?.to_be_bytes().to_vec()))
+            }
+            code::DOMAIN_SEARCH => Some(unknown(wanted, search_list(&told.domain_search))),
+            code::CLASSLESS_ROUTES if !told.routes.is_empty() => Some(self.routes(scope)),
             _ => None,
         }
     }

@@ -3,16 +3,12 @@
 use std::net::Ipv4Addr;
 
 use dhcproto::v4::borrowed::{DhcpOptionIterator, Message};
-use dhcproto::v4::{HType, MessageType, Opcode, OptionCode};
+use dhcproto::v4::{HType, Opcode};
 use netmodel::ids::MacAddr;
 use netmodel::leases::is_hostname;
 
+use crate::code;
 use crate::counters::Reason;
-
-/// Code of the IPv6-only preferred option (RFC 8925): dhcproto calls 106 by that name.
-pub(crate) const IPV6_ONLY_PREFERRED: u8 = 108;
-/// Code of the classless static route option (RFC 3442).
-pub(crate) const CLASSLESS_ROUTES: u8 = 121;
 
 /// What the client wants.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -154,33 +150,33 @@ impl Request {
         let mut overload = 0;
         for option in options {
             let data = option.data();
-            match option.code() {
-                OptionCode::MessageType => *kind = Some(message_type(data)?),
-                OptionCode::OptionOverload => overload = u8::from_be_bytes(exact(data)?),
-                OptionCode::RequestedIpAddress => self.requested = Some(address(data)?),
-                OptionCode::ServerIdentifier => self.server = Some(address(data)?),
-                OptionCode::AddressLeaseTime => {
+            match u8::from(option.code()) {
+                code::MESSAGE_TYPE => *kind = Some(message_type(data)?),
+                code::OVERLOAD => overload = u8::from_be_bytes(exact(data)?),
+                code::REQUESTED_ADDRESS => self.requested = Some(address(data)?),
+                code::SERVER => self.server = Some(address(data)?),
+                code::LEASE_TIME => {
                     self.lease_time = Some(u32::from_be_bytes(exact(data)?));
                 }
-                OptionCode::ClientIdentifier => {
+                code::CLIENT_ID => {
                     // RFC 2132 section 9.14: "Its minimum length is 2."
                     if !(2..=255).contains(&data.len()) {
                         return Err(Reason::MalformedOption);
                     }
                     self.client_id = data.into();
                 }
-                OptionCode::ParameterRequestList => self.wanted = Some(data.to_vec()),
-                OptionCode::MaxMessageSize => {
+                code::WANTED => self.wanted = Some(data.to_vec()),
+                code::MAX_SIZE => {
                     self.max_size = Some(u16::from_be_bytes(exact(data)?));
                 }
-                OptionCode::RapidCommit => self.rapid_commit = true,
-                OptionCode::DisableSLAAC => self.auto_configure = data == [1],
-                OptionCode::Hostname => self.hostname = hostname(data),
-                OptionCode::ClientSystemArchitecture => {
+                code::RAPID_COMMIT => self.rapid_commit = true,
+                code::AUTO_CONFIGURE => self.auto_configure = data == [1],
+                code::HOST_NAME => self.hostname = hostname(data),
+                code::ARCHITECTURE => {
                     self.architecture = data.first_chunk().map(|pair| u16::from_be_bytes(*pair));
                 }
-                OptionCode::UserClass => self.is_ipxe = data.ends_with(b"iPXE"),
-                OptionCode::RelayAgentInformation => {
+                code::USER_CLASS => self.is_ipxe = data.ends_with(b"iPXE"),
+                code::RELAY_INFO => {
                     self.relay_info = data.to_vec();
                     self.link = link_selection(data);
                 }
@@ -210,13 +206,14 @@ impl Request {
 
 fn message_type(data: &[u8]) -> Result<Kind, Reason> {
     let [code] = exact(data)?;
-    match MessageType::from(code) {
-        MessageType::Discover => Ok(Kind::Discover),
-        MessageType::Request => Ok(Kind::Request),
-        MessageType::Decline => Ok(Kind::Decline),
-        MessageType::Release => Ok(Kind::Release),
-        MessageType::Inform => Ok(Kind::Inform),
-        MessageType::Offer | MessageType::Ack | MessageType::Nak => Err(Reason::ServerMessage),
+    // RFC 2132 section 9.6.
+    match code {
+        1 => Ok(Kind::Discover),
+        3 => Ok(Kind::Request),
+        4 => Ok(Kind::Decline),
+        7 => Ok(Kind::Release),
+        8 => Ok(Kind::Inform),
+        2 | 5 | 6 => Err(Reason::ServerMessage),
         _ => Err(Reason::UnknownMessageType),
     }
 }

@@ -35,6 +35,9 @@ const SMALL: u64 = 100_000;
 /// Who may read leases besides root: the group.
 const MODE: u32 = 0o640;
 
+/// A lease that was written down, and where.
+pub type Known = (VlanId, Ipv4Addr, Lease);
+
 /// The leases cannot be kept.
 #[derive(Debug, Error)]
 pub enum StoreError {
@@ -94,16 +97,13 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the folder, makes it if it is not there, and hands every lease that it knows to `restore`, the
-    /// last state of an address last.
+    /// Opens the folder, makes it if it is not there, and returns every lease that it knows, the last state
+    /// of an address last.
     ///
     /// # Errors
     ///
     /// [`StoreError`]
-    pub fn open(
-        folder: &Path,
-        mut restore: impl FnMut(VlanId, Ipv4Addr, Lease),
-    ) -> Result<Self, StoreError> {
+    pub fn open(folder: &Path) -> Result<(Self, Vec<Known>), StoreError> {
         fs::create_dir_all(folder).map_err(wrap("make", folder))?;
         let lock = lock(&folder.join("lock"))?;
         let path = folder.join(FILE);
@@ -111,12 +111,11 @@ impl Store {
             replace(&path, 0, std::iter::empty())?;
         }
         let mut follow = Follow::open(&path, 0).map_err(StoreError::Read)?;
-        let (mut number, mut lines) = (0, 0);
+        let (mut number, mut known) = (0, Vec::new());
         while let Some(step) = follow.next().map_err(StoreError::Read)? {
             if let Step::Entry(entry) = step {
-                lines += 1;
                 number = entry.number.max(number);
-                restore(entry.vlan, entry.address, entry.lease);
+                known.push((entry.vlan, entry.address, entry.lease));
             }
         }
         let good = follow.good_bytes();
@@ -131,12 +130,12 @@ impl Store {
             file,
             good,
             number,
-            lines,
+            lines: known.len() as u64,
             is_doubtful: false,
             _lock: lock,
         };
         store.cut()?;
-        Ok(store)
+        Ok((store, known))
     }
 
     /// Cuts off what does not count.

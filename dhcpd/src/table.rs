@@ -127,6 +127,21 @@ impl Table {
         }
     }
 
+    /// Makes a table of records that were written down: by address, each once.
+    pub(crate) fn load(leases: BTreeMap<Ipv4Addr, Lease>) -> Self {
+        let is_running = |lease: &Lease| matches!(lease.state, State::Bound | State::Declined);
+        let count = |state| leases.values().filter(|lease| lease.state == state).count();
+        let running = leases.iter().filter(|(_, lease)| is_running(lease));
+        Self {
+            by_mac: leases.iter().map(|(at, lease)| (lease.mac, *at)).collect(),
+            running: running.map(|(at, lease)| (lease.until, *at)).collect(),
+            declined: count(State::Declined),
+            bound: count(State::Bound),
+            leases,
+            ..Self::default()
+        }
+    }
+
     /// Returns the record of an address.
     pub(crate) fn get(&self, address: Ipv4Addr) -> Option<&Lease> {
         self.leases.get(&address)

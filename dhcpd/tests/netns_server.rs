@@ -1,5 +1,6 @@
 //! The daemon on a trunk: tags, crashes, a full disk, hostile clients, generations. Needs root.
 
+#[cfg(test)]
 mod daemon;
 
 use std::collections::HashMap;

@@ -1,5 +1,7 @@
 //! Leases on the disk: cut off anywhere, full, damaged, followed.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up must fail")]
+
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -20,7 +22,7 @@ fn lease(number: u32) -> Lease {
         since: 1_700_000_000,
         until: 1_700_003_600 + u64::from(number),
         client_id: [1, 2, 0, a, b, c, d].into(),
-        hostname: if number % 2 == 0 {
+        hostname: if number.is_multiple_of(2) {
             "web".into()
         } else {
             "".into()
@@ -38,11 +40,15 @@ fn change(number: u32) -> Change {
 }
 
 fn open(folder: &Path) -> (Result<Store, StoreError>, Known) {
+    let (store, list) = match Store::open(folder) {
+        Ok((store, list)) => (Ok(store), list),
+        Err(error) => (Err(error), Vec::new()),
+    };
     let mut known = Known::new();
-    let store = Store::open(folder, |_, address, lease| {
+    for (_, address, lease) in list {
         known.retain(|(at, _)| *at != address);
         known.push((address, lease));
-    });
+    }
     known.sort_by_key(|(at, _)| *at);
     (store, known)
 }
@@ -237,13 +243,16 @@ fn a_million_leases_are_read_within_the_time_that_a_start_may_take() {
     drop(store);
     let mut engine = dhcpd::Engine::default();
     let start = Instant::now();
-    let store = Store::open(folder.path(), |vlan, at, lease| {
-        engine.restore(vlan, at, lease)
-    });
+    let (_store, known) = Store::open(folder.path()).unwrap();
+    let read = start.elapsed();
+    engine.restore(known);
     let took = start.elapsed();
-    store.unwrap();
     assert_eq!(engine.leases().count(), 1_000_000);
-    eprintln!("1,000,000 leases in {} ms", took.as_millis());
+    eprintln!(
+        "1,000,000 leases in {} ms, of which reading {}",
+        took.as_millis(),
+        read.as_millis()
+    );
     // The aim is 2 s on a machine that has its cores to itself; this one may not.
     assert!(took.as_secs() < 10, "{took:?}");
 }

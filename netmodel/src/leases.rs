@@ -97,11 +97,7 @@ pub struct Lease {
     pub hostname: Box<str>,
 }
 
-#[expect(
-    clippy::trivially_copy_pass_by_ref,
-    clippy::borrowed_box,
-    reason = "serde's shape"
-)]
+#[expect(clippy::borrowed_box, reason = "serde's shape")]
 fn as_hex<S: serde::Serializer>(octets: &Box<[u8]>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&crate::published::hex(octets))
 }

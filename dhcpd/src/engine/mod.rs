@@ -167,13 +167,20 @@ impl Engine {
         foreign
     }
 
-    /// Takes over a lease that was written down before.
-    pub fn restore(&mut self, vlan: VlanId, address: Ipv4Addr, lease: Lease) {
-        let scope = self.scopes.by_vlan.get(&vlan);
-        let state = self.segments.entry(vlan).or_default();
-        state
-            .table
-            .set(scope.map(AsRef::as_ref), address, Some(lease));
+    /// Takes over leases that were written down before; the last one of an address counts.
+    pub fn restore(&mut self, leases: impl IntoIterator<Item = (VlanId, Ipv4Addr, Lease)>) {
+        let mut by_vlan: BTreeMap<VlanId, Vec<(Ipv4Addr, Lease)>> = BTreeMap::new();
+        for (vlan, address, lease) in leases {
+            by_vlan.entry(vlan).or_default().push((address, lease));
+        }
+        for (vlan, leases) in by_vlan {
+            let state = self.segments.entry(vlan).or_default();
+            // Out of a list, a tree is made at once: the last of equal keys stays.
+            state.table = Table::load(leases.into_iter().collect());
+            if let Some(scope) = self.scopes.by_vlan.get(&vlan) {
+                state.table.fit(scope);
+            }
+        }
     }
 
     /// Judges one message.
@@ -295,12 +302,16 @@ impl Engine {
         scope: &Scope,
         answer: &Answer,
     ) -> Reply {
-        self.counters(scope.vlan).add(match answer.kind {
-            MessageType::Ack => Event::Ack,
-            MessageType::Nak => Event::Nak,
-            _ if answer.no_auto_configure => Event::NoAutoConfigure,
-            _ => Event::Offer,
-        });
+        let event = if answer.no_auto_configure {
+            Event::NoAutoConfigure
+        } else if answer.kind == MessageType::Ack {
+            Event::Ack
+        } else if answer.kind == MessageType::Nak {
+            Event::Nak
+        } else {
+            Event::Offer
+        };
+        self.counters(scope.vlan).add(event);
         let all = (MacAddr([0xff; 6]), Ipv4Addr::BROADCAST, CLIENT_PORT);
         let (to_mac, to, to_port) = if !request.giaddr.is_unspecified() {
             (inbound.source, request.giaddr, SERVER_PORT)

@@ -210,10 +210,8 @@ impl Server {
             }
         };
         let mut engine = Engine::new(options.settings.clone(), generation.scopes);
-        let store = Store::open(&options.state, |vlan, at, lease| {
-            engine.restore(vlan, at, lease)
-        });
-        let store = store.map_err(ServerError::Store)?;
+        let (store, known) = Store::open(&options.state).map_err(ServerError::Store)?;
+        engine.restore(known);
         let ports = options.interfaces.iter().map(|interface| {
             let socket =
                 Socket::open(&interface.name).map_err(|source| ServerError::Interface {

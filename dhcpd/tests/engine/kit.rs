@@ -129,7 +129,9 @@ impl Server {
     pub(crate) fn silence(&mut self, client: &Client) -> Reason {
         match self.hear(client) {
             Verdict::Silence(reason) => reason,
-            other => panic!("silence expected, got {other:?}"),
+            other @ (Verdict::Reply(_) | Verdict::Probe(_)) => {
+                panic!("silence expected, got {other:?}")
+            }
         }
     }
 

@@ -104,25 +104,22 @@ proptest! {
                 let is_binding = reply.is_binding;
                 let answer = Answer::of(verdict.clone());
                 let address = answer.message.yiaddr();
-                match answer.kind {
-                    MessageType::Ack => {
-                        let until = now + u64::from(answer.lease_time().unwrap());
-                        let holder = held.get(&address).filter(|(mac, end)| *mac != client.mac && *end > now);
-                        prop_assert_eq!(holder, None, "{} for {} as well", address, client.mac);
-                        held.insert(address, (client.mac, until));
-                        let mut leases = server.engine.leases();
-                        let found = leases.find(|(_, at, _)| *at == address).unwrap().2;
-                        prop_assert_eq!((found.mac, found.state, found.until), (client.mac, State::Bound, until));
-                        let is_changed = server.engine.changes().iter().any(|change| change.address == address);
-                        prop_assert!(is_binding || !is_changed);
-                        // A client that is given an address leaves all others.
-                        held.retain(|at, (mac, _)| *mac != client.mac || *at == address);
-                    }
-                    MessageType::Nak => held.retain(|_, (mac, _)| *mac != client.mac),
-                    _ => {
-                        let holder = held.get(&address).filter(|(mac, end)| *mac != client.mac && *end > now);
-                        prop_assert_eq!(holder, None, "{} offered to {} as well", address, client.mac);
-                    }
+                let others = held.get(&address).filter(|(mac, end)| *mac != client.mac && *end > now);
+                if answer.kind == MessageType::Nak {
+                    held.retain(|_, (mac, _)| *mac != client.mac);
+                } else {
+                    prop_assert_eq!(others, None, "{} for {} as well", address, client.mac);
+                }
+                if answer.kind == MessageType::Ack {
+                    let until = now + u64::from(answer.lease_time().unwrap());
+                    held.insert(address, (client.mac, until));
+                    let mut leases = server.engine.leases();
+                    let found = leases.find(|(_, at, _)| *at == address).unwrap().2;
+                    prop_assert_eq!((found.mac, found.state, found.until), (client.mac, State::Bound, until));
+                    let is_changed = server.engine.changes().iter().any(|change| change.address == address);
+                    prop_assert!(is_binding || !is_changed);
+                    // A client that is given an address leaves all others.
+                    held.retain(|at, (mac, _)| *mac != client.mac || *at == address);
                 }
             }
             if let Step::Release { address, .. } | Step::Decline { address, .. } = step

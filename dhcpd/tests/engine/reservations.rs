@@ -63,7 +63,7 @@ fn a_reservation_moves_a_dynamic_lease_at_its_next_renewal() {
     assert_eq!((nak.kind, nak.reply.is_binding), (MessageType::Nak, true));
     assert_eq!(server.engine.changes()[0].after.state, State::Revoked);
     assert_eq!(server.bind(1), at(20));
-    assert_eq!(server.bind(2) == at(20), false);
+    assert_ne!(server.bind(2), at(20));
 }
 
 #[test]

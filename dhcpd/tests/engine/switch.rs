@@ -102,9 +102,7 @@ fn leases_that_were_written_down_are_as_before_a_restart() {
         .map(|(v, a, l)| (v, a, l.clone()))
         .collect();
     let mut again = Server::new(scope(100));
-    for (vlan, address, lease) in leases {
-        again.engine.restore(vlan, address, lease);
-    }
+    again.engine.restore(leases);
     assert_eq!(
         again.answer(&Client::extending(1, bound)).kind,
         MessageType::Ack
