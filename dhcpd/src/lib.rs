@@ -15,6 +15,7 @@ mod code;
 pub mod counters;
 pub mod engine;
 pub mod frame;
+pub mod import;
 mod limit;
 mod options;
 mod request;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 use dhcpd::server::{self, InterfaceArg, Options, chain};
-use dhcpd::settings;
+use dhcpd::{import, settings};
 use tracing::error;
 use tracing_subscriber::EnvFilter;
 
@@ -18,7 +18,7 @@ use tracing_subscriber::EnvFilter;
 )]
 struct Args {
     /// A trunk (`enp1s0`), or an interface of one VLAN without tags (`br-guest=40`). May be repeated.
-    #[arg(long, required = true)]
+    #[arg(long, required_unless_present_any = ["import_kea", "import_dnsmasq"])]
     interface: Vec<InterfaceArg>,
     /// The generation file.
     #[arg(long, default_value = netmodel::published::DEFAULT_PATH)]
@@ -32,6 +32,12 @@ struct Args {
     /// What the inventory does not say: lease time, relays, network boot (default: /etc/bulkhead/dhcpd.toml, if it is there).
     #[arg(long)]
     config: Option<PathBuf>,
+    /// Takes over the leases of Kea's memfile, and ends.
+    #[arg(long, value_name = "FILE", conflicts_with = "interface")]
+    import_kea: Option<PathBuf>,
+    /// Takes over the leases of dnsmasq, and ends.
+    #[arg(long, value_name = "FILE", conflicts_with = "interface")]
+    import_dnsmasq: Option<PathBuf>,
     /// Form of the log on stderr.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -67,12 +73,21 @@ fn main() -> ExitCode {
 
 fn run(args: Args) -> Result<(), Box<dyn std::error::Error>> {
     let settings = settings::read(args.config.as_deref())?;
-    server::run(Options {
+    let options = Options {
         interfaces: args.interface,
         generation: args.generation,
         state: args.state,
         status: args.status,
         settings,
-    })?;
+    };
+    if let Some(path) = args.import_kea {
+        let text = std::fs::read_to_string(path)?;
+        server::import(&options, |scopes, now| import::kea(&text, scopes, now))?;
+    } else if let Some(path) = args.import_dnsmasq {
+        let text = std::fs::read_to_string(path)?;
+        server::import(&options, |scopes, now| import::dnsmasq(&text, scopes, now))?;
+    } else {
+        server::run(options)?;
+    }
     Ok(())
 }

@@ -40,6 +40,8 @@ use status::{About, Latency};
 use crate::counters::Reason;
 use crate::engine::{Inbound, ProbeRequest, Reply, Verdict};
 use crate::frame::{self, Frame};
+use crate::import;
+use crate::scope::Scopes;
 use crate::settings::Settings;
 use crate::store::{Store, StoreError};
 use crate::{Engine, Time};
@@ -160,6 +162,27 @@ pub fn run(options: Options) -> Result<(), ServerError> {
     let (mut server, _port) = Server::start(&options, generation)?;
     let generations = follow::start(options.generation, options.settings, number);
     server.serve(&signals, &generations)
+}
+
+/// Takes over the leases of another server, and says what it could not: see [`crate::import`].
+///
+/// # Errors
+///
+/// [`ServerError`], also if this server runs.
+pub fn import(
+    options: &Options,
+    read: impl FnOnce(&Scopes, u64) -> import::Outcome,
+) -> Result<(), ServerError> {
+    let generation = follow::read(&options.generation, &options.settings);
+    let scopes = generation.map_err(ServerError::Generation)?.scopes;
+    let (leases, refused) = read(&scopes, now().seconds());
+    for line in &refused {
+        warn!(line = line.line, why = line.why, "not taken over");
+    }
+    let found = leases.len();
+    let written = import::write(&options.state, leases).map_err(ServerError::Store)?;
+    info!(found, written, refused = refused.len(), "leases taken over");
+    Ok(())
 }
 
 fn kernel(op: &'static str) -> impl FnOnce(io::Error) -> ServerError {
