@@ -74,6 +74,8 @@ names! {
         UnknownRelay => "unknown-relay",
         /// The relay does not serve the link that it names.
         RelayLink => "relay-link",
+        /// Sent to another address than this server's.
+        OtherDestination => "other-destination",
         /// Meant for another server.
         OtherServer => "other-server",
         /// Too many messages from this hardware address.

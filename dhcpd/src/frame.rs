@@ -28,6 +28,8 @@ pub enum Frame<'a> {
         vlan: Option<u16>,
         /// The frame's source.
         source: MacAddr,
+        /// The packet's destination.
+        to: Ipv4Addr,
         /// UDP payload.
         payload: &'a [u8],
     },
@@ -62,9 +64,10 @@ pub fn parse(frame: &[u8], hidden: Option<u16>) -> Result<Frame<'_>, (Option<u16
     }
     match ether_type {
         IPV4 => match datagram(rest) {
-            Some(payload) => Ok(Frame::Message {
+            Some((to, payload)) => Ok(Frame::Message {
                 vlan,
                 source: MacAddr(source),
+                to,
                 payload,
             }),
             None => Err((vlan, bad)),
@@ -81,8 +84,8 @@ fn take_u16(rest: &mut &[u8]) -> Option<u16> {
     Some(u16::from_be_bytes(*pair))
 }
 
-/// Returns the payload of a whole UDP datagram to port 67.
-fn datagram(packet: &[u8]) -> Option<&[u8]> {
+/// Returns destination and payload of a whole UDP datagram to port 67.
+fn datagram(packet: &[u8]) -> Option<(Ipv4Addr, &[u8])> {
     let (header, _) = packet.split_first_chunk::<20>()?;
     let [first, _, l0, l1, _, _, f0, f1, _, protocol, ..] = *header;
     let length = usize::from(u16::from_be_bytes([l0, l1]));
@@ -107,7 +110,9 @@ fn datagram(packet: &[u8]) -> Option<&[u8]> {
     let is_right =
         checksum == 0 || sum(pseudo, udp) == 0xffff || u64::from(checksum) == fold(pseudo);
     let is_server = u16::from_be_bytes([p0, p1]) == SERVER_PORT;
-    (is_right && is_server).then(|| udp.get(8..))?
+    let to: [u8; 4] = header.get(16..20)?.try_into().ok()?;
+    let payload = udp.get(8..)?;
+    (is_right && is_server).then_some((to.into(), payload))
 }
 
 fn pseudo_header(addresses: &[u8], length: usize) -> u64 {
@@ -226,4 +231,126 @@ pub fn probe(probe: ProbeRequest, from: MacAddr, tag: Option<VlanId>) -> Vec<u8>
     // The shortest frame of Ethernet: some drivers do not pad.
     frame.resize(frame.len().max(60), 0);
     frame
+}
+
+#[cfg(test)]
+mod tests {
+    use testkit::frame::Frame as Builder;
+
+    use super::*;
+
+    const CLIENT: [u8; 6] = [2, 0, 0, 0, 0, 1];
+
+    fn request() -> Builder {
+        Builder::new(CLIENT, [0xff; 6]).dhcp_discover()
+    }
+
+    fn is_message(frame: &[u8], hidden: Option<u16>, wanted: Option<u16>) -> bool {
+        matches!(parse(frame, hidden), Ok(Frame::Message { vlan, source, to, payload })
+            if vlan == wanted && source.0 == CLIENT && to.is_broadcast() && payload.len() == 244)
+    }
+
+    #[test]
+    fn the_tag_may_be_in_the_bytes_or_hidden() {
+        assert!(is_message(&request().build(), None, None));
+        assert!(is_message(&request().vlan(100).build(), None, Some(100)));
+        assert!(
+            is_message(&request().build(), Some(0xe064), Some(100)),
+            "priority bits"
+        );
+        assert!(is_message(
+            &request().tag(0x8100, 0xe064).build(),
+            None,
+            Some(100)
+        ));
+    }
+
+    #[test]
+    fn a_second_tag_is_refused_wherever_it_is() {
+        let twice = request().vlan(100).vlan(101).build();
+        assert_eq!(parse(&twice, None), Err((Some(100), Reason::DoubleTagged)));
+        let once = request().vlan(101).build();
+        assert_eq!(
+            parse(&once, Some(100)),
+            Err((Some(100), Reason::DoubleTagged))
+        );
+        let service = request().tag(0x88a8, 100).build();
+        assert_eq!(parse(&service, None), Err((None, Reason::DoubleTagged)));
+    }
+
+    #[test]
+    fn padding_is_not_payload() {
+        let frame = [request().build(), vec![0; 30]].concat();
+        assert!(is_message(&frame, None, None));
+    }
+
+    #[test]
+    fn a_frame_that_is_cut_off_or_wrong_is_refused() {
+        let whole = request().build();
+        for length in 0..whole.len() {
+            let cut = whole.get(..length).unwrap_or_default();
+            assert_eq!(
+                parse(cut, None),
+                Err((None, Reason::MalformedPacket)),
+                "{length}"
+            );
+        }
+        let wrong = [
+            request().transport_checksum(7),
+            request().network_checksum(7),
+            request().fragment(0, true),
+            request().fragment(8, false),
+            request().udp_length(9000),
+            request().total_length(20),
+            request().header_words(4),
+            request().version(6),
+            request().protocol(6),
+        ];
+        for frame in wrong {
+            let frame = frame.build();
+            assert_eq!(parse(&frame, None), Err((None, Reason::MalformedPacket)));
+        }
+    }
+
+    #[test]
+    fn an_answer_to_a_probe_names_who_has_the_address() {
+        let address = Ipv4Addr::new(10, 0, 0, 7);
+        let reply = |target| {
+            Builder::new(CLIENT, [2; 6])
+                .vlan(100)
+                .arp_reply(address, target)
+                .build()
+        };
+        let taken = Frame::Taken {
+            vlan: Some(100),
+            address,
+            mac: MacAddr(CLIENT),
+        };
+        assert_eq!(parse(&reply(Ipv4Addr::UNSPECIFIED), None), Ok(taken));
+        let other = reply(Ipv4Addr::new(10, 0, 0, 1));
+        assert_eq!(
+            parse(&other, None),
+            Err((Some(100), Reason::MalformedPacket))
+        );
+    }
+
+    #[test]
+    fn what_is_sent_has_its_tag_and_right_checksums() {
+        let vlan = VlanId::new(100);
+        let sent = Reply {
+            vlan: vlan.unwrap(),
+            to_mac: MacAddr(CLIENT),
+            from: Ipv4Addr::new(10, 0, 0, 1),
+            to: Ipv4Addr::new(10, 0, 0, 7),
+            to_port: 68,
+            payload: vec![7; 301],
+            is_binding: false,
+        };
+        for (tag, wanted) in [(vlan, Some(100)), (None, None)] {
+            let frame = reply(&sent, MacAddr([2; 6]), tag).unwrap();
+            let parsed = testkit::frame::ParsedFrame::parse(&frame).unwrap();
+            assert_eq!((parsed.vlan(), parsed.checksums_ok), (wanted, true));
+            assert_eq!((parsed.destination, parsed.source), (CLIENT, [2; 6]));
+        }
+    }
 }

@@ -4,8 +4,8 @@
 //!
 //! * When [`Store::append`] returns, the changes are on the disk: one write and one `fdatasync` for all of
 //!   them, however many clients they are of.
-//! * When it fails, none of them count: the file is cut back to where it was. If even that fails, the next
-//!   attempt writes a whole new file beside it.
+//! * When it fails, none of them count. Room is reserved first, so that on a full disk no reader ever sees a line
+//!   that does not count; after any other failure the next attempt writes a whole new file in its place.
 //! * [`Store::open`] finds what was acknowledged, wherever the power went away. A line that is damaged
 //!   *before* others that were durable is not passed over in silence: that is a broken disk, and an error.
 //! * One process writes: the folder is locked.
@@ -22,6 +22,8 @@ use std::path::{Path, PathBuf};
 
 use netmodel::ids::VlanId;
 use netmodel::leases::{self, Entry, Follow, Lease, LeasesError, Step};
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
 use thiserror::Error;
 
 use crate::engine::Change;
@@ -32,6 +34,8 @@ pub const FILE: &str = "leases";
 pub const LINES_AT_ONCE: usize = 256;
 /// A file with fewer lines than this is not summed up.
 const SMALL: u64 = 100_000;
+/// How much room is reserved at once, in octets.
+const RESERVE: u64 = 16 << 10;
 /// Who may read leases besides root: the group.
 const MODE: u32 = 0o640;
 
@@ -90,7 +94,9 @@ pub struct Store {
     number: u64,
     /// Lines in the file.
     lines: u64,
-    /// Does the file hold more than what counts, or nobody knows what?
+    /// Octets up to which there is room on the disk.
+    reserved: u64,
+    /// Did a write fail half-way? Nobody knows what the file holds.
     is_doubtful: bool,
     /// Held while this lives.
     _lock: File,
@@ -131,6 +137,7 @@ impl Store {
             good,
             number,
             lines: known.len() as u64,
+            reserved: 0,
             is_doubtful: false,
             _lock: lock,
         };
@@ -161,37 +168,68 @@ impl Store {
         if self.is_doubtful {
             return self.rewrite(changes.len() as u64, all());
         }
-        for part in changes.chunks(LINES_AT_ONCE) {
-            if let Err(error) = self.append_part(part) {
-                self.is_doubtful = self.cut().is_err();
-                return Err(error);
-            }
+        let text = self.lines_of(changes);
+        self.reserve(text.iter().map(|part| part.len() as u64).sum())?;
+        let written = text.iter().try_for_each(|part| {
+            self.file.write_all(part.as_bytes())?;
+            // After a sync that failed, nobody knows what is on the disk: the pages count as written.
+            self.file.sync_data()
+        });
+        // Readers may have seen numbers that do not count: they are not used again.
+        self.number += changes.len() as u64;
+        if let Err(source) = written {
+            self.is_doubtful = true;
+            return Err(wrap("write", &self.path)(source));
         }
+        self.good += text.iter().map(|part| part.len() as u64).sum::<u64>();
+        self.lines += changes.len() as u64;
         Ok(())
     }
 
-    fn append_part(&mut self, changes: &[Change]) -> Result<(), StoreError> {
-        let mut text = String::with_capacity(changes.len() * 128);
-        for (number, change) in (self.number + 1..).zip(changes) {
-            let entry = Entry {
-                number,
-                vlan: change.vlan,
-                address: change.address,
-                lease: change.after.clone(),
+    /// Returns the lines of changes, in parts that are synced one by one.
+    fn lines_of(&self, changes: &[Change]) -> Vec<String> {
+        let mut numbers = self.number + 1..;
+        let parts = changes.chunks(LINES_AT_ONCE).map(|part| {
+            let mut text = String::with_capacity(part.len() * 128);
+            for (change, number) in part.iter().zip(&mut numbers) {
+                let entry = Entry {
+                    number,
+                    vlan: change.vlan,
+                    address: change.address,
+                    lease: change.after.clone(),
+                };
+                leases::push_line(&mut text, &entry);
+            }
+            text
+        });
+        parts.collect()
+    }
+
+    /// Makes sure that there is room, without making the file longer.
+    fn reserve(&mut self, octets: u64) -> Result<(), StoreError> {
+        let end = self.good + octets;
+        if end <= self.reserved {
+            return Ok(());
+        }
+        let mut reserve = |more: u64| {
+            let (from, length) = (i64::try_from(self.good), i64::try_from(octets + more));
+            let (Ok(from), Ok(length)) = (from, length) else {
+                return Err(Errno::EFBIG);
             };
-            leases::push_line(&mut text, &entry);
+            fallocate(
+                &self.file,
+                FallocateFlags::FALLOC_FL_KEEP_SIZE,
+                from,
+                length,
+            )?;
+            self.reserved = end + more;
+            Ok(())
+        };
+        match reserve(RESERVE).or_else(|_| reserve(0)) {
+            // A filesystem that cannot: then a write fails instead.
+            Err(Errno::EOPNOTSUPP) | Ok(()) => Ok(()),
+            Err(errno) => Err(wrap("find room for", &self.path)(errno.into())),
         }
-        let wrap = || wrap("write", &self.path);
-        self.file.write_all(text.as_bytes()).map_err(wrap())?;
-        // After a sync that failed, nobody knows what is on the disk: the pages count as written.
-        if let Err(source) = self.file.sync_data() {
-            self.is_doubtful = true;
-            return Err(wrap()(source));
-        }
-        self.good += text.len() as u64;
-        self.number += changes.len() as u64;
-        self.lines += changes.len() as u64;
-        Ok(())
     }
 
     /// Is most of the file about the past?
@@ -224,6 +262,7 @@ impl Store {
         let file = File::options().append(true).open(&self.path);
         self.file = file.map_err(wrap("open", &self.path))?;
         (self.good, self.lines, self.number) = (good, lines, number);
+        self.reserved = good;
         self.is_doubtful = false;
         Ok(())
     }
@@ -341,5 +380,80 @@ fn check_rest(path: &Path, good: u64, before: u64) -> Result<(), StoreError> {
                 after: entry.number,
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use netmodel::ids::MacAddr;
+    use netmodel::leases::State;
+
+    use super::*;
+
+    #[test]
+    fn after_a_write_that_failed_half_way_readers_start_over_with_what_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut store, _) = Store::open(folder.path()).unwrap();
+        let change = |last| Change {
+            vlan: VlanId::new(100).unwrap(),
+            address: Ipv4Addr::new(10, 0, 0, last),
+            before: None,
+            after: Lease {
+                mac: MacAddr([2, 0, 0, 0, 0, last]),
+                state: State::Bound,
+                since: 1,
+                until: 2,
+                client_id: Box::default(),
+                hostname: Box::default(),
+            },
+        };
+        store.append(&[change(1)], std::iter::empty).unwrap();
+        let mut reader = Follow::open(store.path(), 0).unwrap();
+        // What a disk that fails leaves: a line that was written, and not synced.
+        store.append(&[change(2)], std::iter::empty).unwrap();
+        store.good -= 1;
+        store.is_doubtful = true;
+        while reader.next().unwrap().is_some() {}
+        let all = [change(1), change(3)];
+        let leases = || all.iter().map(|c| (c.vlan, c.address, &c.after));
+        store.append(&all[1..], leases).unwrap();
+        let mut seen = Vec::new();
+        while let Some(step) = reader.next().unwrap() {
+            match step {
+                Step::Restart => seen.clear(),
+                Step::Entry(entry) => seen.push(entry.address.octets()[3]),
+            }
+        }
+        assert_eq!(seen, [1, 3]);
+        store.append(&[change(4)], std::iter::empty).unwrap();
+        assert!(
+            matches!(reader.next().unwrap(), Some(Step::Entry(e)) if e.address == change(4).address)
+        );
+    }
+
+    #[test]
+    fn a_write_that_fails_is_an_error_and_the_next_one_makes_a_new_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut store, _) = Store::open(folder.path()).unwrap();
+        store.file = File::open(store.path()).unwrap();
+        store.reserved = u64::MAX;
+        let change = Change {
+            vlan: VlanId::new(100).unwrap(),
+            address: Ipv4Addr::new(10, 0, 0, 1),
+            before: None,
+            after: Lease {
+                mac: MacAddr([2, 0, 0, 0, 0, 1]),
+                state: State::Bound,
+                since: 1,
+                until: 2,
+                client_id: Box::default(),
+                hostname: Box::default(),
+            },
+        };
+        let all = || [(change.vlan, change.address, &change.after)].into_iter();
+        assert!(store.append(std::slice::from_ref(&change), all).is_err());
+        store.append(std::slice::from_ref(&change), all).unwrap();
+        drop(store);
+        assert_eq!(Store::open(folder.path()).unwrap().1.len(), 1);
     }
 }

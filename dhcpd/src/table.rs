@@ -154,6 +154,11 @@ impl Table {
         known.filter_map(|(_, address)| Some((*address, self.leases.get(address)?)))
     }
 
+    /// Returns the number of records.
+    pub(crate) fn len(&self) -> usize {
+        self.leases.len()
+    }
+
     /// Returns all records.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Ipv4Addr, &Lease)> {
         self.leases.iter().map(|(address, lease)| (*address, lease))

@@ -148,7 +148,7 @@ fuzz_target!(|steps: Vec<Step>| {
                 None
             }
             Step::Raw { .. } | Step::Message { .. } => message(step).map(|(source, payload)| {
-                engine.receive(&Inbound { vlan, source, payload: &payload }, now)
+                engine.receive(&Inbound { vlan, source, to: if payload.get(24..28) == Some(&RELAY.octets()[..]) { at(1) } else { Ipv4Addr::BROADCAST }, payload: &payload }, now)
             }),
         };
         let polled = engine.poll(now);

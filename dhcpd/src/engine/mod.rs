@@ -50,6 +50,8 @@ pub struct Inbound<'a> {
     pub vlan: VlanId,
     /// The frame's source.
     pub source: MacAddr,
+    /// The packet's destination.
+    pub to: Ipv4Addr,
     /// The UDP payload.
     pub payload: &'a [u8],
 }
@@ -219,6 +221,9 @@ impl Engine {
         if is_group || request.mac.0 == [0; 6] {
             return Err(Reason::MacNotUnicast);
         }
+        if !self.is_for_us(inbound.to, inbound.vlan, request) {
+            return Err(Reason::OtherDestination);
+        }
         if request.giaddr.is_unspecified() {
             let is_own = request.mac == inbound.source;
             return if is_own {
@@ -245,6 +250,17 @@ impl Engine {
             .find(is_on)
             .copied()
             .ok_or(Reason::RelayLink)
+    }
+
+    /// Is the packet sent to everybody, or to this server? A router also sees what is for servers elsewhere.
+    fn is_for_us(&self, to: Ipv4Addr, vlan: VlanId, request: &Request) -> bool {
+        let is_at = |scope: &Arc<Scope>| to == scope.gateway;
+        if !request.giaddr.is_unspecified() {
+            return self.scopes.by_vlan.values().any(is_at);
+        }
+        let scope = self.scopes.by_vlan.get(&vlan);
+        to == Ipv4Addr::BROADCAST
+            || scope.is_some_and(|scope| is_at(scope) || to == scope.net.broadcast())
     }
 
     fn answer(
@@ -375,6 +391,12 @@ impl Engine {
     pub fn leases(&self) -> impl Iterator<Item = (VlanId, Ipv4Addr, &Lease)> {
         let segments = self.segments.iter();
         segments.flat_map(|(vlan, state)| state.table.iter().map(|(at, lease)| (*vlan, at, lease)))
+    }
+
+    /// Returns the number of records.
+    #[must_use]
+    pub fn lease_count(&self) -> usize {
+        self.segments.values().map(|state| state.table.len()).sum()
     }
 
     /// Returns, for each segment with a scope, its name, usage and counters.

@@ -93,6 +93,7 @@ impl Engine {
         let inbound = Inbound {
             vlan,
             source: probe.source,
+            to: Ipv4Addr::BROADCAST,
             payload: &[],
         };
         let verdict = self.judge(&scope, &inbound, probe.request, now);
@@ -113,6 +114,7 @@ impl Engine {
             let inbound = Inbound {
                 vlan,
                 source: probe.source,
+                to: Ipv4Addr::BROADCAST,
                 payload: &[],
             };
             let reply = self.reply((&inbound, &probe.request), &scope, &answer);

@@ -143,6 +143,8 @@ struct Server {
     /// The port on which each VLAN's probes wait.
     parked: Vec<(VlanId, usize)>,
     generation: u32,
+    /// When leases ended last.
+    expired: Time,
     durable: bool,
     latency: Latency,
     status: PathBuf,
@@ -249,7 +251,7 @@ impl Server {
             })
         });
         let ports = ports.collect::<Result<_, _>>()?;
-        let (leases, scopes) = (engine.leases().count(), engine.segments().count());
+        let (leases, scopes) = (engine.lease_count(), engine.segments().count());
         info!(generation = generation.number, scopes, leases, "serving");
         let server = Self {
             engine,
@@ -258,6 +260,7 @@ impl Server {
             replies: Vec::new(),
             parked: Vec::new(),
             generation: generation.number,
+            expired: Time::default(),
             durable: true,
             latency: Latency::default(),
             status: options.status.clone(),
@@ -330,7 +333,11 @@ impl Server {
         for index in 0..self.ports.len() {
             self.receive(index, now);
         }
-        self.engine.expire(now);
+        // A message ends the leases of its own segment; this is for the others.
+        if now.since(self.expired) >= u64::try_from(TICK.as_millis()).unwrap_or_default() {
+            self.expired = now;
+            self.engine.expire(now);
+        }
         for reply in self.engine.poll(now) {
             let port = self.parked.iter().find(|(vlan, _)| *vlan == reply.vlan);
             let port = port.map_or(0, |(_, port)| *port);
@@ -427,7 +434,7 @@ impl Server {
 
     /// Sums the file up once most of it is about the past.
     fn sum_up(&mut self) {
-        if self.store.wants_summary(self.engine.leases().count())
+        if self.store.wants_summary(self.engine.lease_count())
             && let Err(error) = self.store.sum_up(self.engine.leases())
         {
             warn!(error = %chain(&error), "the lease file cannot be summed up: it grows");
@@ -472,12 +479,14 @@ fn judge(
         Ok(Frame::Message {
             vlan,
             source,
+            to,
             payload,
         }) => place(vlan).map(|vlan| {
             Some(engine.receive(
                 &Inbound {
                     vlan,
                     source,
+                    to,
                     payload,
                 },
                 now,

@@ -1,5 +1,7 @@
 //! Clients that lie, flood, or invent themselves.
 
+use std::net::Ipv4Addr;
+
 use dhcpd::counters::{Event, Reason};
 use dhcpd::engine::{Inbound, Verdict};
 use dhcpd::settings::Settings;
@@ -233,6 +235,7 @@ fn malformed_messages_are_counted_by_reason() {
         let inbound = Inbound {
             vlan: vlan(100),
             source: mac(1),
+            to: Ipv4Addr::BROADCAST,
             payload: &payload,
         };
         let verdict = server.engine.receive(&inbound, server.now);

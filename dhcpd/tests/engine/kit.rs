@@ -112,11 +112,30 @@ impl Server {
         self.hear_on(VLAN, client.mac, client)
     }
 
+    /// To everybody; a relay sends to the gateway of its own segment.
     pub(crate) fn hear_on(&mut self, on: u16, source: MacAddr, client: &Client) -> Verdict {
+        let is_relayed = !client.message.giaddr().is_unspecified();
+        let second = u8::try_from(on).unwrap();
+        let gateway = Ipv4Addr::new(10, second, 0, 1);
+        let to = if is_relayed {
+            gateway
+        } else {
+            Ipv4Addr::BROADCAST
+        };
+        self.hear_to((on, to), source, client)
+    }
+
+    pub(crate) fn hear_to(
+        &mut self,
+        (on, to): (u16, Ipv4Addr),
+        source: MacAddr,
+        client: &Client,
+    ) -> Verdict {
         let payload = client.bytes();
         let inbound = Inbound {
             vlan: vlan(on),
             source,
+            to,
             payload: &payload,
         };
         self.engine.receive(&inbound, self.now)

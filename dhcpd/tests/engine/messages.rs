@@ -331,3 +331,22 @@ fn an_address_that_somebody_uses_is_quarantined_and_another_one_is_probed() {
     let offer = Answer::of(Verdict::Reply(reply));
     assert_eq!(offer.message.yiaddr(), next.address);
 }
+
+#[test]
+fn what_is_sent_to_another_server_is_not_answered() {
+    let mut server = Server::new(scope(100));
+    let bound = server.bind(1);
+    let renewal = Client::extending(1, bound);
+    for to in [
+        Ipv4Addr::new(192, 0, 2, 67),
+        at(9),
+        Ipv4Addr::new(10, 101, 0, 1),
+    ] {
+        let verdict = server.hear_to((100, to), mac(1), &renewal);
+        assert_eq!(verdict, Verdict::Silence(Reason::OtherDestination));
+    }
+    for to in [at(1), at(255), Ipv4Addr::BROADCAST] {
+        let ack = Answer::of(server.hear_to((100, to), mac(1), &renewal));
+        assert_eq!(ack.kind, MessageType::Ack);
+    }
+}
