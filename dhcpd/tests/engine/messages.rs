@@ -251,6 +251,22 @@ fn machines_that_were_cloned_with_their_client_identifier_have_an_address_each()
 }
 
 #[test]
+fn a_client_that_takes_another_address_gives_its_first_one_back() {
+    let mut server = Server::new(scope(100));
+    let first = server.bind(1);
+    let other = if first == at(100) { at(101) } else { at(100) };
+    let ack = server.answer(&Client::selecting(1, other));
+    assert_eq!((ack.kind, ack.message.yiaddr()), (MessageType::Ack, other));
+    let states: Vec<_> = server
+        .engine
+        .changes()
+        .iter()
+        .map(|c| (c.address, c.after.state))
+        .collect();
+    assert_eq!(states, [(first, State::Released), (other, State::Bound)]);
+}
+
+#[test]
 fn clients_of_one_hardware_address_are_told_apart_where_the_settings_allow_several() {
     let settings = dhcpd::settings::Settings {
         leases_per_mac: 2,

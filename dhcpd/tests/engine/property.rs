@@ -130,6 +130,8 @@ proptest! {
             let (_, usage, _) = server.engine.segments().next().unwrap();
             let bound = server.engine.leases().filter(|(_, _, lease)| lease.state == State::Bound).count();
             prop_assert_eq!(usage.bound, bound);
+            let own = server.engine.leases().filter(|(_, _, lease)| lease.state == State::Bound && lease.mac == client.mac);
+            prop_assert!(own.count() <= 1, "one client, one address");
             server.engine.commit();
         }
     }
