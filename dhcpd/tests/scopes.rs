@@ -87,7 +87,7 @@ fn the_example_of_the_documentation_fits_the_sample() {
 #[test]
 fn settings_that_cannot_be_used_are_refused() {
     for text in [
-        "lease_tme = 60\n",
+        "leases_time = 60\n",
         "lease_time = 59\n",
         "leases_per_mac = 0\n",
         "relays = 7\n",
