@@ -371,3 +371,91 @@ fn parse_head(line: &[u8]) -> Option<u64> {
     let base = field(fields.next())?;
     (fits && fields.next().is_none()).then_some(base)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(client_id: &[u8], hostname: &str, state: State) -> Entry {
+        Entry {
+            number: 7,
+            vlan: VlanId::new(100).unwrap(),
+            address: Ipv4Addr::new(10, 100, 0, 20),
+            lease: Lease {
+                mac: MacAddr([2, 0, 0, 0, 1, 0x14]),
+                state,
+                since: 1_700_000_000,
+                until: 1_700_003_600,
+                client_id: client_id.into(),
+                hostname: hostname.into(),
+            },
+        }
+    }
+
+    fn line(entry: &Entry) -> String {
+        let mut line = String::new();
+        push_line(&mut line, entry);
+        line
+    }
+
+    #[test]
+    fn a_line_is_read_as_it_was_written() {
+        for (state, _) in State::ALL {
+            for (id, name) in [(&[1, 2, 0xff][..], "web"), (&[], ""), (&[0; 255], "a")] {
+                let entry = entry(id, name, state);
+                let text = line(&entry);
+                assert!(text.len() as u64 <= LINE_BYTES);
+                assert_eq!(parse_line(text.trim_end().as_bytes()), Some(entry));
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_is_in_the_documented_form() {
+        let entry = entry(&[1, 2, 0, 0, 0, 1, 0x14], "web", State::Bound);
+        let text = line(&entry);
+        let (fields, checksum) = text.trim_end().rsplit_once(' ').unwrap();
+        let documented =
+            "7 100 10.100.0.20 02:00:00:00:01:14 bound 1700000000 1700003600 01020000000114 web";
+        assert_eq!(fields, documented);
+        assert_eq!(
+            checksum,
+            format!("{:08x}", crc32fast::hash(documented.as_bytes()))
+        );
+    }
+
+    #[test]
+    fn a_line_with_one_wrong_octet_is_not_read() {
+        let text = line(&entry(&[1, 2, 3], "web", State::Released));
+        let whole = text.trim_end().as_bytes();
+        for at in 0..whole.len() {
+            for flip in [1, 0x20, 0x80] {
+                let mut wrong = whole.to_vec();
+                wrong[at] ^= flip;
+                // Hexadecimal digits of the checksum mean the same in both cases.
+                let is_case =
+                    at + 8 >= whole.len() && flip == 0x20 && wrong[at].is_ascii_alphabetic();
+                assert_eq!(parse_line(&wrong).is_none(), !is_case, "octet {at}");
+            }
+            assert_eq!(
+                parse_line(whole.get(..at).unwrap()),
+                None,
+                "cut off at {at}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_host_names_are_host_names() {
+        let long = "a".repeat(64);
+        for (name, is) in [
+            ("web-1", true),
+            ("", false),
+            ("-a", false),
+            ("a b", false),
+            (long.as_str(), false),
+        ] {
+            assert_eq!(is_hostname(name), is, "{name:?}");
+        }
+    }
+}
