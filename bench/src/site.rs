@@ -84,6 +84,7 @@ fn empty() -> Model {
         tenants: vec![],
         hosts: vec![],
         routers: vec![],
+        hypervisors: Vec::new(),
         policies: vec![ZonePolicy {
             name: "operate".into(),
             from: management,

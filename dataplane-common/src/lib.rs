@@ -1,6 +1,7 @@
 //! What the eBPF programs of bulkhead and the controller share, without the standard library.
 //!
 //! * [`abi`]: types of map keys and values.
+//! * [`hold`]: the verdict until there is a first generation.
 //! * [`reason`]: the outcomes of a frame.
 //! * [`wire`]: headers of the protocols that are judged.
 //! * [`policy`]: the verdict on a frame, pure and generic over the frame and the tables, so that unit
@@ -13,6 +14,7 @@
 extern crate std;
 
 pub mod abi;
+pub mod hold;
 #[cfg(feature = "std")]
 pub mod host;
 pub mod policy;

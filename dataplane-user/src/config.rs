@@ -2,10 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use dataplane_common::abi::Address;
+use dataplane_common::hold::{NEEDS, Needs, Source};
+use ipnet::IpNet;
 use serde::Deserialize;
 use thiserror::Error;
+
+use crate::network::NetworkSettings;
 
 /// Where the file is unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/bulkhead/bulkhead.toml";
@@ -23,6 +29,126 @@ pub struct Config {
     /// Other names of site keys: `deevnet_vlans = "site_segments"`.
     #[serde(default)]
     pub aliases: BTreeMap<String, String>,
+    /// What of the kernel's network is managed, and how.
+    #[serde(default)]
+    pub network: NetworkSettings,
+    /// Generations that are kept for `bulkhead rollback`. Absent: 50.
+    pub history: Option<usize>,
+    /// What `bulkhead run --watch` may do.
+    #[serde(default)]
+    pub watch: Watch,
+    /// What passes before there is a generation. Absent: `bulkhead run` holds nothing.
+    pub hold: Option<Hold>,
+}
+
+/// `[hold]`: what the operator needs of the trunk before the first generation is in. What is not listed is dropped.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct Hold {
+    /// The trunk. Absent: the inventory's `router_parent`, if the inventory has no errors.
+    pub interface: Option<String>,
+    /// VLANs of the operator: ARP and neighbour discovery pass there. Absent: none.
+    pub vlans: Vec<u16>,
+    /// Addresses of this router that may be spoken to: its gateways in these VLANs. Absent: none.
+    pub addresses: Vec<IpAddr>,
+    /// TCP and UDP ports of these addresses. Absent: none, so that only echo passes.
+    pub ports: Vec<u16>,
+    /// Where the operator is. Absent: any address. (`[]`: none.)
+    pub sources: Option<Vec<IpNet>>,
+}
+
+impl Hold {
+    /// Returns what is wrong with it: the key, and why.
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        let lengths = [
+            ("vlans", self.vlans.len()),
+            ("addresses", self.addresses.len()),
+            ("ports", self.ports.len()),
+            ("sources", self.sources.as_ref().map_or(0, Vec::len)),
+        ];
+        if let Some((key, length)) = lengths.into_iter().find(|(_, length)| *length > NEEDS) {
+            return Err((key, format!("{length} are listed, at most {NEEDS} can be")));
+        }
+        if let Some(id) = self.vlans.iter().find(|id| !(1..=4094).contains(*id)) {
+            return Err(("vlans", format!("{id} is no VLAN id (1-4094)")));
+        }
+        if self.ports.contains(&0) {
+            return Err(("ports", "0 is no port".to_owned()));
+        }
+        let is_unusable = |ip: &&IpAddr| ip.is_unspecified() || ip.is_multicast() || is_mapped(ip);
+        if let Some(ip) = self.addresses.iter().find(is_unusable) {
+            return Err(("addresses", format!("{ip} is no address of a router")));
+        }
+        Ok(())
+    }
+
+    /// Returns it as the programs look it up.
+    #[must_use]
+    pub fn needs(&self) -> Needs {
+        let any = ["0.0.0.0/0", "::/0"].map(|text| text.parse().expect("it is a prefix"));
+        let sources = self.sources.as_deref().unwrap_or(&any);
+        let mut needs = Needs::default();
+        fill(&mut needs.vlans, self.vlans.iter().copied());
+        fill(&mut needs.ports, self.ports.iter().copied());
+        fill(
+            &mut needs.addresses,
+            self.addresses.iter().copied().map(address),
+        );
+        fill(&mut needs.sources, sources.iter().map(source));
+        needs
+    }
+}
+
+fn fill<T>(places: &mut [T], values: impl Iterator<Item = T>) {
+    for (place, value) in places.iter_mut().zip(values) {
+        *place = value;
+    }
+}
+
+fn is_mapped(ip: &IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(ip) if ip.to_ipv4_mapped().is_some())
+}
+
+fn address(ip: IpAddr) -> Address {
+    match ip {
+        IpAddr::V4(ip) => Address::from_ipv4(ip.octets()),
+        IpAddr::V6(ip) => Address::from_ipv6(ip.octets()),
+    }
+}
+
+fn source(net: &IpNet) -> Source {
+    let length = u32::from(net.prefix_len());
+    let (family, length) = match net {
+        IpNet::V4(_) => (4, length + 96),
+        IpNet::V6(_) => (6, length),
+    };
+    Source {
+        network: address(net.network()),
+        mask: Address::mask(length),
+        family,
+    }
+}
+
+/// `[watch]`: what `bulkhead run --watch` does when the inventory changes.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct Watch {
+    /// Apply the plan; otherwise it is only logged and shown in `status`. Absent: false.
+    pub apply: bool,
+    /// How many objects such an apply may destroy; a plan that destroys more waits for `bulkhead apply`. Absent: 0.
+    pub allow_destroy: usize,
+    /// How long nothing may touch the files before they are read, in milliseconds. Absent: 2000.
+    pub quiet_milliseconds: u64,
+}
+
+impl Default for Watch {
+    fn default() -> Self {
+        Self {
+            apply: false,
+            allow_destroy: 0,
+            quiet_milliseconds: 2000,
+        }
+    }
 }
 
 /// The file cannot be used.
@@ -45,6 +171,16 @@ pub enum ConfigError {
         /// Why, with line and column.
         #[source]
         source: toml::de::Error,
+    },
+    /// A value of `[hold]` makes no sense.
+    #[error("{}: `{key}` of [hold]: {why}", path.display())]
+    Hold {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: &'static str,
+        /// The value, and what is wrong with it.
+        why: String,
     },
 }
 
@@ -73,6 +209,10 @@ impl Config {
             path: path.to_owned(),
             source,
         })?;
+        if let Some(Err((key, why))) = config.hold.as_ref().map(Hold::check) {
+            let path = path.to_owned();
+            return Err(ConfigError::Hold { path, key, why });
+        }
         Ok(config.relative_to(path.parent().unwrap_or(Path::new(""))))
     }
 
@@ -96,12 +236,52 @@ mod tests {
     }
 
     #[test]
+    fn network_is_managed_as_the_section_says() {
+        let config: Config = toml::from_str("[network]\nmanage = [\"links\"]").unwrap();
+        assert!(config.network.manage.links && !config.network.manage.addresses);
+        assert!(toml::from_str::<Config>("[network]\nmange = []").is_err());
+    }
+
+    #[test]
     fn unknown_key_is_refused() {
         let error = toml::from_str::<Config>("sites = \"x\"").unwrap_err();
         assert!(
             error.to_string().contains("unknown field `sites`"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn hold_lists_what_passes_and_refuses_what_makes_no_sense() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bulkhead.toml");
+        let load = |text: &str| {
+            std::fs::write(&path, format!("[hold]\n{text}")).unwrap();
+            Config::load(Some(&path))
+        };
+        let nothing = load("").unwrap().hold.unwrap().needs();
+        assert_eq!((nothing.vlans, nothing.ports), ([0; NEEDS], [0; NEEDS]));
+        assert_eq!(nothing.addresses, [Address::default(); NEEDS]);
+        // Absent is any source, which is of no use without the rest; `[]` is none.
+        assert_eq!(nothing.sources.map(|place| place.family)[..3], [4, 6, 0]);
+        let none = load("sources = []").unwrap().hold.unwrap().needs();
+        assert_eq!(none.sources, [Source::default(); NEEDS]);
+        for (text, named) in [
+            ("vlans = [0]", "`vlans`"),
+            ("vlans = [4095]", "`vlans`"),
+            ("ports = [0]", "`ports`"),
+            ("addresses = [\"::\"]", "`addresses`"),
+            ("addresses = [\"224.0.0.1\"]", "`addresses`"),
+            ("addresses = [\"::ffff:192.0.2.1\"]", "`addresses`"),
+            (
+                "ports = [1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17]",
+                "`ports`",
+            ),
+            ("port = [1]", "cannot parse"),
+        ] {
+            let error = load(text).unwrap_err().to_string();
+            assert!(error.contains(named), "{text}: {error}");
+        }
     }
 
     #[test]

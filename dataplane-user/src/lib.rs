@@ -3,9 +3,14 @@
 pub mod can;
 pub mod cli;
 pub mod config;
+pub mod controller;
+pub mod doctor;
 pub mod loader;
-pub mod netlink;
+pub mod nat;
+pub mod network;
+pub mod plan;
 pub mod reasons;
 pub mod run;
+pub mod store;
 
 pub use policy_compiler as compile;

@@ -116,7 +116,9 @@ impl Backend for Kernel {
     }
 
     fn publish(&mut self, model: usize) -> Outcome<()> {
-        self.datapath.publish(&self.compiled[model], &self.trunk)?;
+        let number = self.datapath.next_number();
+        self.datapath
+            .publish(&self.compiled[model], &self.trunk, number)?;
         Ok(())
     }
 

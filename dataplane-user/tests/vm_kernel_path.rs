@@ -11,10 +11,12 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use dataplane_user::network::device_name;
 use serde_json::Value;
+use tempfile::TempDir;
 use testkit::bpffs::BpfFs;
 use testkit::netns::NetNs;
-use testkit::site::{Site, SiteSpec, Wiring, segment_device};
+use testkit::site::{Site, SiteSpec, Wiring};
 use testkit::wait::{PATIENCE, START, wait_at_most};
 use testkit::{fixtures, lab};
 
@@ -45,6 +47,7 @@ struct Service {
 struct Lab {
     // In this order: the controller, then what it pinned, then the namespaces.
     controller: Child,
+    _store: TempDir,
     fs: BpfFs,
     site: Site,
     spec: SiteSpec,
@@ -55,15 +58,31 @@ impl Lab {
     /// of the frames?
     fn build(mode: &str, hides_tags: bool) -> Result<Self> {
         let spec = lab::site(&lab::load(&fixtures::sample())?)?;
-        let site = Site::build(&spec, Wiring::Kernel)?;
+        let site = Site::build(&spec, Wiring::EmptyRouter)?;
         site.router.set_rx_vlan_offload(&spec.trunk, hides_tags)?;
         let fs = BpfFs::mount()?;
-        let mut run = command(&site.router, &fs, "run");
-        run.arg("--site").arg(fixtures::sample_site());
-        run.arg("--tenants").arg(fixtures::sample_tenants());
-        let controller = run.args(["--mode", mode]).stdout(Stdio::null()).spawn()?;
+        let store = tempfile::tempdir()?;
+        let config = store.path().join("bulkhead.toml");
+        std::fs::write(&config, "")?;
+        let at = |verb: &str| {
+            let mut command = command(&site.router, &fs, verb);
+            command
+                .args(["--mode", mode])
+                .arg("--store")
+                .arg(store.path());
+            command.arg("--config").arg(&config);
+            command.arg("--publish").arg(store.path().join("published"));
+            command.arg("--site").arg(fixtures::sample_site());
+            command.arg("--tenants").arg(fixtures::sample_tenants());
+            command
+        };
+        let applied = at("apply").arg("--yes").output()?;
+        let said = String::from_utf8_lossy(&applied.stderr);
+        ensure!(applied.status.success(), "bulkhead apply: {said}");
+        let controller = at("run").stdout(Stdio::null()).spawn()?;
         let mut lab = Self {
             controller,
+            _store: store,
             fs,
             site,
             spec,
@@ -125,7 +144,7 @@ impl Lab {
             .site
             .router
             .run(|| std::fs::read_to_string("/proc/thread-self/net/dev"))?;
-        let device = segment_device(u16::try_from(vlan)?);
+        let device = device_name(&self.spec.trunk, u16::try_from(vlan)?);
         let line = text.lines().find_map(|line| {
             let (name, numbers) = line.split_once(':')?;
             (name.trim() == device).then_some(numbers)

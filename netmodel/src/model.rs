@@ -76,6 +76,8 @@ pub struct Model {
     /// The core routers (hosts for which `router_parent` is set), by name. A site has one; a lab may
     /// describe a spare.
     pub routers: Vec<Router>,
+    /// The hypervisors (hosts for which `hypervisor_bridge` is set), by name.
+    pub hypervisors: Vec<Hypervisor>,
     /// `firewall_zone_policies`, in file order.
     pub policies: Vec<ZonePolicy>,
     /// `firewall_internet_zones`, in file order.
@@ -352,6 +354,19 @@ pub struct Uplink {
     pub interface: String,
     /// `mode: nat` (true) or `routed`.
     pub nat: bool,
+}
+
+/// A host whose bridge connects virtual machines to the site's segments.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Hypervisor {
+    /// The host.
+    pub host: HostId,
+    /// `hypervisor_bridge`: the VLAN-aware bridge.
+    pub bridge: String,
+    /// `hypervisor_uplink_port`: the bridge's port towards the switch; `None` if it has none.
+    pub uplink_port: Option<String>,
+    /// Where `hypervisor_bridge` is said.
+    pub origin: Origin,
 }
 
 /// One side of a zone policy.

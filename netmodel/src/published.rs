@@ -131,7 +131,7 @@ pub fn read(path: &Path) -> Result<Published, PublishedError> {
     let mut text = Vec::new();
     let mut body = file.take(head.bytes);
     body.read_to_end(&mut text).map_err(wrap)?;
-    if text.len() as u64 != head.bytes || hex(&Sha256::digest(&text)) != head.sha256 {
+    if text.len() as u64 != head.bytes || digest(&text) != head.sha256 {
         return Err(damaged("its checksum is another".to_owned()));
     }
     let model = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
@@ -196,7 +196,7 @@ impl Published {
             number: self.number,
             inventory: self.inventory.clone(),
             bytes: model.len() as u64,
-            sha256: hex(&Sha256::digest(&model)),
+            sha256: digest(&model),
         };
         let mut bytes = serde_json::to_vec(&head).expect("a head can be written as JSON");
         bytes.push(b'\n');
@@ -236,6 +236,12 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> Result<(), PublishedError>
     replaced.map_err(wrap("write", path))?;
     let synced = File::open(folder).and_then(|folder| folder.sync_all());
     synced.map_err(wrap("sync the folder", folder))
+}
+
+/// Returns the SHA-256 of octets, in lower-case hexadecimal.
+#[must_use]
+pub fn digest(octets: &[u8]) -> String {
+    hex(&Sha256::digest(octets))
 }
 
 /// Returns octets in lower-case hexadecimal.

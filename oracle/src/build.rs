@@ -28,6 +28,7 @@ pub(crate) fn empty_model() -> Model {
         tenants: Vec::new(),
         hosts: Vec::new(),
         routers: Vec::new(),
+        hypervisors: Vec::new(),
         policies: Vec::new(),
         internet_zones: Vec::new(),
         internet_excludes: Vec::new(),

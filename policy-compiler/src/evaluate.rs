@@ -3,14 +3,14 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use dataplane_common::abi::{
-    ALLOW_ANY, EndpointEntry, NO_PREFIX_LENGTH, PairKey, PrefixEntry, RuleKey, SegmentEntry,
-    endpoint_flags, prefix_flags, segment_flags, service_index,
+    ALLOW_ANY, EndpointEntry, PairKey, PrefixEntry, RuleKey, SegmentEntry, endpoint_flags,
+    prefix_flags, segment_flags, service_index,
 };
 use dataplane_common::reason::DropReason;
 use ipnet::IpNet;
 
 use super::Tables;
-use super::layout::{address, endpoint_key, prefix_key};
+use super::layout::{address, endpoint_key};
 use super::services::{ICMP, ICMPV6, TCP, UDP};
 
 /// A connection that somebody wants to open.
@@ -250,16 +250,7 @@ impl Tables {
 
     /// Returns the longest prefix that holds the address.
     fn prefix(&self, address: IpAddr) -> Option<&PrefixEntry> {
-        let lengths = match address {
-            IpAddr::V4(_) => &self.prefix_lengths4,
-            IpAddr::V6(_) => &self.prefix_lengths6,
-        };
-        let lengths = lengths
-            .iter()
-            .take_while(|&&length| length != NO_PREFIX_LENGTH);
-        lengths
-            .filter_map(|&length| IpNet::new(address, length).ok())
-            .find_map(|net| self.prefixes.get(&prefix_key(net)))
+        self.longest_match(address).map(|(_, prefix)| prefix)
     }
 }
 
@@ -312,7 +303,7 @@ fn is_router(endpoint: &EndpointEntry) -> bool {
 }
 
 /// Unspecified, loopback, 0/8, 240/4; everything in ::/8.
-fn is_martian(destination: IpAddr) -> bool {
+pub(super) fn is_martian(destination: IpAddr) -> bool {
     match destination {
         IpAddr::V4(address) => {
             let first = address.octets()[0];
@@ -322,7 +313,7 @@ fn is_martian(destination: IpAddr) -> bool {
     }
 }
 
-fn is_gateway(segment: &SegmentEntry, destination: IpAddr) -> bool {
+pub(super) fn is_gateway(segment: &SegmentEntry, destination: IpAddr) -> bool {
     let (flag, gateway) = match destination {
         IpAddr::V4(_) => (segment_flags::IPV4, segment.gateway4),
         IpAddr::V6(_) => (segment_flags::IPV6, segment.gateway6),
@@ -339,7 +330,7 @@ fn is_link_local(destination: IpAddr) -> bool {
 }
 
 /// Returns the segment's subnet of the address's family.
-fn subnet(segment: &SegmentEntry, family_of: IpAddr) -> Option<IpNet> {
+pub(super) fn subnet(segment: &SegmentEntry, family_of: IpAddr) -> Option<IpNet> {
     let (flag, net, length) = match family_of {
         IpAddr::V4(_) => (segment_flags::IPV4, segment.net4, segment.prefix_len4),
         IpAddr::V6(_) => (segment_flags::IPV6, segment.net6, segment.prefix_len6),
@@ -356,8 +347,9 @@ fn is_in_subnet(segment: &SegmentEntry, destination: IpAddr) -> bool {
     subnet(segment, destination).is_some_and(|net| net.contains(&destination))
 }
 
-/// Network or broadcast address: neither is a host.
-fn is_edge(segment: &SegmentEntry, destination: IpAddr) -> bool {
+/// Is it the segment's network or broadcast address? Neither is a host.
+#[must_use]
+pub fn is_edge(segment: &SegmentEntry, destination: IpAddr) -> bool {
     let Some(net) = subnet(segment, destination) else {
         return false;
     };
@@ -372,7 +364,7 @@ fn is_edge(segment: &SegmentEntry, destination: IpAddr) -> bool {
 }
 
 /// Can the address be part of the internet, whatever the inventory excludes?
-fn is_public(destination: IpAddr) -> bool {
+pub(super) fn is_public(destination: IpAddr) -> bool {
     match destination {
         IpAddr::V4(address) => {
             let [a, b, ..] = address.octets();

@@ -1,32 +1,20 @@
 //! Where things are: segments, endpoints, bound MACs and prefixes, each with its classes.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use dataplane_common::abi::{
     Address, BoundMacKey, EndpointEntry, EndpointKey, Mac, NO_PREFIX_LENGTH, PREFIX_LENGTHS,
     PrefixEntry, PrefixKey, SegmentEntry, bound_mac_flags, endpoint_flags, prefix_flags,
     segment_flags,
 };
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::IpNet;
 use netmodel::model::{HostId, Interface, Owner, Segment, SegmentId};
 
 use super::classes::{Classes, Place};
 use super::index::{Index, addresses, interfaces, splits, subnet_of, subnets};
+use super::internet;
 use super::{CompileError, RouterFacts, SITE_PLAN, Tables, number};
-
-/// IPv4 addresses that are never part of the internet. The packet path knows them without an entry.
-const NEVER_INTERNET: [(Ipv4Addr, u8); 6] = [
-    (Ipv4Addr::new(10, 0, 0, 0), 8),
-    (Ipv4Addr::new(100, 64, 0, 0), 10),
-    (Ipv4Addr::new(169, 254, 0, 0), 16),
-    (Ipv4Addr::new(172, 16, 0, 0), 12),
-    (Ipv4Addr::new(192, 168, 0, 0), 16),
-    (Ipv4Addr::new(224, 0, 0, 0), 4),
-];
-
-/// IPv6 addresses outside of this are never part of the internet; the packet path knows that too.
-const IPV6_INTERNET: (Ipv6Addr, u8) = (Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 
 /// Fills the tables that say where addresses are.
 pub(super) struct Layout<'a, 'i, 'm> {
@@ -195,7 +183,7 @@ impl<'a, 'i, 'm> Layout<'a, 'i, 'm> {
     fn add_stray(&mut self, address: IpAddr, is_router: bool) {
         if is_router {
             self.add_router_address(address);
-        } else if could_be_internet(IpNet::from(address)) {
+        } else if internet::could_be_part(IpNet::from(address)) {
             self.exclude(IpNet::from(address));
         }
     }
@@ -261,7 +249,7 @@ impl<'a, 'i, 'm> Layout<'a, 'i, 'm> {
 
     fn add_excludes(&mut self) {
         for &net in &self.index.model.internet_excludes {
-            if could_be_internet(net) {
+            if internet::could_be_part(net) {
                 self.exclude(net.trunc());
             }
         }
@@ -280,23 +268,6 @@ impl<'a, 'i, 'm> Layout<'a, 'i, 'm> {
                 ..Default::default()
             };
             self.tables.prefixes.insert(prefix_key(net), entry);
-        }
-    }
-}
-
-/// Could an address of the prefix be part of the internet, if nobody excluded it?
-fn could_be_internet(net: IpNet) -> bool {
-    match net {
-        IpNet::V4(net) => {
-            let mut nevers = NEVER_INTERNET
-                .iter()
-                .map(|&(a, length)| Ipv4Net::new(a, length));
-            !nevers.any(|never| never.is_ok_and(|never| never.contains(&net)))
-        }
-        IpNet::V6(net) => {
-            let (address, length) = IPV6_INTERNET;
-            Ipv6Net::new(address, length)
-                .is_ok_and(|internet| internet.contains(&net) || net.contains(&internet))
         }
     }
 }
@@ -341,7 +312,7 @@ fn segment_entry(index: &Index, id: SegmentId) -> SegmentEntry {
     if segment.ipv4.is_none() && segment.ipv6.is_none() {
         entry.flags |= segment_flags::BLACKHOLE;
     }
-    if may_reach_internet(index, id) {
+    if internet::may_reach(index.model, id) {
         entry.flags |= segment_flags::INTERNET;
     }
     entry
@@ -358,15 +329,6 @@ fn gateway_flags(index: &Index) -> u32 {
     .into_iter()
     .filter(|(is_offered, _)| *is_offered)
     .fold(0, |flags, (_, flag)| flags | flag)
-}
-
-fn may_reach_internet(index: &Index, id: SegmentId) -> bool {
-    let is_granted = match index.tenant_of(id) {
-        None => true,
-        Some(tenant) => index.model.tenant(tenant).internet.is_some(),
-    };
-    let mut zones = index.model.internet_zones.iter();
-    is_granted && zones.any(|entry| index.is_in_zone(entry.zone, id))
 }
 
 fn gateways(segment: &Segment) -> impl Iterator<Item = IpAddr> + use<> {

@@ -18,6 +18,8 @@ mod decide;
 mod evaluate;
 mod generation;
 mod index;
+mod internet;
+mod kinds;
 mod layout;
 mod pairs;
 mod services;
@@ -38,9 +40,11 @@ use thiserror::Error;
 
 use self::classes::Classes;
 use self::decide::Decider;
-pub use self::evaluate::{Connection, Verdict};
+pub use self::evaluate::{Connection, Verdict, is_edge};
 pub use self::generation::Trunk;
 use self::index::Index;
+pub use self::internet::Internet;
+pub use self::kinds::{DestinationKind, Own, SourceKind, Way, ip_of};
 use self::layout::Layout;
 use self::trace::Trace;
 pub use self::trace::{Tier, TraceEntry};
@@ -188,7 +192,9 @@ pub fn compile(model: &Model, router: &RouterFacts) -> Result<Tables, CompileErr
 }
 
 impl Tables {
-    fn empty() -> Self {
+    /// Returns tables that allow nothing: what a router enforces before its first generation.
+    #[must_use]
+    pub fn empty() -> Self {
         Self {
             segments: BTreeMap::new(),
             endpoints: IndexMap::new(),

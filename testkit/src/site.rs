@@ -89,6 +89,8 @@ pub struct UplinkSpec {
 pub enum Wiring {
     /// A VLAN-filtering bridge and VLAN devices.
     Kernel,
+    /// A VLAN-filtering bridge; the router has its trunk, down, and its uplink, and nothing else: bulkhead makes the rest.
+    EmptyRouter,
     /// Threads that copy frames.
     Userspace,
 }
@@ -132,8 +134,6 @@ impl Site {
     pub fn build(spec: &SiteSpec, wiring: Wiring) -> Result<Self> {
         let (middle, router) = (NetNs::new("switch")?, NetNs::new("router")?);
         middle.sysctl("net.ipv6.conf.default.disable_ipv6", "1")?;
-        router.sysctl("net.ipv4.ip_forward", "1")?;
-        router.sysctl("net.ipv6.conf.all.forwarding", "1")?;
         let wakes_far_end = add_trunk(&router, &middle, spec)?;
         let mut hosts = Vec::new();
         for (number, host) in spec.hosts.iter().enumerate() {
@@ -147,14 +147,14 @@ impl Site {
                 add_vlan_devices(&router, spec)?;
                 Vec::new()
             }
+            Wiring::EmptyRouter => {
+                add_bridge(&middle, spec)?;
+                Vec::new()
+            }
             Wiring::Userspace => vec![switch_hosts(&middle, spec)?, switch_router(&router, spec)?],
         };
-        for segment in spec
-            .segments
-            .iter()
-            .filter(|segment| !segment.gateways.is_empty())
-        {
-            set_gateway(&router, segment)?;
+        if wiring != Wiring::EmptyRouter {
+            set_up_router(&router, spec)?;
         }
         let internet = spec
             .uplink
@@ -169,11 +169,14 @@ impl Site {
             _wakes_far_end: wakes_far_end,
             middle,
         };
+        if wiring != Wiring::EmptyRouter {
+            site.wait_until_router_is_up(spec)?;
+        }
         site.wait_until_up(spec)?;
         Ok(site)
     }
 
-    fn wait_until_up(&self, spec: &SiteSpec) -> Result<()> {
+    fn wait_until_router_is_up(&self, spec: &SiteSpec) -> Result<()> {
         self.router.wait_until_up(&spec.trunk)?;
         for segment in spec
             .segments
@@ -182,6 +185,10 @@ impl Site {
         {
             self.router.wait_until_up(&segment_device(segment.vlan))?;
         }
+        Ok(())
+    }
+
+    fn wait_until_up(&self, spec: &SiteSpec) -> Result<()> {
         for (_, ns) in &self.hosts {
             ns.wait_until_up(HOST_LINK)?;
         }
@@ -230,7 +237,6 @@ fn add_trunk(router: &NetNs, middle: &NetNs, spec: &SiteSpec) -> Result<XdpPass>
     // The trunk itself has no addresses: only its segments' devices speak.
     router.sysctl(&format!("net.ipv6.conf.{}.disable_ipv6", spec.trunk), "1")?;
     router.set_mac(&spec.trunk, spec.router_mac)?;
-    router.set_up(&spec.trunk)?;
     // Tags stay in the bytes on the way to the router, as they are on a wire, so that native XDP
     // sees them; and what it sends back arrives.
     router.set_rx_vlan_offload(&spec.trunk, false)?;
@@ -238,6 +244,19 @@ fn add_trunk(router: &NetNs, middle: &NetNs, spec: &SiteSpec) -> Result<XdpPass>
     middle.set_tx_checksum(TRUNK_FAR_END, false)?;
     middle.set_up(TRUNK_FAR_END)?;
     middle.attach_xdp_pass(TRUNK_FAR_END)
+}
+
+/// Lets the router forward, with its gateways' addresses.
+fn set_up_router(router: &NetNs, spec: &SiteSpec) -> Result<()> {
+    router.sysctl("net.ipv4.ip_forward", "1")?;
+    router.sysctl("net.ipv6.conf.all.forwarding", "1")?;
+    router.set_up(&spec.trunk)?;
+    for segment in &spec.segments {
+        if !segment.gateways.is_empty() {
+            set_gateway(router, segment)?;
+        }
+    }
+    Ok(())
 }
 
 fn add_host(middle: &NetNs, port: &str, host: &HostSpec) -> Result<NetNs> {

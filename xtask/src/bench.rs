@@ -1,6 +1,6 @@
 //! `cargo xtask bench NAME`: one benchmark, as a table or as JSON.
 //!
-//! `path` is a program of its own (it measures in the kernel, as root) and prints both itself. The
+//! `apply` and `path` are programs of their own (they measure in the kernel, as root) and print both themselves. The
 //! others are criterion's; their estimates are read back here and printed in the same form.
 
 use std::fs;
@@ -18,6 +18,8 @@ use crate::setup::{self, Tier};
 /// A benchmark.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 enum Name {
+    /// Plan and apply of an inventory: ms, and whether they depend on what does not change.
+    Apply,
     /// The program in the kernel: ns per packet, as a ratio to the empty program.
     Path,
     /// The pure policy core on the host.
@@ -32,6 +34,7 @@ impl Name {
     /// What its program is called.
     fn target(self) -> &'static str {
         match self {
+            Self::Apply => "apply",
             Self::Path => "path",
             Self::Policy => "policy",
             Self::Compiler => "compiler",
@@ -67,19 +70,19 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     setup::ensure(&[Tier::Build])?;
     match args.name {
-        Name::Path => path(args),
+        Name::Apply | Name::Path => program(args),
         Name::Policy | Name::Compiler | Name::Inventory => criterion(args),
     }
 }
 
-/// The benchmark in the kernel: built by us, run as root.
-fn path(args: &Args) -> Result<ExitCode> {
+/// A benchmark in the kernel: built by us, run as root.
+fn program(args: &Args) -> Result<ExitCode> {
     let name = args.name.target();
     let mut cargo = proc::cargo();
     proc::run(cargo.args(["build", "--release", "--package", "bench", "--bin", name]))?;
     ensure!(
         proc::can_be_root(),
-        "bench path loads eBPF programs: run it as root or install sudo"
+        "bench {name} loads eBPF programs: run it as root or install sudo"
     );
     let program = proc::target_dir().join("release").join(name);
     let mut command = proc::as_root(&program, &[]);

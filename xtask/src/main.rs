@@ -11,6 +11,7 @@
 mod abi;
 mod bench;
 mod check;
+mod deb;
 mod debian;
 mod demo;
 mod fuzz;
@@ -64,6 +65,8 @@ enum Task {
     Bench(bench::Args),
     /// Feed the fuzz targets for a while.
     Fuzz(fuzz::Args),
+    /// Build the Debian package, into target/package.
+    Deb(deb::Args),
     /// Remove each guard of the policy in turn and demand that a test fails.
     Mutants(mutants::Args),
 }
@@ -88,6 +91,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Demo(args) => demo::run(&args),
         Task::Bench(args) => bench::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
+        Task::Deb(args) => deb::run(&args),
         Task::Mutants(args) => mutants::run(&args),
     }
 }

@@ -18,7 +18,8 @@ const VIRTME_NG: &str = "1.42";
 const TYPOS: &str = "1.52.0";
 /// The checker of licences, sources and advisories of dependencies.
 const CARGO_DENY: &str = "0.20.2";
-
+/// The maker of the Debian package.
+const CARGO_DEB: &str = "3.8.0";
 /// The runner of fuzz targets.
 const CARGO_FUZZ: &str = "0.13.2";
 
@@ -35,6 +36,8 @@ pub(crate) enum Tier {
     Check,
     /// `cargo xtask fuzz`.
     Fuzz,
+    /// `cargo xtask deb`.
+    Package,
 }
 
 /// One thing that must be there.
@@ -58,6 +61,13 @@ pub(crate) fn all() -> Vec<Step> {
     steps.extend(kernel_steps());
     steps.extend(check_steps());
     steps.extend(fuzz_steps());
+    steps.push(Step {
+        tier: Tier::Package,
+        name: format!("cargo-deb {CARGO_DEB}"),
+        why: "makes the Debian package; some minutes",
+        present: || proc::succeeds(Command::new("cargo-deb").arg("--version")),
+        install: || cargo_install("cargo-deb", CARGO_DEB),
+    });
     steps
 }
 
@@ -211,6 +221,7 @@ const NET_PACKAGES: &[Package] = &[
     ("udhcpc", "udhcpc"),
     ("ethtool", "ethtool"),
     ("ip", "iproute2"),
+    ("nft", "nftables"),
     ("tcpdump", "tcpdump"),
     ("unshare", "util-linux"),
 ];

@@ -179,7 +179,7 @@ fn load(tables: &Tables, connections: u32) -> Result<Datapath> {
         ifindex: 1,
         mac: ROUTER,
     };
-    datapath.publish(tables, &trunk)?;
+    datapath.publish(tables, &trunk, datapath.next_number())?;
     Ok(datapath)
 }
 

@@ -4,6 +4,7 @@
 //! tenant, every port of a service. The answer says whether all, none or some of these connections
 //! are allowed, and keeps each case with the rule or the reason that decides it.
 
+mod expect;
 mod members;
 mod party;
 mod services;
@@ -16,8 +17,11 @@ use netmodel::Model;
 use netmodel::model::{PolicyTest, PortSpec, ProtectedFlow};
 use thiserror::Error;
 
+pub(crate) use self::expect::flow_text;
+pub use self::expect::{Expectation, Unmet};
 pub use self::members::Member;
 pub use self::party::{Party, PartyKind, parse_destination, resolve};
+pub(crate) use self::services::every_service;
 pub use self::services::{Service, is_everything, joined, service_label};
 pub use self::why::{Because, because};
 use crate::compile::{Connection, Tables, Verdict};

@@ -8,6 +8,7 @@ use netmodel::model::{PortSpec, Protocol};
 
 use super::party::protocol_name;
 use super::{AskError, Site};
+use crate::compile::Tables;
 
 const ICMP: u8 = 1;
 const TCP: u8 = 6;
@@ -42,6 +43,30 @@ impl Service {
             protocol,
             first: 0,
             last: u16::MAX,
+        }
+    }
+
+    /// Is this a connection of the service, towards a destination of its family?
+    #[cfg(test)]
+    pub(crate) fn covers(&self, destination: IpAddr, protocol: u8, port: u16) -> bool {
+        match protocol {
+            TCP | UDP => self.protocol == protocol && (self.first..=self.last).contains(&port),
+            _ if self.protocol == ICMP => protocol == self.protocol_of(destination),
+            // Whatever no rule can name: every other protocol, and ICMP of the other family.
+            _ => {
+                self.protocol == OTHER && protocol != Self::portless(ICMP).protocol_of(destination)
+            }
+        }
+    }
+
+    /// Returns the name of the gateway service that it is, if it is one.
+    pub(crate) fn gateway_name(&self) -> Option<&'static str> {
+        match (self.protocol, self.first, self.last) {
+            (UDP, 67, 67) | (UDP, 547, 547) => Some("dhcp"),
+            (UDP | TCP, 53, 53) => Some("dns"),
+            (UDP, 123, 123) => Some("ntp"),
+            (ICMP, ..) => Some("icmp"),
+            _ => None,
         }
     }
 
@@ -174,20 +199,39 @@ impl Site<'_> {
 
     /// Cuts a range of ports where the service class changes.
     fn runs(&self, protocol: u8, ports: RangeInclusive<u16>) -> Vec<Service> {
-        let class = |port: u16| {
-            let index = service_index(protocol, port) as usize;
-            let gateway = GATEWAY_PORTS.contains(&port).then_some(port);
-            (self.tables.services.get(index).copied(), gateway)
-        };
-        let mut runs: Vec<RangeInclusive<u16>> = Vec::new();
-        for port in ports {
-            match runs.last_mut() {
-                Some(run) if class(*run.end()) == class(port) => *run = *run.start()..=port,
-                _ => runs.push(port..=port),
-            }
-        }
-        runs.iter()
-            .map(|run| Service::ports(protocol, run))
-            .collect()
+        runs(&[self.tables], protocol, ports)
     }
+}
+
+/// Cuts a range of ports where the service class changes in any of the tables.
+fn runs(tables: &[&Tables], protocol: u8, ports: RangeInclusive<u16>) -> Vec<Service> {
+    let is_alike = |a: u16, b: u16| {
+        let is_gateway = GATEWAY_PORTS.contains(&a) || GATEWAY_PORTS.contains(&b);
+        let class = |tables: &Tables, port| {
+            let index = service_index(protocol, port) as usize;
+            tables.services.get(index).copied()
+        };
+        !is_gateway
+            && tables
+                .iter()
+                .all(|tables| class(tables, a) == class(tables, b))
+    };
+    let mut runs: Vec<RangeInclusive<u16>> = Vec::new();
+    for port in ports {
+        match runs.last_mut() {
+            Some(run) if is_alike(*run.end(), port) => *run = *run.start()..=port,
+            _ => runs.push(port..=port),
+        }
+    }
+    runs.iter()
+        .map(|run| Service::ports(protocol, run))
+        .collect()
+}
+
+/// Returns every service, cut where any of the tables tells ports apart.
+pub(crate) fn every_service(tables: &[&Tables]) -> Vec<Service> {
+    let mut services = runs(tables, TCP, 0..=u16::MAX);
+    services.extend(runs(tables, UDP, 0..=u16::MAX));
+    services.extend([ICMP, OTHER].map(Service::portless));
+    services
 }

@@ -1,5 +1,7 @@
 //! Why a case is decided as it is: the rule and its places, or what is missing.
 
+use std::fmt;
+
 use dataplane_common::reason::DropReason;
 use netmodel::Model;
 use netmodel::model::{
@@ -40,6 +42,18 @@ impl Because {
     #[must_use]
     pub fn is_direct(&self) -> bool {
         self.reason == Some(DropReason::SameSegment)
+    }
+}
+
+impl fmt::Display for Because {
+    /// `platform tier: zone policy x`, or `baseline tier, no-policy: nothing allows it`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { tier, text, .. } = self;
+        match self.reason {
+            None => write!(f, "{tier} tier: {text}"),
+            Some(_) if self.is_direct() => f.write_str(text),
+            Some(reason) => write!(f, "{tier} tier, {reason}: {text}"),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! What can be said on the command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -11,12 +12,13 @@ const TEMPLATE: &str = "{about-with-newline}\n{before-help}{usage-heading} {usag
 const EXAMPLES: &str = "\
 Examples:
   bulkhead lint                                    is the inventory right?
-  bulkhead show segments                           what does it say?
   bulkhead show matrix                             who reaches whom?
   bulkhead can grooveiq/grooveiq-api01 logs:3100   may this connection be opened?
-  bulkhead explain W0402                           what does this mean, what do I do?
-  bulkhead run                                     enforce it
-  bulkhead status                                  is it enforced? what was dropped?";
+  bulkhead plan                                    what would an apply change?
+  bulkhead apply --confirm-within 60s              change it; undone unless you confirm
+  bulkhead status                                  is it enforced? what was dropped?
+  bulkhead doctor                                  is anything wrong with this host?
+  bulkhead explain W0402                           what does this mean, what do I do?";
 
 /// Hard-isolated tenant networks on a Linux core router.
 #[derive(Debug, Parser)]
@@ -61,17 +63,33 @@ pub enum Format {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Make the kernel what the inventory says: shows the plan, asks, does it
+    Apply(ApplyArgs),
     /// Would this connection be allowed? Exits with 0 (yes) or 1 (no, or not all of it)
     Can(CanArgs),
+    /// Let the generation that waits for its confirmation stay
+    Confirm(ConfirmArgs),
     /// Remove the enforcement; the only command that does
     Detach(DetachArgs),
+    /// What is wrong with this host and its NICs? Exits with 1 on any error
+    Doctor(DoctorArgs),
+    /// Does the kernel differ from the applied generation? Exits with 2 if it does
+    Drift(DriftArgs),
     /// Explain a finding (E0102, W0402) or a drop reason (no-policy)
     Explain(ExplainArgs),
+    /// List the generations: when, who, why, what came of it
+    History(HistoryArgs),
+    /// Drop everything on the trunk but what [hold] in bulkhead.toml lists, until there is a generation
+    Hold(HoldArgs),
     /// Check the inventory, its policy tests and protected flows; exits with 1 on any error
     Lint(LintArgs),
     /// Print drops and opened connections as they happen
     Observe(ObserveArgs),
-    /// Enforce the inventory on the trunk; stays until SIGTERM, and the enforcement stays after it
+    /// Show what an apply would change; exits with 2 if anything, 1 if it is refused
+    Plan(PlanArgs),
+    /// Go back to an earlier generation: shows the plan, asks, does it
+    Rollback(RollbackArgs),
+    /// Keep the kernel what was applied; stays until SIGTERM, and the enforcement stays after it
     Run(RunArgs),
     /// Print the checked inventory
     Show(ShowArgs),
@@ -98,6 +116,144 @@ pub struct CanArgs {
     pub destination: String,
 }
 
+/// Arguments of `plan`.
+#[derive(Args, Clone, Debug)]
+#[command(help_template = TEMPLATE, before_help = "\
+Examples:
+  bulkhead plan
+  bulkhead plan --out change.plan && bulkhead apply change.plan
+  bulkhead plan --tenant grooveiq                    what this tenant's part would change
+  bulkhead plan --format json                        for CI; exit code 0 nothing, 2 changes, 1 refused")]
+pub struct PlanArgs {
+    /// Where
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// What
+    #[command(flatten)]
+    pub what: WhatArgs,
+    /// Write the plan to a file, for `bulkhead apply FILE`
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+/// What to plan, and what it may destroy.
+#[derive(Args, Clone, Debug)]
+pub struct WhatArgs {
+    /// Only what this tenant owns; all else stays as it was applied
+    #[arg(long, value_name = "NAME")]
+    pub tenant: Option<String>,
+    /// How many objects (tenants, segments, hosts, scopes, reservations, records) may be destroyed
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub allow_destroy: usize,
+}
+
+/// Arguments of `apply`.
+#[derive(Args, Clone, Debug)]
+#[command(help_template = TEMPLATE, before_help = "\
+Examples:
+  bulkhead apply                                     show the plan, ask, do it
+  bulkhead apply --confirm-within 60s                undone unless confirmed: for changes that may lock you out
+  bulkhead apply change.plan                         only if nothing has changed since `bulkhead plan --out`
+  bulkhead apply --tenant grooveiq --yes
+  bulkhead apply --allow-destroy 3                   a plan that destroys more is refused")]
+pub struct ApplyArgs {
+    /// What `bulkhead plan --out` wrote
+    #[arg(value_name = "PLANFILE", conflicts_with_all = ["tenant", "allow_destroy"])]
+    pub plan: Option<PathBuf>,
+    /// Where
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// How
+    #[command(flatten)]
+    pub how: HowArgs,
+    /// What
+    #[command(flatten)]
+    pub what: WhatArgs,
+    /// Undo it unless confirmed (here, or by `bulkhead confirm`) in this time: 60s, 5m
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub confirm_within: Option<Duration>,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// Arguments of `confirm`.
+#[derive(Args, Clone, Debug)]
+#[command(help_template = TEMPLATE, before_help = "\
+Examples:
+  bulkhead confirm                                   from a connection made after the apply: that proves it works")]
+pub struct ConfirmArgs {
+    /// Where
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
+/// Arguments of `rollback`.
+#[derive(Args, Clone, Debug)]
+#[command(help_template = TEMPLATE, before_help = "\
+Examples:
+  bulkhead rollback                                  to the generation before the current one
+  bulkhead rollback 7 --confirm-within 60s
+  bulkhead history                                   which ones there are")]
+pub struct RollbackArgs {
+    /// Number of the generation [default: the one before the current one]
+    #[arg(value_name = "GENERATION")]
+    pub to: Option<u32>,
+    /// Where
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// How
+    #[command(flatten)]
+    pub how: HowArgs,
+    /// Undo it unless confirmed in this time: 60s, 5m
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub confirm_within: Option<Duration>,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// Arguments of `history`.
+#[derive(Args, Clone, Debug)]
+#[command(help_template = TEMPLATE, before_help = "\
+Examples:
+  bulkhead history
+  bulkhead history 7                                 the plan that led to generation 7
+  bulkhead history --format json")]
+pub struct HistoryArgs {
+    /// Show this generation's plan
+    #[arg(value_name = "GENERATION")]
+    pub number: Option<u32>,
+    /// Where
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
+/// Arguments of `drift`.
+#[derive(Args, Clone, Debug)]
+#[command(help_template = TEMPLATE, before_help = "\
+Examples:
+  bulkhead drift                                     0: none, 2: the list
+  bulkhead drift --format json")]
+pub struct DriftArgs {
+    /// Where
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
+/// Reads a time: a whole number and `s`, `m` or `h`.
+fn parse_time(text: &str) -> Result<Duration, String> {
+    let units = [("s", 1), ("m", 60), ("h", 3600)];
+    let found = units.into_iter().find_map(|(unit, seconds)| {
+        let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
+        number.checked_mul(seconds)
+    });
+    match found {
+        Some(seconds @ 1..=86_400) => Ok(Duration::from_secs(seconds)),
+        _ => Err("a time is like 60s, 5m or 1h, at most 24h".to_owned()),
+    }
+}
+
 /// Which enforcement a command is about.
 #[derive(Args, Clone, Debug)]
 pub struct PlaceArgs {
@@ -107,9 +263,15 @@ pub struct PlaceArgs {
     /// Folder for the pinned maps, on a BPF file system [default: /sys/fs/bpf/bulkhead/IF]
     #[arg(long, value_name = "DIR")]
     pub pins: Option<PathBuf>,
-    /// What `run` leaves for `status` and `observe` [default: /run/bulkhead/IF.json]
+    /// What an apply leaves for `status` and `observe` [default: /run/bulkhead/IF.json]
     #[arg(long, value_name = "FILE")]
     pub state: Option<PathBuf>,
+    /// Folder of the generations [default: /var/lib/bulkhead]
+    #[arg(long, value_name = "DIR")]
+    pub store: Option<PathBuf>,
+    /// What DHCP and DNS read [default: /run/bulkhead/generation]
+    #[arg(long, value_name = "FILE")]
+    pub publish: Option<PathBuf>,
 }
 
 /// Arguments of `detach`.
@@ -127,6 +289,19 @@ pub struct DetachArgs {
     pub yes: bool,
 }
 
+/// Arguments of `doctor`.
+#[derive(Args, Clone, Debug)]
+#[command(help_template = TEMPLATE, before_help = "\
+Examples:
+  sudo bulkhead doctor                               findings, worst first, each with its remedy
+  bulkhead doctor --interface eth1                   without a usable inventory
+  bulkhead doctor --format json                      for monitoring")]
+pub struct DoctorArgs {
+    /// Which enforcement
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
 /// Arguments of `explain`.
 #[derive(Args, Clone, Debug)]
 #[command(help_template = TEMPLATE, before_help = "\
@@ -136,6 +311,24 @@ Examples:
 pub struct ExplainArgs {
     /// Code of a finding, or name of a drop reason
     pub code: String,
+}
+
+/// Arguments of `hold`.
+#[derive(Args, Clone, Debug)]
+#[command(help_template = TEMPLATE, before_help = "\
+Examples:
+  bulkhead hold                                      before the network is up; see [hold] in bulkhead.toml
+  bulkhead hold --interface eth1
+  bulkhead status                                    is it held, or enforced?
+
+Never weakens anything: where a generation or a hold is attached already, it does nothing.")]
+pub struct HoldArgs {
+    /// Where
+    #[command(flatten)]
+    pub place: PlaceArgs,
+    /// How to attach: auto, xdp-native, xdp-generic, tcx or clsact
+    #[arg(long, value_enum, default_value_t = ModeArg::Auto, hide_possible_values = true)]
+    pub mode: ModeArg,
 }
 
 /// Arguments of `lint`.
@@ -177,13 +370,25 @@ pub struct ObserveArgs {
 #[derive(Args, Clone, Debug)]
 #[command(help_template = TEMPLATE, before_help = "\
 Examples:
-  bulkhead run                                       on the inventory's router_parent
+  bulkhead run                                       keep the kernel as the last apply made it
+  bulkhead run --watch                               and look at changes of the inventory; see [watch] in bulkhead.toml
   bulkhead run --interface eth1 --mode tcx
-  kill -HUP PID                                      load the inventory again")]
+  kill -HUP PID                                      compare everything now")]
 pub struct RunArgs {
     /// Where
     #[command(flatten)]
     pub place: PlaceArgs,
+    /// How
+    #[command(flatten)]
+    pub how: HowArgs,
+    /// Make a plan of each change of the inventory, and apply it if bulkhead.toml says so
+    #[arg(long)]
+    pub watch: bool,
+}
+
+/// How to enforce.
+#[derive(Args, Clone, Debug)]
+pub struct HowArgs {
     /// How to attach: auto, xdp-native, xdp-generic, tcx or clsact
     #[arg(long, value_enum, default_value_t = ModeArg::Auto, hide_possible_values = true)]
     pub mode: ModeArg,

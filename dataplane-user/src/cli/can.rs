@@ -17,8 +17,8 @@ const LISTED: usize = 4;
 const GROUPS: usize = 8;
 
 /// Cases that one rule decides, or that fail for one reason.
-pub(super) struct Group {
-    pub(super) because: Because,
+struct Group {
+    because: Because,
     from: Vec<Member>,
     to: Vec<Member>,
     services: Vec<Service>,
@@ -48,7 +48,7 @@ pub(super) fn run(common: &Common, args: &CanArgs) -> Result<Report, CliError> {
 }
 
 /// Groups the cases of an answer by what decides them; allowed ones first.
-pub(super) fn groups(site: &Site<'_>, answer: &Answer) -> Vec<Group> {
+fn groups(site: &Site<'_>, answer: &Answer) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for case in answer
         .allowed
@@ -121,16 +121,6 @@ impl Group {
             "why": self.because.text,
             "origins": self.because.origins,
         })
-    }
-}
-
-/// Returns `platform tier: zone policy x`, or `no-policy: nothing allows it`.
-pub(super) fn why(because: &Because) -> String {
-    let Because { tier, text, .. } = because;
-    match because.reason {
-        None => format!("{tier} tier: {text}"),
-        Some(_) if because.is_direct() => text.clone(),
-        Some(reason) => format!("{tier} tier, {reason}: {text}"),
     }
 }
 
@@ -227,7 +217,7 @@ impl<'a> Told<'a> {
         let from = party_text(&self.question.from, &group.from, self.sources);
         let to = party_text(&self.question.to, &group.to, self.destinations);
         let mut text = format!("{verdict} {from} -> {to}: {}\n", group.ports());
-        text.push_str(&format!("       {}\n", why(&group.because)));
+        text.push_str(&format!("       {}\n", group.because));
         if !group.because.origins.is_empty() {
             let places: Vec<_> = group.because.origins.iter().map(place).collect();
             text.push_str(&format!("       {}\n", places.join(", ")));

@@ -25,7 +25,7 @@ pub(super) fn run(common: &Common, args: &DetachArgs) -> Result<Report, CliError
         place.interface,
         place.pins.display()
     );
-    if !args.yes && pins.has_maps() && !is_confirmed(&removed)? {
+    if !args.yes && pins.is_in_use() && !is_confirmed(&removed)? {
         let refused = Report::text("", NO).with_talk(&format!("This would remove {removed}."));
         return Ok(refused.with_talk("bulkhead: nothing was removed (say --yes to do it)"));
     }

@@ -8,6 +8,7 @@ use super::args::{Common, Format};
 use super::report::{CliError, NO, Paint, Report};
 use crate::compile::{RouterFacts, Tables, compile};
 use crate::config::Config;
+use crate::controller::Desired;
 
 /// A model that loaded, and its tables.
 pub(super) struct Inventory {
@@ -38,6 +39,20 @@ pub(super) fn load(common: &Common) -> Result<(Options, Loaded), CliError> {
     Ok((options, loaded))
 }
 
+/// Loads what should be; `Err` is the report of an inventory that has errors.
+pub(super) fn desired(common: &Common) -> Result<Result<(Desired, Options), Report>, CliError> {
+    let (options, loaded) = load(common)?;
+    let Some(model) = loaded.model else {
+        return Ok(Err(refusal(common, &loaded)));
+    };
+    let desired = Desired {
+        host: chosen_host(&model, &options),
+        inventory: loaded.sources.digest(),
+        model,
+    };
+    Ok(Ok((desired, options)))
+}
+
 /// Loads and compiles; `Err` is the report of an inventory that has errors.
 pub(super) fn compiled(common: &Common) -> Result<Result<Inventory, Report>, CliError> {
     let (options, loaded) = load(common)?;
@@ -48,15 +63,20 @@ pub(super) fn compiled(common: &Common) -> Result<Result<Inventory, Report>, Cli
     Ok(Ok(Inventory { model, tables }))
 }
 
+/// Returns the host that the settings say this machine is.
+pub(super) fn chosen_host(model: &Model, options: &Options) -> Option<HostId> {
+    let name = options.router.as_ref()?;
+    let mut hosts = model.hosts.iter();
+    hosts
+        .position(|host| host.name.as_str() == name)
+        .map(HostId)
+}
+
 /// Returns what the inventory says about the router that is chosen.
 pub(super) fn router_facts(model: &Model, options: &Options) -> RouterFacts {
     let mut facts = RouterFacts::from_model(model);
-    if let Some(name) = &options.router {
-        let place = model
-            .hosts
-            .iter()
-            .position(|host| host.name.as_str() == name);
-        facts.host = place.map(HostId).or(facts.host);
+    if let Some(host) = chosen_host(model, options) {
+        facts.host = Some(host);
         let router = model.routers.iter().find(|r| Some(r.host) == facts.host);
         if let Some(router) = router {
             facts.trunk = router.trunk.clone();

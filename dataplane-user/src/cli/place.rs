@@ -1,6 +1,6 @@
 //! Which trunk, pin folder and state file a command is about.
 
-use netmodel::Model;
+use netmodel::{Model, Options};
 
 use super::args::{Common, PlaceArgs};
 use super::inventory::{load, router_facts};
@@ -13,17 +13,50 @@ pub(super) fn place(common: &Common, args: &PlaceArgs) -> Result<(Place, Option<
     let trunk = loaded
         .model
         .as_ref()
-        .map(|model| router_facts(model, &options).trunk)
-        .filter(|trunk| !trunk.is_empty());
-    let interface = args.interface.clone().or(trunk);
-    let interface = interface.or_else(|| enforced(args));
-    let interface = interface.ok_or(CliError::NoInterface)?;
+        .map(|model| router_facts(model, &options).trunk);
+    let interface = find(args, trunk).ok_or(CliError::NoInterface)?;
     Ok((named(args, &interface), loaded.model))
+}
+
+/// Returns the place of a change to a model.
+pub(super) fn place_for(
+    args: &PlaceArgs,
+    model: &Model,
+    options: &Options,
+) -> Result<Place, CliError> {
+    let trunk = router_facts(model, options).trunk;
+    let interface = args.interface.as_ref().unwrap_or(&trunk);
+    if interface.is_empty() {
+        return Err(CliError::NoTrunk);
+    }
+    Ok(named(args, interface))
+}
+
+/// Returns the place where something is enforced already; the inventory is asked only if there is a doubt.
+pub(super) fn place_of_enforcement(common: &Common, args: &PlaceArgs) -> Result<Place, CliError> {
+    match args.interface.clone().or_else(|| enforced(args)) {
+        Some(interface) => Ok(named(args, &interface)),
+        None => Ok(place(common, args)?.0),
+    }
+}
+
+/// Returns the trunk: the one that is said, else the inventory's, else the one that is enforced.
+pub(super) fn find(args: &PlaceArgs, trunk: Option<String>) -> Option<String> {
+    let said = args.interface.clone();
+    let trunk = trunk.filter(|trunk| !trunk.is_empty());
+    said.or(trunk).or_else(|| enforced(args))
 }
 
 /// Returns the place on an interface.
 pub(super) fn named(args: &PlaceArgs, interface: &str) -> Place {
-    Place::new(interface, args.pins.as_deref(), args.state.as_deref())
+    let mut place = Place::new(interface, args.pins.as_deref(), args.state.as_deref());
+    if let Some(store) = &args.store {
+        place.store.clone_from(store);
+    }
+    if let Some(published) = &args.publish {
+        place.published.clone_from(published);
+    }
+    place
 }
 
 /// Returns the interface that a controller works or worked on, if there can be no doubt.

@@ -7,6 +7,7 @@ use anstyle::{AnsiColor, Style};
 use serde_json::Value;
 use thiserror::Error;
 
+use super::plan_file::PlanFileError;
 use crate::can::AskError;
 use crate::compile::CompileError;
 use crate::config::ConfigError;
@@ -16,6 +17,8 @@ use crate::run::{RunError, with_causes};
 pub(super) const YES: u8 = 0;
 /// Exit code: no, findings, or failed.
 pub(super) const NO: u8 = 1;
+/// Exit code: changes pending.
+pub(super) const CHANGES: u8 = 2;
 /// Exit code: the command line makes no sense (`EX_USAGE`).
 pub(super) const USAGE: u8 = 64;
 
@@ -42,9 +45,22 @@ pub enum CliError {
     /// The system cannot be run or looked at.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// A plan file cannot be used.
+    #[error(transparent)]
+    PlanFile(#[from] PlanFileError),
+    /// While the operator was asked, something changed.
+    #[error(
+        "what would be done has changed while you were asked; nothing was changed (remedy: again)"
+    )]
+    PlanIsStale,
     /// Nobody said which interface the trunk is, and the inventory has errors.
     #[error("which interface? the inventory has errors, so say --interface IF")]
     NoInterface,
+    /// The inventory has no router.
+    #[error(
+        "which interface is the trunk? no host of the inventory sets `router_parent`, so say --interface IF"
+    )]
+    NoTrunk,
     /// The question cannot be answered.
     #[error(transparent)]
     Ask(#[from] AskError),
@@ -58,8 +74,12 @@ pub enum CliError {
 impl CliError {
     fn code(&self) -> u8 {
         match self {
-            Self::Config(_) | Self::Compile(_) | Self::Run(_) => NO,
-            Self::Ask(_) | Self::NoInterface | Self::NoSuchCode(_) => USAGE,
+            Self::Config(_)
+            | Self::Compile(_)
+            | Self::Run(_)
+            | Self::PlanFile(_)
+            | Self::PlanIsStale => NO,
+            Self::Ask(_) | Self::NoInterface | Self::NoTrunk | Self::NoSuchCode(_) => USAGE,
         }
     }
 }
@@ -108,27 +128,36 @@ pub(super) fn print_usage(error: &clap::Error) -> ExitCode {
 
 /// Colours, if standard output is a terminal and `NO_COLOR` is not set.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Paint(bool);
+pub struct Paint(bool);
 
 impl Paint {
+    /// No colours, wherever it is printed.
+    pub const PLAIN: Self = Self(false);
+
     pub(super) fn for_stdout() -> Self {
         let is_refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         Self(std::io::stdout().is_terminal() && !is_refused)
+    }
+
+    /// Returns no colours.
+    #[cfg(test)]
+    pub(super) fn plain() -> Self {
+        Self(false)
     }
 
     pub(super) fn is_on(self) -> bool {
         self.0
     }
 
-    pub(super) fn good(self, text: &str) -> String {
+    pub(crate) fn good(self, text: &str) -> String {
         self.paint(AnsiColor::Green, text)
     }
 
-    pub(super) fn bad(self, text: &str) -> String {
+    pub(crate) fn bad(self, text: &str) -> String {
         self.paint(AnsiColor::Red, text)
     }
 
-    pub(super) fn middling(self, text: &str) -> String {
+    pub(crate) fn middling(self, text: &str) -> String {
         self.paint(AnsiColor::Yellow, text)
     }
 

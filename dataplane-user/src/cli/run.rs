@@ -1,49 +1,99 @@
 //! `bulkhead run`.
 
+use std::time::Duration;
+
 use netmodel::finding::{Audience, Style, to_text};
 
-use super::args::{Common, ModeArg, RunArgs};
-use super::inventory::{load, refusal, router_facts};
-use super::place::named;
+use super::args::{Common, HowArgs, ModeArg, RunArgs};
+use super::inventory::{chosen_host, load, options};
+use super::place::place_of_enforcement;
 use super::report::{CliError, Report, YES};
+use crate::config::Config;
+use crate::controller::{ControlOptions, Desired};
 use crate::loader::{Mode, WantedMode};
-use crate::run::{Desired, RunError, RunOptions, block_on, run as control};
+use crate::run::inventory::{Reading, WatchSettings, Watched};
+use crate::run::{DaemonOptions, Place, block_on, run as keep};
+use crate::store::KEPT;
 
 /// Enforces until a signal ends the process.
 pub(super) fn run(common: &Common, args: &RunArgs) -> Result<Report, CliError> {
-    let (options, loaded) = load(common)?;
-    let Some(model) = loaded.model else {
-        return Ok(refusal(common, &loaded));
+    let place = place_of_enforcement(common, &args.place)?;
+    let control = control_options(common, place, &args.how)?;
+    log_to_stderr(tracing::Level::INFO);
+    let inventory = match args.watch {
+        true => Some(watched(common)?),
+        false => None,
     };
-    let facts = router_facts(&model, &options);
-    let interface = args.place.interface.as_ref().unwrap_or(&facts.trunk);
-    if interface.is_empty() {
-        return Err(CliError::NoInterface);
-    }
-    let options = RunOptions {
-        place: named(&args.place, interface),
-        mode: wanted(args.mode),
-        connections: args.connections,
-    };
-    log_to_stderr();
-    let desired = Desired { model, facts };
-    block_on(control(&options, desired, || reload(common)))?;
+    block_on(keep(DaemonOptions { control, inventory }))?;
     Ok(Report::text("", YES))
 }
 
-fn reload(common: &Common) -> Result<Desired, RunError> {
-    let loaded = load(common).map_err(|error| RunError::Inventory(error.to_string()));
-    let (options, loaded) = loaded?;
-    let Some(model) = loaded.model else {
-        let (findings, sources) = (&loaded.findings, &loaded.sources);
-        let text = to_text(findings, sources, Audience::Platform, Style::Plain);
-        return Err(RunError::Inventory(text.trim_end().to_owned()));
-    };
-    let facts = router_facts(&model, &options);
-    Ok(Desired { model, facts })
+/// Returns how to enforce, as asked.
+pub(super) fn control_options(
+    common: &Common,
+    place: Place,
+    how: &HowArgs,
+) -> Result<ControlOptions, CliError> {
+    Ok(ControlOptions {
+        mode: wanted(how.mode),
+        connections: how.connections,
+        ..settings(common, place)?
+    })
 }
 
-fn wanted(mode: ModeArg) -> WantedMode {
+/// Returns how to enforce, as the settings say.
+pub(super) fn settings(common: &Common, place: Place) -> Result<ControlOptions, CliError> {
+    let config = Config::load(common.config.as_deref())?;
+    Ok(ControlOptions {
+        kept: config.history.unwrap_or(KEPT),
+        network: config.network,
+        hold: config.hold.map(|hold| hold.needs()),
+        ..ControlOptions::new(place)
+    })
+}
+
+fn watched(common: &Common) -> Result<Watched<'_>, CliError> {
+    let config = Config::load(common.config.as_deref())?;
+    let options = options(common)?;
+    let folders = std::iter::once(options.site).chain(options.tenants);
+    let settings = WatchSettings {
+        quiet: Duration::from_millis(config.watch.quiet_milliseconds),
+        apply: config.watch.apply,
+        allow_destroy: config.watch.allow_destroy,
+    };
+    let watched = Watched::new(folders.collect(), settings, || read(common));
+    Ok(watched)
+}
+
+/// Reads the inventory once.
+fn read(common: &Common) -> Reading {
+    let (options, loaded) = match load(common) {
+        Ok(loaded) => loaded,
+        Err(error) => {
+            let error = error.to_string();
+            return Reading {
+                digest: error.clone(),
+                desired: Err(error),
+            };
+        }
+    };
+    let digest = loaded.sources.digest();
+    let desired = match loaded.model {
+        Some(model) => Ok(Desired {
+            host: chosen_host(&model, &options),
+            inventory: digest.clone(),
+            model,
+        }),
+        None => {
+            let (findings, sources) = (&loaded.findings, &loaded.sources);
+            let text = to_text(findings, sources, Audience::Platform, Style::Plain);
+            Err(format!("the inventory has errors:\n{}", text.trim_end()))
+        }
+    };
+    Reading { digest, desired }
+}
+
+pub(super) fn wanted(mode: ModeArg) -> WantedMode {
     match mode {
         ModeArg::Auto => WantedMode::Auto,
         ModeArg::XdpNative => WantedMode::Exactly(Mode::XdpNative),
@@ -53,15 +103,19 @@ fn wanted(mode: ModeArg) -> WantedMode {
     }
 }
 
-/// `RUST_LOG` chooses the level.
-fn log_to_stderr() {
+/// `RUST_LOG` chooses another level than the usual one. For people on a terminal, for the journal otherwise: that has the time itself.
+pub(super) fn log_to_stderr(usual: tracing::Level) {
     let level = tracing_subscriber::EnvFilter::builder()
-        .with_default_directive(tracing::Level::INFO.into())
+        .with_default_directive(usual.into())
         .from_env_lossy();
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(level)
         .with_writer(std::io::stderr)
         .with_target(false)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .init();
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
+    if std::env::var_os("JOURNAL_STREAM").is_some() {
+        log.without_time().init();
+    } else {
+        log.init();
+    }
 }

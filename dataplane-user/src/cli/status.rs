@@ -26,6 +26,7 @@ pub(super) fn run(common: &Common, args: &StatusArgs) -> Result<Report, CliError
         Format::Text => Report::text(to_text(&status, &names, Paint::for_stdout()), code),
     };
     Ok(match &status.problem {
+        Some(problem) if status.held => report.with_talk(&format!("bulkhead: {problem}")),
         Some(problem) => report.with_talk(&format!("bulkhead: not enforcing: {problem}")),
         None => report,
     })
@@ -65,6 +66,7 @@ fn to_json(status: &Status, names: &Names) -> Value {
     json!({
         "format_version": 1,
         "enforcing": status.enforcing,
+        "held": status.held,
         "problem": status.problem,
         "interface": status.interface,
         "mode": status.mode,
@@ -72,6 +74,7 @@ fn to_json(status: &Status, names: &Names) -> Value {
         "rx_vlan_offload": status.rx_vlan_offload,
         "generation": status.generation,
         "program": status.program,
+        "notice": status.notice,
         "counters": counters.collect::<Vec<_>>(),
     })
 }
@@ -79,6 +82,7 @@ fn to_json(status: &Status, names: &Names) -> Value {
 fn to_text(status: &Status, names: &Names, paint: Paint) -> String {
     let state = match status.enforcing {
         true => paint.good("enforcing"),
+        false if status.held => paint.middling("HELD"),
         false => paint.bad("NOT ENFORCING"),
     };
     let mode = match status.mode {
@@ -97,6 +101,9 @@ fn to_text(status: &Status, names: &Names, paint: Paint) -> String {
         "interface   {}: {state}\nmode        {mode}\nrxvlan      {offload}\ngeneration  {}\nprogram     {program}\n",
         status.interface, status.generation
     );
+    if let Some(notice) = &status.notice {
+        text.push_str(&format!("notice      {}\n", paint.middling(notice)));
+    }
     let rows: Vec<[String; 5]> = status.counters.iter().map(|c| row(names, c)).collect();
     if !rows.is_empty() {
         text.push('\n');

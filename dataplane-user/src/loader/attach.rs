@@ -4,6 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
+use aya::Ebpf;
 use aya::programs::links::{FdLink, Link, PinnedLink};
 use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle};
 use aya::programs::xdp::XdpLink;
@@ -11,12 +12,17 @@ use aya::programs::{LinkOrder, SchedClassifier, TcAttachType, TcError, Xdp, XdpM
 use aya::util::KernelVersion;
 use serde::{Deserialize, Serialize};
 
-use super::{Datapath, LoaderError, Pins, Published, program_mut};
+use super::{Datapath, Hook, LoaderError, Pins, Published, program_mut};
 
 /// Priority of our clsact filter: first. (0 would let the kernel choose.)
 const CLSACT_PRIORITY: u16 = 1;
 /// Handle of our clsact filter.
 const CLSACT_HANDLE: u32 = 1;
+
+/// Is a filter of this priority and handle where ours is?
+pub(crate) fn is_our_filter(priority: u32, handle: u32) -> bool {
+    (priority, handle) == (u32::from(CLSACT_PRIORITY), CLSACT_HANDLE)
+}
 
 /// How the programs are attached.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -90,6 +96,40 @@ impl Datapath {
         rx_vlan_offload: bool,
         _published: Published,
     ) -> Result<Attached, LoaderError> {
+        let mut programs = Programs {
+            ebpf: &mut self.ebpf,
+            xdp: Hook::Xdp.program(),
+            tc: Hook::Tc.program(),
+            pins: self.pins.as_ref(),
+        };
+        let attached = programs.attach(interface, wanted, rx_vlan_offload)?;
+        if let Some(pins) = &self.pins {
+            if attached.replaced {
+                pins.remove_other_abis()?;
+            }
+            pins.remove_hold()?;
+        }
+        Ok(attached)
+    }
+}
+
+/// Two programs, one per kind of hook, of which one is attached.
+pub(super) struct Programs<'a> {
+    pub(super) ebpf: &'a mut Ebpf,
+    pub(super) xdp: &'static str,
+    pub(super) tc: &'static str,
+    /// Where the attachment is kept, or is found and replaced.
+    pub(super) pins: Option<&'a Pins>,
+}
+
+impl Programs<'_> {
+    /// Attaches one of them, or puts it into the attachment that is pinned, in one step.
+    pub(super) fn attach(
+        &mut self,
+        interface: &str,
+        wanted: WantedMode,
+        rx_vlan_offload: bool,
+    ) -> Result<Attached, LoaderError> {
         if let Some(attached) = self.replace(interface)? {
             return Ok(attached);
         }
@@ -159,16 +199,16 @@ impl Datapath {
         } else {
             XdpMode::Driver
         };
-        let pins = self.pins.clone();
-        let program: &mut Xdp = program_mut(&mut self.ebpf, "xdp_from_trunk")?;
+        let pins = self.pins;
+        let program: &mut Xdp = program_mut(self.ebpf, self.xdp)?;
         let id = program.attach(interface, flags)?;
         let link = program.take_link(id)?;
         // On some errors aya attaches over netlink instead, which is no link and cannot be pinned.
         let link: FdLink = link.try_into()?;
         match pins {
-            Some(pins) => pin(&pins, mode, link)?,
+            Some(pins) => pin(pins, mode, link)?,
             None => {
-                let program: &mut Xdp = program_mut(&mut self.ebpf, "xdp_from_trunk")?;
+                let program: &mut Xdp = program_mut(self.ebpf, self.xdp)?;
                 program.attach_to_link(link.try_into()?)?;
             }
         }
@@ -176,13 +216,13 @@ impl Datapath {
     }
 
     fn attach_tcx(&mut self, interface: &str) -> Result<(), BoxError> {
-        let pins = self.pins.clone();
-        let program: &mut SchedClassifier = program_mut(&mut self.ebpf, "tc_from_trunk")?;
+        let pins = self.pins;
+        let program: &mut SchedClassifier = program_mut(self.ebpf, self.tc)?;
         let options = TcAttachOptions::TcxOrder(LinkOrder::first());
         let id = program.attach_with_options(interface, TcAttachType::Ingress, options)?;
         if let Some(pins) = pins {
             let link: FdLink = program.take_link(id)?.try_into()?;
-            pin(&pins, Mode::Tcx, link)?;
+            pin(pins, Mode::Tcx, link)?;
         }
         Ok(())
     }
@@ -192,8 +232,8 @@ impl Datapath {
             Err(error) if !is_present(&error) => return Err(error.into()),
             _ => {}
         }
-        let pins = self.pins.clone();
-        let program: &mut SchedClassifier = program_mut(&mut self.ebpf, "tc_from_trunk")?;
+        let pins = self.pins;
+        let program: &mut SchedClassifier = program_mut(self.ebpf, self.tc)?;
         let options = TcAttachOptions::Netlink(NlOptions {
             priority: CLSACT_PRIORITY,
             handle: TcHandle::from(CLSACT_HANDLE),
@@ -210,7 +250,7 @@ impl Datapath {
 
     /// Puts the new program into a link that an earlier process pinned. Returns `None` if there is none.
     fn replace(&mut self, interface: &str) -> Result<Option<Attached>, LoaderError> {
-        let Some(pins) = self.pins.clone() else {
+        let Some(pins) = self.pins else {
             return Ok(None);
         };
         let mode = pins.mode();
@@ -234,23 +274,29 @@ impl Datapath {
 
     fn replace_xdp(&mut self, link: &Path) -> Result<(), BoxError> {
         let link: XdpLink = FdLink::from(PinnedLink::from_pin(link)?).try_into()?;
-        let program: &mut Xdp = program_mut(&mut self.ebpf, "xdp_from_trunk")?;
+        let program: &mut Xdp = program_mut(self.ebpf, self.xdp)?;
         program.attach_to_link(link)?;
         Ok(())
     }
 
     fn replace_tcx(&mut self, link: &Path) -> Result<(), BoxError> {
         let link: SchedClassifierLink = FdLink::from(PinnedLink::from_pin(link)?).try_into()?;
-        let program: &mut SchedClassifier = program_mut(&mut self.ebpf, "tc_from_trunk")?;
+        let program: &mut SchedClassifier = program_mut(self.ebpf, self.tc)?;
         program.attach_to_link(link)?;
         Ok(())
     }
 
     fn replace_clsact(&mut self, interface: &str) -> Result<(), BoxError> {
         let link = clsact_link(interface)?;
-        let program: &mut SchedClassifier = program_mut(&mut self.ebpf, "tc_from_trunk")?;
+        let program: &mut SchedClassifier = program_mut(self.ebpf, self.tc)?;
         let id = program.attach_to_link(link)?;
         std::mem::forget(program.take_link(id)?);
+        if let Some(pins) = self.pins {
+            let pin = pins.link(Mode::Clsact);
+            std::fs::remove_file(&pin)?;
+            let program: &mut SchedClassifier = program_mut(self.ebpf, self.tc)?;
+            program.pin(pin)?;
+        }
         Ok(())
     }
 }
@@ -262,7 +308,7 @@ impl Pins {
     ///
     /// [`LoaderError::NotRunning`] if nothing is pinned there; else what the kernel refused.
     pub fn detach(&self, interface: &str) -> Result<(), LoaderError> {
-        if !self.has_maps() {
+        if !self.is_in_use() {
             return Err(LoaderError::NotRunning {
                 path: self.folder().into(),
             });

@@ -14,8 +14,8 @@ use thiserror::Error;
 pub enum LoaderError {
     /// The pinned maps were made by another version of bulkhead.
     #[error(
-        "the maps pinned in {} have ABI version {found}, this bulkhead speaks {wanted}; the old enforcement \
-         goes on: run the version that made them, or `bulkhead detach` and then `bulkhead run`",
+        "what is pinned in {} was made by a bulkhead with ABI version {found}, this one speaks {wanted}; the old \
+         enforcement goes on (remedy: `bulkhead run` takes it over)",
         path.display()
     )]
     AbiMismatch {
@@ -49,8 +49,8 @@ pub enum LoaderError {
         /// What was tried, and why it failed.
         tried: String,
     },
-    /// A run of an array could not be written.
-    #[error("cannot write a run of the map {map}")]
+    /// Elements of a map could not be read, written or deleted at once.
+    #[error("cannot use elements of the map {map}")]
     Batch {
         /// The map.
         map: &'static str,

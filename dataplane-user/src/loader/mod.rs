@@ -7,13 +7,16 @@
 //! * **Fail static.** With a pin folder, maps and the link outlive the process; a clsact filter does by itself.
 //!   [`Pins::detach`] alone takes enforcement away.
 //! * **Adopt without a gap.** [`Datapath::load`] on a pin folder that has maps takes them over (connections and
-//!   counters go on), and [`Datapath::attach`] replaces the program in the link in one step.
+//!   counters go on), and [`Datapath::attach`] replaces the program in the link in one step; also if the maps were
+//!   of another layout, and had to be made anew.
 
 mod attach;
 mod batch;
 mod error;
+mod hold;
 mod pins;
 mod publish;
+mod slot;
 mod templates;
 
 use std::path::PathBuf;
@@ -23,11 +26,14 @@ use aya::programs::{ProgramFd, SchedClassifier, TestRunOptions, Xdp};
 use aya::{Ebpf, EbpfLoader, TestRun as _};
 use dataplane_common::abi::{SegmentCounters, VLAN_IDS};
 
+pub(crate) use self::attach::is_our_filter;
 pub use self::attach::{Attached, Mode, WantedMode};
 pub use self::error::LoaderError;
+pub use self::hold::{Hold, HoldCounts};
 pub use self::pins::{Pins, is_bpf_fs};
 pub use self::publish::Published;
 use self::publish::Publisher;
+pub use self::slot::TableDifference;
 use self::templates::Templates;
 pub use crate::compile::Trunk;
 
@@ -88,18 +94,14 @@ pub enum Hook {
 }
 
 impl Datapath {
-    /// Loads the programs, taking over pinned maps if there are any.
+    /// Loads the programs, taking over pinned maps of the same layout if there are any.
     ///
     /// # Errors
     ///
-    /// [`LoaderError::AbiMismatch`] if the pinned maps are another version's; else the kernel's refusal, with
-    /// the end of the verifier's log if it was the verifier.
+    /// The kernel's refusal, with the end of the verifier's log if it was the verifier.
     pub fn load(options: &LoadOptions) -> Result<Self, LoaderError> {
         let pins = options.pins.as_deref().map(Pins::open).transpose()?;
         let adopted = pins.as_ref().is_some_and(Pins::has_maps);
-        if let Some(pins) = &pins {
-            pins.check_abi()?;
-        }
         let mut loader = EbpfLoader::new();
         loader.map_max_entries("FLOWS", options.connections);
         if let Some(pins) = &pins {

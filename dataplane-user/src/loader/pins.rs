@@ -1,4 +1,13 @@
-//! The pin folder: `/sys/fs/bpf/bulkhead/TRUNK`, with a file per map, and one for the link.
+//! The pin folder: `/sys/fs/bpf/bulkhead/TRUNK`.
+//!
+//! ```text
+//! /sys/fs/bpf/bulkhead/eth1/link-tcx      the attachment
+//!                          /abi-2/FLOWS   a file per map, by version of their layout
+//!                          /hold/HOLD_…   maps of the hold, while that is what is attached
+//! ```
+//!
+//! A bulkhead with another layout makes its maps beside the old ones, fills them, and then changes the program
+//! in the link: no frame goes unjudged. Connections of the old layout are forgotten.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -8,10 +17,16 @@ use std::path::{Path, PathBuf};
 use aya::maps::{Array, ArrayOfMaps, Map, MapData};
 use dataplane_common::abi::{ABI_VERSION, Generation};
 
-use super::{LoaderError, Mode};
+use super::slot::{self, Outers, Slot};
+use super::{LoaderError, Mode, TableDifference};
+use crate::compile::Tables;
 
 /// `BPF_FS_MAGIC`, `include/uapi/linux/magic.h`.
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+/// Folders of maps are called so, with the version of their layout.
+const MAPS_PREFIX: &str = "abi-";
+/// Folder of the maps of the hold.
+const HOLD: &str = "hold";
 
 /// A folder on a BPF file system that keeps maps and link of one trunk.
 #[derive(Clone, Debug)]
@@ -22,16 +37,44 @@ pub struct Pins {
 impl Pins {
     /// Opens or makes the folder, readable by root only.
     pub(super) fn open(folder: &Path) -> Result<Self, LoaderError> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(folder)
-            .map_err(|source| LoaderError::PinFile {
-                op: "make the folder",
-                path: folder.into(),
-                source,
-            })?;
-        Ok(Self::at(folder))
+        let pins = Self::at(folder);
+        let maps = pins.maps(ABI_VERSION);
+        let mut builder = fs::DirBuilder::new();
+        let made = builder.recursive(true).mode(0o700).create(&maps);
+        made.map_err(pin_file("make the folder", &maps))?;
+        Ok(pins)
+    }
+
+    /// Opens or makes the folder for the maps of the hold; earlier ones are removed, they may be of another layout.
+    pub(super) fn open_hold(folder: &Path) -> Result<Self, LoaderError> {
+        let pins = Self::at(folder);
+        pins.remove_hold()?;
+        let maps = pins.folder.join(HOLD);
+        let mut builder = fs::DirBuilder::new();
+        let made = builder.recursive(true).mode(0o700).create(&maps);
+        made.map_err(pin_file("make the folder", &maps))?;
+        Ok(pins)
+    }
+
+    /// Returns the path of a map or program of the hold.
+    #[must_use]
+    pub fn hold_map(&self, name: &str) -> PathBuf {
+        self.folder.join(HOLD).join(name)
+    }
+
+    /// Removes the maps of the hold; its program goes on for as long as it is attached.
+    pub(super) fn remove_hold(&self) -> Result<(), LoaderError> {
+        remove_maps(&self.folder.join(HOLD))
+    }
+
+    /// Removes the maps of every generation; nothing may use them any more.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel refused.
+    pub fn remove_generations(&self) -> Result<(), LoaderError> {
+        self.remove_other_abis()?;
+        remove_maps(&self.maps(ABI_VERSION))
     }
 
     /// Names the folder without touching it.
@@ -48,10 +91,35 @@ impl Pins {
         &self.folder
     }
 
-    /// Returns the path of a map.
+    /// Returns the path of a map of this version's layout.
     #[must_use]
     pub fn map(&self, name: &str) -> PathBuf {
-        self.folder.join(name)
+        self.maps(ABI_VERSION).join(name)
+    }
+
+    /// Returns the folder of the maps of a layout.
+    fn maps(&self, abi_version: u32) -> PathBuf {
+        self.folder.join(format!("{MAPS_PREFIX}{abi_version}"))
+    }
+
+    /// Returns the other layouts that there are maps of.
+    #[must_use]
+    pub fn other_abis(&self) -> Vec<u32> {
+        let Ok(entries) = fs::read_dir(&self.folder) else {
+            return Vec::new();
+        };
+        let names = entries.flatten().map(|entry| entry.file_name());
+        let versions =
+            names.filter_map(|name| name.to_str()?.strip_prefix(MAPS_PREFIX)?.parse().ok());
+        versions.filter(|&version| version != ABI_VERSION).collect()
+    }
+
+    /// Removes the maps of other layouts; nothing may use them any more.
+    pub(super) fn remove_other_abis(&self) -> Result<(), LoaderError> {
+        for version in self.other_abis() {
+            remove_maps(&self.maps(version))?;
+        }
+        Ok(())
     }
 
     /// Returns the path that keeps the attachment of a mode: its link; for clsact, which has none, the program.
@@ -60,16 +128,33 @@ impl Pins {
         self.folder.join(format!("link-{mode}"))
     }
 
+    /// Removes the pin of an attachment whose interface is gone.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel refused.
+    pub fn remove_dead_link(&self, mode: Mode) -> Result<(), LoaderError> {
+        let link = self.link(mode);
+        fs::remove_file(&link).map_err(pin_file("remove the dead link", &link))
+    }
+
     /// Returns the mode of the attachment that is pinned.
     #[must_use]
     pub fn mode(&self) -> Option<Mode> {
         Mode::ALL.into_iter().find(|&mode| self.link(mode).exists())
     }
 
-    /// Are there maps?
+    /// Are there maps of this version's layout?
     #[must_use]
     pub fn has_maps(&self) -> bool {
         self.map("GENERATION").exists()
+    }
+
+    /// Is there anything of bulkhead?
+    #[must_use]
+    pub fn is_in_use(&self) -> bool {
+        let has_hold = self.folder.join(HOLD).exists();
+        self.has_maps() || self.mode().is_some() || !self.other_abis().is_empty() || has_hold
     }
 
     /// Reads the generation that packets are judged by.
@@ -80,8 +165,11 @@ impl Pins {
     /// version's.
     pub fn generation(&self) -> Result<Generation, LoaderError> {
         if !self.has_maps() {
-            return Err(LoaderError::NotRunning {
-                path: self.folder.clone(),
+            return Err(match self.other_abis().first() {
+                Some(&found) => self.abi_mismatch(found),
+                None => LoaderError::NotRunning {
+                    path: self.folder.clone(),
+                },
             });
         }
         let wrap = |source| LoaderError::map("GENERATION", source);
@@ -104,6 +192,29 @@ impl Pins {
         Ok(generation)
     }
 
+    /// Tells where the maps that packets are judged by differ from `tables`; if there are none, all of it is missing.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's refusal.
+    pub fn differences(&self, tables: &Tables) -> Result<Vec<TableDifference>, LoaderError> {
+        let generation = match self.generation() {
+            Ok(generation) => generation,
+            Err(LoaderError::AbiMismatch { .. } | LoaderError::NotRunning { .. }) => {
+                Generation::default()
+            }
+            Err(error) => return Err(error),
+        };
+        if generation.number == 0 {
+            return Ok(slot::missing(tables));
+        }
+        let outers = Outers::open(self)?;
+        match Slot::open(&outers, generation.slot)? {
+            Some(slot) => Ok(slot.differences(tables)),
+            None => Ok(slot::missing(tables)),
+        }
+    }
+
     fn abi_mismatch(&self, found: u32) -> LoaderError {
         LoaderError::AbiMismatch {
             path: self.folder.clone(),
@@ -112,41 +223,39 @@ impl Pins {
         }
     }
 
-    /// Refuses pinned maps of another version.
-    pub(super) fn check_abi(&self) -> Result<(), LoaderError> {
-        match self.generation() {
-            Ok(_) | Err(LoaderError::NotRunning { .. }) => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
     /// Removes everything that is pinned, then the folder.
     pub(super) fn remove(&self) -> Result<(), LoaderError> {
-        let wrap = |op, path: &Path, source| LoaderError::PinFile {
-            op,
-            path: path.into(),
-            source,
-        };
         // Links before maps: a program without its maps would drop everything.
         for mode in Mode::ALL {
             match fs::remove_file(self.link(mode)) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {
-                    return Err(wrap("remove", &self.link(mode), error));
+                    return Err(pin_file("remove", &self.link(mode))(error));
                 }
                 _ => {}
             }
         }
-        let entries = match fs::read_dir(&self.folder) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            Err(source) => return Err(wrap("list", &self.folder, source)),
-        };
-        for entry in entries {
-            let path = entry.map_err(|s| wrap("list", &self.folder, s))?.path();
-            fs::remove_file(&path).map_err(|s| wrap("remove", &path, s))?;
-        }
-        fs::remove_dir(&self.folder).map_err(|s| wrap("remove", &self.folder, s))
+        self.remove_generations()?;
+        self.remove_hold()?;
+        fs::remove_dir(&self.folder).map_err(pin_file("remove", &self.folder))
     }
+}
+
+fn remove_maps(folder: &Path) -> Result<(), LoaderError> {
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(pin_file("list", folder)(source)),
+    };
+    for entry in entries {
+        let path = entry.map_err(pin_file("list", folder))?.path();
+        fs::remove_file(&path).map_err(pin_file("remove", &path))?;
+    }
+    fs::remove_dir(folder).map_err(pin_file("remove", folder))
+}
+
+fn pin_file(op: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> LoaderError {
+    let path = path.to_owned();
+    move |source| LoaderError::PinFile { op, path, source }
 }
 
 /// Is a BPF file system mounted there?

@@ -9,7 +9,7 @@ use crate::loader::Datapath;
 const PERIOD: Duration = Duration::from_millis(100);
 
 /// Passes on what the programs log, until the runtime ends.
-pub(super) fn follow(datapath: &mut Datapath) -> Result<(), RunError> {
+pub(crate) fn follow(datapath: &mut Datapath) -> Result<(), RunError> {
     let mut logger = datapath.debug_log()?;
     tokio::spawn(async move {
         let mut ticks = tokio::time::interval(PERIOD);

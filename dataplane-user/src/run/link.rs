@@ -7,19 +7,21 @@ use aya::programs::ProgramInfo;
 use aya::programs::links::{FdLink, PinnedLink};
 
 use crate::loader::{Mode, Pins};
-use crate::netlink::Netlink;
+use crate::network::Netlink;
 
 /// What is known of a pinned attachment.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Attachment {
+pub(crate) struct Attachment {
     /// Kernel's number of the program.
-    pub(super) program: Option<u32>,
+    pub(crate) program: Option<u32>,
     /// Interface it is attached to; 0 if that interface is gone. `None`: not known.
-    pub(super) ifindex: Option<u32>,
+    pub(crate) ifindex: Option<u32>,
+    /// The program is the hold, not a generation's.
+    pub(crate) is_hold: bool,
 }
 
 /// Looks at the attachment of a mode. `ifindex` is the trunk's, which a clsact filter is looked for on.
-pub(super) async fn attachment(
+pub(crate) async fn attachment(
     pins: &Pins,
     mode: Mode,
     ifindex: u32,
@@ -28,12 +30,16 @@ pub(super) async fn attachment(
     let path = pins.link(mode);
     if mode == Mode::Clsact {
         let on_trunk = netlink.has_bpf_filter(ifindex).await;
+        let program = ProgramInfo::from_pin(&path).map(|info| info.id()).ok();
         return Attachment {
-            program: ProgramInfo::from_pin(&path).map(|info| info.id()).ok(),
+            program,
             ifindex: on_trunk.map(|on| if on { ifindex } else { 0 }).ok(),
+            is_hold: program.is_some_and(|id| pins.is_hold(id)),
         };
     }
-    look(&path).unwrap_or_default()
+    let mut found = look(&path).unwrap_or_default();
+    found.is_hold = found.program.is_some_and(|id| pins.is_hold(id));
+    found
 }
 
 fn look(path: &Path) -> Option<Attachment> {
@@ -42,6 +48,7 @@ fn look(path: &Path) -> Option<Attachment> {
     Some(Attachment {
         program: Some(info.program_id()),
         ifindex: ifindex_of(info.id()),
+        is_hold: false,
     })
 }
 

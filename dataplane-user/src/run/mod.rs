@@ -1,25 +1,36 @@
 //! The running system: the controller, what it leaves behind, and what can be read back of it.
 
-mod controller;
+mod daemon;
 #[cfg(feature = "debug-log")]
-mod debug_log;
+pub(crate) mod debug_log;
 pub mod events;
 pub mod frame;
+pub mod inventory;
 mod link;
+mod signals;
 mod state;
 pub mod status;
 
 use std::fs::{File, TryLockError};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
+use netmodel::published::{self, PublishedError};
 use thiserror::Error;
 
-pub use self::controller::{Desired, RunOptions, run};
+pub use self::daemon::{DaemonOptions, run};
+pub(crate) use self::link::attachment;
 pub use self::state::{Rule, State, default_path};
 use crate::compile::CompileError;
 use crate::loader::LoaderError;
-use crate::netlink::NetlinkError;
+use crate::nat::NatError;
+use crate::network::{NetlinkError, NetworkError};
+use crate::plan::tenant::MergeError;
+use crate::store::{self, StoreError};
+
+/// How long another process may take for its change: a large site's first apply takes seconds.
+const LOCK_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Folder of the pin folders.
 pub const PINS: &str = "/sys/fs/bpf/bulkhead";
@@ -33,6 +44,10 @@ pub struct Place {
     pub pins: PathBuf,
     /// The state file.
     pub state: PathBuf,
+    /// The folder of the generations.
+    pub store: PathBuf,
+    /// The file that DHCP and DNS read.
+    pub published: PathBuf,
 }
 
 impl Place {
@@ -45,6 +60,8 @@ impl Place {
             interface: interface.to_owned(),
             pins,
             state,
+            store: store::DEFAULT_PATH.into(),
+            published: published::DEFAULT_PATH.into(),
         }
     }
 }
@@ -54,10 +71,31 @@ impl Place {
     ///
     /// # Errors
     ///
-    /// [`RunError::Busy`] if another process has it.
+    /// [`RunError::Busy`] if another process has it and keeps it for longer than [`LOCK_PATIENCE`].
     pub fn lock(&self) -> Result<File, RunError> {
+        let deadline = Instant::now() + LOCK_PATIENCE;
+        loop {
+            match self.lock_file("lock") {
+                Err(RunError::Busy { .. }) if Instant::now() < deadline => {
+                    std::thread::sleep(LOCK_PATIENCE / 100);
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Takes the right to be the daemon.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::Busy`] if another process is it.
+    pub(crate) fn lock_as_daemon(&self) -> Result<File, RunError> {
+        self.lock_file("daemon")
+    }
+
+    fn lock_file(&self, extension: &str) -> Result<File, RunError> {
         let wrap = "make the lock file";
-        let path = self.state.with_extension("lock");
+        let path = self.state.with_extension(extension);
         state::make_folder(&path).map_err(RunError::io(wrap))?;
         let mut options = File::options();
         options.write(true).create(true).truncate(false).mode(0o600);
@@ -90,7 +128,7 @@ pub enum RunError {
     Inventory(String),
     /// Another process changes the enforcement.
     #[error(
-        "a `bulkhead run` works on {interface} already (it holds {}); end it first",
+        "another bulkhead works on {interface} (it holds {}); wait for it, or end it",
         lock.display()
     )]
     Busy {
@@ -126,6 +164,37 @@ pub enum RunError {
         /// The trunk.
         interface: String,
     },
+    /// The generations on disk refuse.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The generation cannot be published.
+    #[error(transparent)]
+    Published(#[from] PublishedError),
+    /// The kernel refused something about links, addresses or sysctls.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
+    /// The kernel refused something about the uplinks' table.
+    #[error(transparent)]
+    Nat(#[from] NatError),
+    /// The inventory of one tenant does not fit to what is applied.
+    #[error("--tenant {tenant}: {}", joined(why))]
+    Tenant {
+        /// The tenant.
+        tenant: String,
+        /// Every reason.
+        why: Vec<MergeError>,
+    },
+    /// Only a part cannot be the first.
+    #[error(
+        "nothing was applied yet, so there is nothing that --tenant could change (remedy: bulkhead apply)"
+    )]
+    NothingApplied,
+    /// There is nothing to go back to.
+    #[error("there is no generation before the current one (`bulkhead history` lists them)")]
+    NoPrevious,
+    /// Files cannot be watched.
+    #[error("cannot watch files (many folders? remedy: sysctl fs.inotify.max_user_watches)")]
+    Watch(#[source] notify::Error),
     /// Something of this process failed.
     #[error("cannot {op}")]
     Io {
@@ -149,12 +218,17 @@ impl RunError {
 /// # Errors
 ///
 /// What the work returns, or that there can be no runtime.
-pub fn block_on<T>(work: impl Future<Output = Result<T, RunError>>) -> Result<T, RunError> {
+pub fn block_on<T, E: From<RunError>>(work: impl Future<Output = Result<T, E>>) -> Result<T, E> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(RunError::io("start the event loop"))?
         .block_on(work)
+}
+
+fn joined(errors: &[MergeError]) -> String {
+    let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    lines.join("; ")
 }
 
 /// Returns an error and all that caused it, in one line.

@@ -27,6 +27,9 @@ pub struct State {
     pub pid: u32,
     /// By rule id.
     pub rules: Vec<Rule>,
+    /// What the operator should know: a change that waits, or why it is not applied.
+    #[serde(default)]
+    pub notice: Option<String>,
 }
 
 /// A rule in words.
@@ -57,6 +60,7 @@ impl State {
             generation,
             pid: std::process::id(),
             rules: rules.collect(),
+            notice: None,
         }
     }
 
@@ -81,6 +85,18 @@ impl State {
             .open(&draft)?
             .write_all(&serde_json::to_vec(self)?)?;
         fs::rename(&draft, path)
+    }
+
+    /// Changes the notice of the file; nothing to do if there is no file.
+    ///
+    /// # Errors
+    ///
+    /// As [`State::write`].
+    pub fn set_notice(path: &Path, notice: Option<String>) -> io::Result<()> {
+        match Self::read(path) {
+            Some(state) if state.notice != notice => Self { notice, ..state }.write(path),
+            _ => Ok(()),
+        }
     }
 
     /// Returns the rule that decided in a generation, if it is known.

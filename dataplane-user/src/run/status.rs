@@ -3,19 +3,23 @@
 use aya::maps::{Map, MapData, PerCpuArray};
 use aya::programs::loaded_programs;
 use dataplane_common::abi::direction;
+use dataplane_common::hold::HoldDrop;
 use dataplane_common::reason::outcome_name;
 use serde::Serialize;
 
 use super::link::attachment;
 use super::{Place, RunError, State};
-use crate::loader::{Counters, LoaderError, Mode, Pins};
-use crate::netlink::{Netlink, rx_vlan_offload};
+use crate::loader::{Counters, HoldCounts, LoaderError, Mode, Pins};
+use crate::network::{Netlink, rx_vlan_offload};
+use crate::store::Store;
 
 /// What can be seen of the enforcement on one trunk.
 #[derive(Clone, Debug, Serialize)]
 pub struct Status {
     /// Frames of the trunk are judged.
     pub enforcing: bool,
+    /// Not by a generation, but by the hold: everything is dropped but what the operator needs.
+    pub held: bool,
     /// Why not, if not.
     pub problem: Option<String>,
     /// The trunk.
@@ -28,6 +32,8 @@ pub struct Status {
     pub rx_vlan_offload: Option<bool>,
     /// Number of the generation that packets are judged by; 0 if there is none.
     pub generation: u32,
+    /// What the operator should know: a change that waits, or why it is not applied.
+    pub notice: Option<String>,
     /// The program that is attached.
     pub program: Option<Program>,
     /// Every count that is not zero.
@@ -62,12 +68,15 @@ pub struct Count {
 ///
 /// The kernel's refusal. That nothing is enforced is no error.
 pub async fn status(place: &Place) -> Result<Status, RunError> {
+    let state = State::read(&place.state);
     let mut status = Status {
         enforcing: false,
+        held: false,
         problem: None,
         interface: place.interface.clone(),
         mode: None,
-        why: State::read(&place.state).map_or("unknown (no state file)".into(), |s| s.why),
+        notice: notice(place, state.as_ref()),
+        why: state.map_or("unknown (no state file)".into(), |state| state.why),
         rx_vlan_offload: rx_vlan_offload(&place.interface).ok(),
         generation: 0,
         program: None,
@@ -78,40 +87,92 @@ pub async fn status(place: &Place) -> Result<Status, RunError> {
     Ok(status)
 }
 
+/// What waits for a confirmation is more urgent than what waits for an apply.
+fn notice(place: &Place, state: Option<&State>) -> Option<String> {
+    match Store::at(&place.store).pending() {
+        Ok(Some(pending)) => Some(format!(
+            "generation {} is undone in {} s unless confirmed (bulkhead confirm)",
+            pending.generation,
+            pending.left().map_or(0, |left| left.as_secs())
+        )),
+        Ok(None) => state?.notice.clone(),
+        Err(error) => Some(super::with_causes(&error)),
+    }
+}
+
 /// Fills in what is there; returns what is missing for enforcement.
 async fn fill(status: &mut Status, place: &Place) -> Result<Option<String>, RunError> {
     let pins = Pins::at(&place.pins);
-    match pins.generation() {
-        Ok(generation) => status.generation = generation.number,
-        Err(error @ LoaderError::NotRunning { .. }) => return Ok(Some(error.to_string())),
-        Err(error) => return Err(error.into()),
-    }
-    status.counters = counts(&pins)?;
-    if status.generation == 0 {
-        return Ok(Some("no generation has been published yet".into()));
-    }
     let Some(mode) = pins.mode() else {
-        return Ok(Some(
-            "the maps are there, but no program is attached".into(),
-        ));
+        return unattached(status, &pins);
     };
     status.mode = Some(mode);
     let netlink = Netlink::connect()?;
-    let ifindex = match netlink.interface(&place.interface).await {
-        Ok(interface) => interface.ifindex,
-        Err(error) => return Ok(Some(error.to_string())),
-    };
+    let interface = netlink.interface(&place.interface).await;
+    let ifindex = interface.as_ref().map_or(0, |found| found.ifindex);
     let attachment = attachment(&pins, mode, ifindex, &netlink).await;
     status.program = attachment.program.map(program);
+    if attachment.is_hold {
+        status.held = true;
+        status.why = "the hold".to_owned();
+        status.counters = hold_counts(&pins)?;
+    } else if let Some(problem) = generation(status, &pins)? {
+        return Ok(Some(problem));
+    }
+    if let Err(error) = interface {
+        return Ok(Some(error.to_string()));
+    }
     Ok(match attachment.ifindex {
         Some(0) => Some("the programs are no longer attached: their interface is gone".into()),
         Some(found) if found != ifindex => Some(format!(
             "the programs are attached to interface {found}, not to {ifindex} ({})",
             place.interface
         )),
+        Some(_) if status.held => Some(
+            "held: no generation yet; everything is dropped but what [hold] lists (remedy: bulkhead apply)".into(),
+        ),
         Some(_) => None,
         None => Some("the kernel does not tell what the programs are attached to".into()),
     })
+}
+
+/// Nothing is pinned to the interface: what else is there?
+fn unattached(status: &mut Status, pins: &Pins) -> Result<Option<String>, RunError> {
+    if let Some(problem) = generation(status, pins)? {
+        return Ok(Some(problem));
+    }
+    Ok(Some(
+        "the maps are there, but no program is attached".into(),
+    ))
+}
+
+/// Fills in what the maps of the generation say; returns what they lack.
+fn generation(status: &mut Status, pins: &Pins) -> Result<Option<String>, RunError> {
+    match pins.generation() {
+        Ok(generation) => status.generation = generation.number,
+        Err(error @ LoaderError::NotRunning { .. }) => return Ok(Some(error.to_string())),
+        Err(error) => return Err(error.into()),
+    }
+    status.counters = counts(pins)?;
+    if status.generation == 0 {
+        return Ok(Some("no generation has been published yet".into()));
+    }
+    Ok(None)
+}
+
+/// What the hold counted. It does not tell VLANs apart.
+fn hold_counts(pins: &Pins) -> Result<Vec<Count>, RunError> {
+    let counts = HoldCounts::read(pins)?;
+    let dropped = HoldDrop::ALL.map(|reason| (reason.name(), counts.dropped(reason)));
+    let all = [("passed", counts.passed())].into_iter().chain(dropped);
+    let moved = all.filter(|(_, packets)| *packets > 0);
+    let counts = moved.map(|(outcome, packets)| Count {
+        vlan_id: 0,
+        direction: "from_tenant",
+        outcome: outcome.to_owned(),
+        packets,
+    });
+    Ok(counts.collect())
 }
 
 fn program(id: u32) -> Program {

@@ -7,6 +7,12 @@
 
 mod bad_input;
 mod fail_static;
+mod flips;
+#[allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot set up its input must fail"
+)]
+mod hold;
 mod inventory;
 mod ip;
 mod link;
@@ -14,6 +20,7 @@ mod nd;
 mod place;
 mod plane;
 mod policy;
+mod traffic;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -9,7 +10,7 @@ use aya::maps::{Map, MapData, PerCpuArray};
 use dataplane_common::abi::{SegmentCounters, VLAN_IDS};
 use dataplane_common::reason::outcome_name;
 use dataplane_user::compile::{RouterFacts, compile};
-use dataplane_user::loader::{Attached, Datapath, LoadOptions, Mode, Trunk, WantedMode};
+use dataplane_user::loader::{Attached, Datapath, LoadOptions, Mode, Pins, Trunk, WantedMode};
 use netmodel::Model;
 use tempfile::TempDir;
 use testkit::bpffs::BpfFs;
@@ -60,9 +61,23 @@ impl Line {
         })
     }
 
-    /// Where `bulkhead run` keeps its state.
-    pub(crate) fn state(&self) -> PathBuf {
-        self.state.path().join("state.json")
+    /// One of bulkhead's commands, for this line.
+    pub(crate) fn bulkhead(&self, verb: &str) -> Command {
+        let config = self.state.path().join("bulkhead.toml");
+        // No VLAN devices: not every kernel that these tests run on has them.
+        std::fs::write(&config, "[network]\nmanage = []\n").expect("a file can be written there");
+        let mut command = self.router.command(env!("CARGO_BIN_EXE_bulkhead"));
+        command.args([verb, "--interface", TRUNK]);
+        command.arg("--config").arg(config);
+        command.arg("--pins").arg(self.pins());
+        for (option, name) in [
+            ("--state", "state.json"),
+            ("--store", "store"),
+            ("--publish", "generation"),
+        ] {
+            command.arg(option).arg(self.state.path().join(name));
+        }
+        command
     }
 
     /// Where maps and link are pinned.
@@ -84,7 +99,7 @@ pub(crate) fn enforce(model: &Model, mode: Mode, pins: PathBuf) -> Result<(Datap
         connections: 65_536,
     };
     let mut datapath = Datapath::load(&options)?;
-    let published = datapath.publish(&tables, &trunk)?;
+    let published = datapath.publish(&tables, &trunk, datapath.next_number())?;
     let attached = datapath.attach(TRUNK, WantedMode::Exactly(mode), false, published)?;
     Ok((datapath, attached))
 }
@@ -102,7 +117,7 @@ type PinnedCounters = PerCpuArray<MapData, SegmentCounters>;
 
 /// Opens the counters that are pinned somewhere.
 pub(crate) fn pinned_counters(pins: &Path) -> Result<PinnedCounters> {
-    Ok(Map::PerCpuArray(MapData::from_pin(pins.join("COUNTERS"))?).try_into()?)
+    Ok(Map::PerCpuArray(MapData::from_pin(Pins::at(pins).map("COUNTERS"))?).try_into()?)
 }
 
 impl Plane {

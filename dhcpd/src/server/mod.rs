@@ -148,6 +148,8 @@ struct Server {
     durable: bool,
     latency: Latency,
     status: PathBuf,
+    /// Could the status be written last time?
+    has_status: bool,
 }
 
 /// Serves until a signal ends it.
@@ -264,6 +266,7 @@ impl Server {
             durable: true,
             latency: Latency::default(),
             status: options.status.clone(),
+            has_status: true,
         };
         Ok((server, port))
     }
@@ -441,14 +444,18 @@ impl Server {
         }
     }
 
-    fn write_status(&self) {
+    fn write_status(&mut self) {
         let about = About {
             generation: self.generation,
             change: self.store.number(),
             durable: self.durable,
             latency: &self.latency,
         };
-        if let Err(error) = status::write(&self.status, &self.engine, &about) {
+        let written = status::write(&self.status, &self.engine, &about);
+        let had_status = std::mem::replace(&mut self.has_status, written.is_ok());
+        if let Err(error) = written
+            && had_status
+        {
             warn!(path = %self.status.display(), %error, "the status cannot be written");
         }
     }

@@ -8,8 +8,8 @@ use super::cx::{At, Cx, Text};
 use crate::ansible::Scope;
 use crate::finding::Finding;
 use crate::model::{
-    GatewayServices, Host, HostId, InternetZone, Owner, PlatformService, PolicyTest, ProtectedFlow,
-    Router, Segment, SegmentId, Tenant, TenantId, ZonePolicy,
+    GatewayServices, Host, HostId, Hypervisor, InternetZone, Owner, PlatformService, PolicyTest,
+    ProtectedFlow, Router, Segment, SegmentId, Tenant, TenantId, ZonePolicy,
 };
 use crate::source::{Place, Sources};
 use crate::yaml::Entry;
@@ -52,6 +52,8 @@ pub(crate) struct Draft {
     pub(crate) host_ids: HashMap<(Owner, String), HostId>,
     /// Routers, as in the model.
     pub(crate) routers: Vec<Router>,
+    /// Hypervisors, as in the model.
+    pub(crate) hypervisors: Vec<Hypervisor>,
     /// Platform services, as in the model.
     pub(crate) services: Vec<PlatformService>,
     /// `platform_gateway_services`.

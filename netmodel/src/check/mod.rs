@@ -51,7 +51,7 @@ pub(crate) fn run(
     let tree = draft.site.clone();
     hosts::read(&mut draft, Owner::Platform, &tree);
     site::read_routers(&mut draft);
-    site::check_hypervisors(&mut draft);
+    site::read_hypervisors(&mut draft);
     if let Some(tenants) = tenants {
         tenant::read_all(&mut draft, tenants, options);
     }
@@ -90,6 +90,7 @@ fn into_model(draft: Draft, records: Vec<DnsRecord>, reservations: Vec<Reservati
             .collect(),
         hosts: draft.hosts.into_iter().map(|draft| draft.host).collect(),
         routers: draft.routers,
+        hypervisors: draft.hypervisors,
         policies: draft.policies,
         internet_zones: draft.internet_zones,
         internet_excludes: draft.internet_excludes,

@@ -9,7 +9,7 @@ use super::policy::find_platform_segment;
 use crate::ansible::jinja::Engine;
 use crate::ansible::{Inventory, Scope, Target};
 use crate::finding::{Code, Finding};
-use crate::model::{GatewayServices, HostId, Owner, Router, Uplink};
+use crate::model::{GatewayServices, HostId, Hypervisor, Owner, Router, Uplink};
 use crate::options::Options;
 use crate::reader::Reader;
 use crate::source::{Place, Realm, Sources};
@@ -62,6 +62,7 @@ pub(crate) fn open(tree: &dyn Tree, options: &Options) -> Draft {
         hosts: Vec::new(),
         host_ids: HashMap::new(),
         routers: Vec::new(),
+        hypervisors: Vec::new(),
         services: Vec::new(),
         gateway_services: GatewayServices::default(),
         policies: Vec::new(),
@@ -244,18 +245,30 @@ fn read_uplinks(cx: &mut Cx<'_>) -> Vec<Uplink> {
     uplinks
 }
 
-/// Checks what is said about the hypervisors' bridges.
-pub(crate) fn check_hypervisors(draft: &mut Draft) {
+/// Reads the hypervisors' bridges; their hosts must have been read.
+pub(crate) fn read_hypervisors(draft: &mut Draft) {
     let site = draft.site.clone();
-    for index in 0..site.inventory().hosts.len() {
+    for (index, host) in site.inventory().hosts.iter().enumerate() {
         let scope = site.of(Target::Host(index));
         let mut cx = draft.cx(&scope);
-        for key in ["hypervisor_bridge", "hypervisor_uplink_port"] {
-            if let Some(var) = cx.var(key) {
-                interface_name(&mut cx, &var.value);
-            }
+        let bridge = cx.var("hypervisor_bridge");
+        let port = cx.var("hypervisor_uplink_port");
+        let uplink_port = port.and_then(|var| interface_name(&mut cx, &var.value));
+        let Some(bridge) = bridge else { continue };
+        let Some(name) = interface_name(&mut cx, &bridge.value) else {
+            continue;
+        };
+        let id = (Owner::Platform, host.name.to_string());
+        if let Some(&host) = draft.host_ids.get(&id) {
+            draft.hypervisors.push(Hypervisor {
+                host,
+                bridge: name,
+                uplink_port,
+                origin: draft.sources.origin(bridge.value.place),
+            });
         }
     }
+    draft.hypervisors.sort_by_key(|hypervisor| hypervisor.host);
 }
 
 /// Reads a name that the kernel could have for an interface.

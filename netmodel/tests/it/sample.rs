@@ -23,3 +23,29 @@ fn sample_is_clean() {
     assert_eq!(model.tenants.len(), 3);
     assert_eq!(model.segments.len(), 12);
 }
+
+#[test]
+fn hypervisors_have_their_bridge_and_uplink_port() {
+    let loaded = load(&Options::new(sample("site"), Some(sample("tenants"))));
+    let model = loaded.model.unwrap();
+    let said: Vec<_> = model
+        .hypervisors
+        .iter()
+        .map(|hypervisor| {
+            let host = model.host(hypervisor.host).name.as_str();
+            (
+                host,
+                hypervisor.bridge.as_str(),
+                hypervisor.uplink_port.as_deref(),
+            )
+        })
+        .collect();
+    let expected = ["hv01", "hv02"].map(|host| (host, "vmbr0", Some("nic0")));
+    assert_eq!(said, expected);
+    assert!(
+        model.hypervisors[0]
+            .origin
+            .file
+            .ends_with("group_vars/hypervisors/bridge.yml")
+    );
+}

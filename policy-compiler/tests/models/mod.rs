@@ -79,6 +79,7 @@ pub(crate) fn empty() -> Model {
         tenants: vec![],
         hosts: vec![],
         routers: vec![],
+        hypervisors: Vec::new(),
         policies: vec![],
         internet_zones: vec![],
         internet_excludes: vec![],

@@ -1,12 +1,14 @@
-//! The real `bulkhead run`, as a child process in the router's namespace.
+//! The real `bulkhead apply`, then `bulkhead run` as a child process, in the router's namespace.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use tempfile::TempDir;
 use testkit::bpffs::BpfFs;
 use testkit::netns::NetNs;
+use testkit::site::Wiring;
 use testkit::wait::{START, wait_at_most};
 
 use crate::status::Counters;
@@ -17,6 +19,8 @@ pub(crate) struct Bulkhead<'s> {
     trunk: String,
     router: &'s NetNs,
     fs: BpfFs,
+    store: TempDir,
+    sample: PathBuf,
     child: Child,
 }
 
@@ -25,20 +29,40 @@ impl<'s> Bulkhead<'s> {
     pub(crate) fn start(
         program: &Path,
         sample: &Path,
-        router: &'s NetNs,
-        trunk: &str,
+        (router, trunk): (&'s NetNs, &str),
+        wiring: Wiring,
     ) -> Result<Self> {
         let fs = BpfFs::mount()?;
-        let mut command = command(program, router, &fs, "run");
-        command.arg("--site").arg(sample.join("site"));
-        command.arg("--tenants").arg(sample.join("tenants"));
-        let child = command.stdout(Stdio::null()).spawn();
+        let store = tempfile::tempdir()?;
+        let config = store.path().join("bulkhead.toml");
+        let settings = match wiring {
+            Wiring::EmptyRouter => "",
+            // The wiring has made the devices and addresses.
+            Wiring::Kernel | Wiring::Userspace => "[network]\nmanage = []\n",
+        };
+        std::fs::write(&config, settings)?;
+        let at = |verb: &str| {
+            let mut command = command(program, router, &fs, verb);
+            command.arg("--store").arg(store.path());
+            command.arg("--config").arg(&config);
+            command.arg("--publish").arg(store.path().join("published"));
+            command.arg("--site").arg(sample.join("site"));
+            command.arg("--tenants").arg(sample.join("tenants"));
+            command
+        };
+        let applied = at("apply").arg("--yes").output();
+        let applied = applied.with_context(|| format!("starting {}", program.display()))?;
+        let said = String::from_utf8_lossy(&applied.stderr);
+        ensure!(applied.status.success(), "bulkhead apply: {said}");
+        let child = at("run").stdout(Stdio::null()).spawn();
         let child = child.with_context(|| format!("starting {}", program.display()))?;
         let mut bulkhead = Self {
             program: program.to_owned(),
             trunk: trunk.to_owned(),
             router,
             fs,
+            store,
+            sample: sample.to_owned(),
             child,
         };
         wait_at_most(START, "bulkhead to enforce", || {
@@ -73,6 +97,27 @@ impl Bulkhead<'_> {
     /// Returns the frames that it has counted.
     pub(crate) fn counters(&self) -> Result<Counters> {
         Counters::parse(&self.status()?)
+    }
+
+    /// Fails if bulkhead would change anything.
+    pub(crate) fn check_that_a_second_plan_is_empty(&self) -> Result<()> {
+        let mut command = command(&self.program, self.router, &self.fs, "plan");
+        for (option, name) in [
+            ("--store", ""),
+            ("--publish", "published"),
+            ("--config", "bulkhead.toml"),
+        ] {
+            command.arg(option).arg(self.store.path().join(name));
+        }
+        command.arg("--site").arg(self.sample.join("site"));
+        command.arg("--tenants").arg(self.sample.join("tenants"));
+        let output = command.output().context("starting bulkhead plan")?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        ensure!(
+            output.status.success(),
+            "a second plan is not empty:\n{said}"
+        );
+        Ok(())
     }
 
     /// Asks without the inventory: that is read for names only, and takes most of the time.

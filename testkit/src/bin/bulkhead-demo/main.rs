@@ -59,7 +59,11 @@ fn demo(args: &Args, screen: &Screen) -> Result<bool> {
     let start = Instant::now();
     let model = lab::load(&args.sample)?;
     let spec = lab::site(&model)?;
-    let wiring = Wiring::best()?;
+    let wiring = match Wiring::best()? {
+        // There bulkhead can make the router's devices and addresses itself.
+        Wiring::Kernel | Wiring::EmptyRouter => Wiring::EmptyRouter,
+        Wiring::Userspace => Wiring::Userspace,
+    };
     introduce(screen, &spec, wiring)?;
     let site = Site::build(&spec, wiring)?;
     for (_, ns) in site.hosts() {
@@ -67,7 +71,12 @@ fn demo(args: &Args, screen: &Screen) -> Result<bool> {
     }
     services::serve(&site.router)?;
     services::serve(site.internet.as_ref().context("the site has an uplink")?)?;
-    let bulkhead = Bulkhead::start(&args.bulkhead, &args.sample, &site.router, &spec.trunk)?;
+    let bulkhead = Bulkhead::start(
+        &args.bulkhead,
+        &args.sample,
+        (&site.router, &spec.trunk),
+        wiring,
+    )?;
     screen.say(&format!("  bulkhead   {}", bulkhead.describe()?))?;
     screen.legend()?;
     let counters = bulkhead.counters()?;
@@ -83,6 +92,8 @@ fn demo(args: &Args, screen: &Screen) -> Result<bool> {
     }
     show_replies(screen, &mut runner, &spec)?;
     show_spoofs(screen, &mut runner, &spec)?;
+    bulkhead.check_that_a_second_plan_is_empty()?;
+    screen.say("  plan       empty: the kernel is as the inventory says")?;
     show_verdict(screen, &runner, start)
 }
 
@@ -93,6 +104,9 @@ fn introduce(screen: &Screen, spec: &SiteSpec, wiring: Wiring) -> Result<()> {
     )?;
     let switch = match wiring {
         Wiring::Kernel => "the kernel's: VLAN-filtering bridge, VLAN devices",
+        Wiring::EmptyRouter => {
+            "the kernel's; the router is empty: bulkhead makes its VLAN devices and addresses"
+        }
         Wiring::Userspace => "in userspace: this kernel has no VLAN devices",
     };
     let routed = spec

@@ -4,20 +4,13 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::AsRawFd;
 
 use futures_util::TryStreamExt;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::LinkAttribute;
 use rtnetlink::packet_route::tc::TcAttribute;
 use rtnetlink::{Handle, new_connection};
 use thiserror::Error;
-
-/// `ETHTOOL_GFLAGS`, `include/uapi/linux/ethtool.h`.
-const READ_FLAGS: u32 = 0x25;
-/// `ETH_FLAG_RXVLAN`.
-const FLAG_RX_VLAN: u32 = 1 << 8;
 
 /// The kernel could not be asked, or its answer is of no use.
 #[derive(Debug, Error)]
@@ -165,47 +158,4 @@ fn own_address(message: &AddressMessage) -> Option<IpAddr> {
         }
     }
     local.or(address)
-}
-
-/// The kernel's `struct ethtool_value`.
-#[repr(C)]
-struct EthtoolValue {
-    command: u32,
-    data: u32,
-}
-
-/// Does the NIC take VLAN tags out of received frames?
-///
-/// # Errors
-///
-/// If the interface is not there, or its driver does not say.
-pub fn rx_vlan_offload(interface: &str) -> Result<bool, NetlinkError> {
-    let flags = ethtool_flags(interface).map_err(|source| NetlinkError::Offloads {
-        interface: interface.to_owned(),
-        source,
-    })?;
-    Ok(flags & FLAG_RX_VLAN != 0)
-}
-
-fn ethtool_flags(interface: &str) -> io::Result<u32> {
-    let (family, flags) = (AddressFamily::Inet, SockFlag::SOCK_CLOEXEC);
-    let socket = socket(family, SockType::Datagram, flags, None)?;
-    if interface.len() >= libc::IFNAMSIZ {
-        return Err(io::Error::from(io::ErrorKind::InvalidInput));
-    }
-    let mut value = EthtoolValue {
-        command: READ_FLAGS,
-        data: 0,
-    };
-    // SAFETY: all zeroes is a valid ifreq.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes()) {
-        *to = from.cast_signed();
-    }
-    request.ifr_ifru.ifru_data = (&raw mut value).cast();
-    // SAFETY: SIOCETHTOOL takes an ifreq whose data points to an ethtool structure for the command, for
-    // this one a `struct ethtool_value`. Both outlive the call.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) };
-    nix::errno::Errno::result(result)?;
-    Ok(value.data)
 }

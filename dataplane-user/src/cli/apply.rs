@@ -1,0 +1,201 @@
+//! `bulkhead apply` and `bulkhead rollback`: show the plan, ask, do it, and wait for the confirmation.
+
+use std::io::{IsTerminal, Write as _, stderr, stdin, stdout};
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::args::{ApplyArgs, Common, Format, RollbackArgs};
+use super::inventory::desired;
+use super::place::{place_for, place_of_enforcement};
+use super::plan_file::PlanFile;
+use super::report::{CliError, NO, Paint, Report, YES};
+use super::run::{control_options, log_to_stderr};
+use super::wait::{Ending, Stop, wait};
+use crate::controller::{Controller, Desired, How, Prepared, Review};
+use crate::run::{RunError, block_on};
+use crate::store::Cause;
+
+/// What is asked for.
+struct Request<'a> {
+    common: &'a Common,
+    desired: Desired,
+    cause: Cause,
+    /// What the plan may destroy; `None`: all.
+    allow_destroy: Option<usize>,
+    /// The plan that must still hold.
+    file: Option<PlanFile>,
+    confirm_within: Option<Duration>,
+    is_agreed: bool,
+}
+
+/// Makes the kernel what the inventory says.
+pub(super) fn run(common: &Common, args: &ApplyArgs) -> Result<Report, CliError> {
+    let file = args.plan.as_deref().map(PlanFile::read).transpose()?;
+    let what = file.as_ref().map_or(args.what.clone(), PlanFile::what);
+    let (desired, options) = match desired(common)? {
+        Ok(desired) => desired,
+        Err(refusal) => return Ok(refusal),
+    };
+    let place = place_for(&args.place, &desired.model, &options)?;
+    let mut controller = Controller::new(control_options(common, place, &args.how)?);
+    let desired = match &what.tenant {
+        Some(tenant) => controller.only_tenant(desired, tenant)?,
+        None => desired,
+    };
+    let request = Request {
+        common,
+        desired,
+        cause: Cause::Apply,
+        allow_destroy: Some(what.allow_destroy),
+        confirm_within: args.confirm_within,
+        is_agreed: args.yes || file.is_some(),
+        file,
+    };
+    block_on_change(&mut controller, request)
+}
+
+/// Goes back to an earlier generation.
+pub(super) fn rollback(common: &Common, args: &RollbackArgs) -> Result<Report, CliError> {
+    let place = place_of_enforcement(common, &args.place)?;
+    let mut controller = Controller::new(control_options(common, place, &args.how)?);
+    let to = match args.to {
+        Some(number) => number,
+        None => controller.previous()?,
+    };
+    let request = Request {
+        common,
+        desired: controller.stored(to)?,
+        cause: Cause::Rollback {
+            to,
+            unconfirmed: false,
+        },
+        allow_destroy: None,
+        file: None,
+        confirm_within: args.confirm_within,
+        is_agreed: args.yes,
+    };
+    block_on_change(&mut controller, request)
+}
+
+fn block_on_change(controller: &mut Controller, request: Request) -> Result<Report, CliError> {
+    // What it does, it says itself.
+    log_to_stderr(tracing::Level::WARN);
+    block_on(change(controller, request))
+}
+
+async fn change(controller: &mut Controller, request: Request<'_>) -> Result<Report, CliError> {
+    let format = request.common.format;
+    let mut lock = controller.place().lock()?;
+    let mut prepared = controller.prepare(request.desired.clone()).await?;
+    let review = Review::new(&prepared, request.allow_destroy);
+    if let Some(file) = &request.file {
+        file.check(&review)?;
+    }
+    let paint = Paint::for_stdout();
+    if review.is_refused() || review.is_empty() {
+        let code = if review.is_refused() { NO } else { YES };
+        return Ok(match format {
+            Format::Json => Report::json(&review.to_json(), code),
+            Format::Text => Report::text(review.to_text(paint), code),
+        });
+    }
+    if format == Format::Text {
+        let _ = stdout().lock().write_all(review.to_text(paint).as_bytes());
+    }
+    if !request.is_agreed {
+        // While somebody thinks, `bulkhead run` goes on.
+        drop(lock);
+        if !is_agreed()? {
+            return Ok(Report::text("", NO).with_talk("bulkhead: nothing was changed"));
+        }
+        lock = controller.place().lock()?;
+        let digest = review.digest();
+        prepared = controller.prepare(request.desired.clone()).await?;
+        if Review::new(&prepared, request.allow_destroy).digest() != digest {
+            return Err(CliError::PlanIsStale);
+        }
+    }
+    // Before the change, which may cut the operator's connection.
+    let stop = Stop::new()?;
+    let applied = do_it(controller, &prepared, &request).await?;
+    drop(lock);
+    finish(controller, &request, applied, stop).await
+}
+
+async fn do_it(
+    controller: &mut Controller,
+    prepared: &Prepared,
+    request: &Request<'_>,
+) -> Result<u32, CliError> {
+    let review = Review::new(prepared, request.allow_destroy);
+    let how = How {
+        cause: request.cause.clone(),
+        confirm_within: request.confirm_within,
+        plan: review.to_text(Paint::PLAIN),
+        summary: review.summary(),
+    };
+    let applied = controller.apply(prepared, how).await?;
+    for warning in &applied.warnings {
+        say(&format!("warning: {warning}"));
+    }
+    Ok(applied.number)
+}
+
+async fn finish(
+    controller: &mut Controller,
+    request: &Request<'_>,
+    number: u32,
+    stop: Stop,
+) -> Result<Report, CliError> {
+    let ending = match request.confirm_within {
+        None => Ending::Stays,
+        Some(within) => {
+            say(&format!(
+                "generation {number} is enforced; it is undone in {} s unless confirmed: `bulkhead confirm`, best from a new \
+                 connection",
+                within.as_secs()
+            ));
+            wait(controller, number, stop).await?
+        }
+    };
+    let (code, text) = match &ending {
+        Ending::Stays => (YES, format!("generation {number} is enforced")),
+        Ending::Undone { to: Some(to), by } => (
+            NO,
+            format!("generation {number} was undone: {to} is enforced again, as generation {by}"),
+        ),
+        Ending::Undone { to: None, .. } => (
+            NO,
+            format!("generation {number} was undone: nothing is enforced, as before it"),
+        ),
+    };
+    let report = match request.common.format {
+        Format::Text => Report::text("", code),
+        Format::Json => Report::json(
+            &json!({ "format_version": 1, "generation": number, "stays": code == YES }),
+            code,
+        ),
+    };
+    Ok(report.with_talk(&format!("bulkhead: {text}")))
+}
+
+/// Asks on a terminal; without one, nobody said yes.
+fn is_agreed() -> Result<bool, CliError> {
+    if !stdin().is_terminal() || !stdout().is_terminal() {
+        say("nobody can be asked here (say --yes to do it)");
+        return Ok(false);
+    }
+    let wrap = "ask";
+    let mut out = stdout().lock();
+    write!(out, "\nApply this plan? Only `yes` does it: ").map_err(RunError::io(wrap))?;
+    out.flush().map_err(RunError::io(wrap))?;
+    let mut answer = String::new();
+    stdin().read_line(&mut answer).map_err(RunError::io(wrap))?;
+    Ok(answer.trim() == "yes")
+}
+
+/// Says a line at once. A terminal that has gone away is no error.
+fn say(line: &str) {
+    let _ = writeln!(stderr().lock(), "bulkhead: {line}");
+}

@@ -1,0 +1,141 @@
+//! `bulkhead doctor`.
+
+use serde_json::{Value, json};
+
+use super::args::{Common, DoctorArgs, Format};
+use super::inventory::{load, router_facts};
+use super::place::{find, named};
+use super::report::{CliError, NO, Paint, Report, YES};
+use crate::doctor::{Asked, Finding, Severity, diagnose, gather};
+use crate::run::block_on;
+
+/// Looks at the host and tells what is wrong with it.
+pub(super) fn run(common: &Common, args: &DoctorArgs) -> Result<Report, CliError> {
+    let (options, loaded) = load(common)?;
+    let facts = loaded
+        .model
+        .as_ref()
+        .map(|model| router_facts(model, &options));
+    let trunk = facts.as_ref().map(|facts| facts.trunk.clone());
+    let place = find(&args.place, trunk).map(|interface| named(&args.place, &interface));
+    let host = facts.as_ref().and_then(|facts| facts.host);
+    let asked = Asked {
+        place: place.as_ref(),
+        router: loaded.model.as_ref().zip(host),
+    };
+    let facts = block_on(async { Ok::<_, CliError>(gather(asked).await) })?;
+    Ok(report(
+        common.format,
+        &diagnose(&facts),
+        Paint::for_stdout(),
+    ))
+}
+
+fn report(format: Format, findings: &[Finding], paint: Paint) -> Report {
+    let has_errors = findings.iter().any(|f| f.severity == Severity::Error);
+    let code = if has_errors { NO } else { YES };
+    match format {
+        Format::Json => Report::json(&to_json(findings), code),
+        Format::Text => Report::text(to_text(findings, paint), code),
+    }
+}
+
+fn count(findings: &[Finding], severity: Severity) -> usize {
+    findings.iter().filter(|f| f.severity == severity).count()
+}
+
+fn to_json(findings: &[Finding]) -> Value {
+    json!({
+        "format_version": 1,
+        "errors": count(findings, Severity::Error),
+        "warnings": count(findings, Severity::Warning),
+        "findings": findings,
+    })
+}
+
+/// Two lines at most for what is wrong, and one for what is not.
+fn to_text(findings: &[Finding], paint: Paint) -> String {
+    let width = findings.iter().map(|f| f.name.len()).max().unwrap_or(0);
+    let mut text = String::new();
+    for finding in findings {
+        let severity = format!("{:7}", finding.severity.name());
+        let severity = match finding.severity {
+            Severity::Error => paint.bad(&severity),
+            Severity::Warning => paint.middling(&severity),
+            Severity::Ok => paint.good(&severity),
+        };
+        let Finding {
+            name,
+            found,
+            why,
+            remedy,
+            ..
+        } = finding;
+        text.push_str(&format!("{severity}  {name:width$}  {found}"));
+        if !why.is_empty() {
+            text.push_str(&format!(": {why}"));
+        }
+        text.push('\n');
+        if !remedy.is_empty() {
+            text.push_str(&format!("{:7}  {:>width$}  {remedy}\n", "", "remedy"));
+        }
+    }
+    let (errors, warnings) = (
+        count(findings, Severity::Error),
+        count(findings, Severity::Warning),
+    );
+    let fine = count(findings, Severity::Ok);
+    let plural = |n: usize, word: &str| format!("{n} {word}{}", if n == 1 { "" } else { "s" });
+    let (errors, warnings) = (plural(errors, "error"), plural(warnings, "warning"));
+    text.push_str(&format!("\n{errors}, {warnings}, {fine} ok\n"));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use insta::assert_snapshot;
+
+    use super::*;
+
+    fn finding(name: &'static str, severity: Severity, found: &str) -> Finding {
+        let is_fine = severity == Severity::Ok;
+        Finding {
+            name,
+            severity,
+            found: found.to_owned(),
+            why: if is_fine { "" } else { "this is why" },
+            remedy: if is_fine { "" } else { "do that" }.to_owned(),
+        }
+    }
+
+    #[test]
+    fn text_is_aligned_and_json_has_a_version() {
+        let findings = [
+            finding(
+                "foreign-xdp",
+                Severity::Error,
+                "XDP program 12 on eth1 is not bulkhead's",
+            ),
+            finding("clock", Severity::Warning, "not synchronised"),
+            finding("kernel-version", Severity::Ok, "Linux 6.12.1"),
+        ];
+        let text = report(Format::Text, &findings, Paint::plain());
+        assert_eq!(text.code, NO);
+        assert_snapshot!(text.data, @r"
+        error    foreign-xdp     XDP program 12 on eth1 is not bulkhead's: this is why
+                         remedy  do that
+        warning  clock           not synchronised: this is why
+                         remedy  do that
+        ok       kernel-version  Linux 6.12.1
+
+        1 error, 1 warning, 1 ok
+        ");
+        let json = report(Format::Json, &findings[1..], Paint::plain());
+        assert_eq!(json.code, YES);
+        let json: Value = serde_json::from_str(&json.data).unwrap();
+        assert_eq!(json["format_version"], 1);
+        assert_eq!((&json["errors"], &json["warnings"]), (&json!(0), &json!(1)));
+        assert_eq!(json["findings"][0]["name"], "clock");
+        assert_eq!(json["findings"][0]["severity"], "warning");
+    }
+}

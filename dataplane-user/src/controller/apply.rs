@@ -1,0 +1,256 @@
+//! Doing it.
+
+use std::fs;
+
+use netmodel::published::{self, Published};
+use tracing::{info, warn};
+
+use super::{Controller, How, Prepared};
+use crate::loader::{Attached, Datapath, LoadOptions, Mode, Pins, WantedMode, is_bpf_fs};
+use crate::nat;
+use crate::network::{Change, Network};
+use crate::run::{PINS, Place, RunError, State, with_causes};
+use crate::store::{Outcome, Pending, Record};
+
+/// Only the services, which are of one group, and root read what is published.
+const PUBLISHED_MODE: u32 = 0o640;
+
+/// What became of an apply.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Applied {
+    /// Number of the new generation.
+    pub number: u32,
+    /// What is enforced and yet not as it should be: it will be repaired, or must be.
+    pub warnings: Vec<String>,
+}
+
+impl Controller {
+    /// Makes the kernel enforce what was prepared, as the next generation.
+    ///
+    /// # Errors
+    ///
+    /// If the store or the kernel refuses. The generation before it is then current and enforced, or the text says
+    /// why not.
+    pub async fn apply(&mut self, prepared: &Prepared, how: How) -> Result<Applied, RunError> {
+        let enforced = prepared.observed.enforcement.generation;
+        let number = self.store.next_number(enforced)?;
+        let mut record = Record::new(number, prepared.base, how.cause, &prepared.inventory);
+        let host = prepared.new.facts.host;
+        record.host = host.map(|id| prepared.new.model.host(id).name.to_string());
+        record.summary = how.summary;
+        let bytes = Published {
+            number,
+            inventory: prepared.inventory.clone(),
+            model: prepared.new.model.clone(),
+        }
+        .to_bytes();
+        self.store.add(&bytes, &record, &how.plan)?;
+        if let Some(within) = how.confirm_within {
+            let pending = Pending::new(number, prepared.base, within);
+            self.store.set_pending(&pending)?;
+        }
+        // From here on the generation is meant: whoever finds an unfinished apply finishes it.
+        self.store.set_current(number)?;
+        if let Err(error) = self.enforce(prepared, number).await {
+            self.give_up(prepared.base, number, &error)?;
+            return Err(error);
+        }
+        let outcome = match how.confirm_within {
+            Some(_) => Outcome::Unconfirmed,
+            None => Outcome::Applied,
+        };
+        Ok(Applied {
+            number,
+            warnings: self.tell_of(prepared, number, outcome, &bytes),
+        })
+    }
+
+    /// The old generation is current again; if its tables were replaced already, [`Controller::converge`] brings them back.
+    fn give_up(&self, base: Option<u32>, number: u32, error: &RunError) -> Result<(), RunError> {
+        match base {
+            Some(base) => self.store.set_current(base)?,
+            None => self.store.clear_current()?,
+        }
+        self.store.clear_pending()?;
+        let why = with_causes(error);
+        self.store.set_outcome(number, Outcome::Failed { why })?;
+        Ok(())
+    }
+
+    /// Does everything between the record and the telling, in the order of [`crate::network::NetworkPlan`]: a device
+    /// comes up only behind programs and the uplinks' guards, and goes when no packet is sent there any more.
+    pub(super) async fn enforce(
+        &mut self,
+        prepared: &Prepared,
+        number: u32,
+    ) -> Result<(), RunError> {
+        let network = Network::connect()?;
+        let changes = &prepared.network;
+        apply_all(&network, changes.prepare()).await?;
+        if !prepared.nat.is_empty() {
+            nat::apply(&prepared.ruleset)?;
+        }
+        let is_new = !prepared.observed.enforcement.is_attached();
+        if is_new {
+            self.flip(prepared, number)?;
+        }
+        apply_all(&network, changes.open()).await?;
+        if !is_new {
+            self.flip(prepared, number)?;
+        }
+        apply_all(&network, changes.after_flip()).await
+    }
+
+    /// Load, fill, flip, attach: in this order, no packet meets a program without tables.
+    fn flip(&mut self, prepared: &Prepared, number: u32) -> Result<(), RunError> {
+        let place = self.options.place.clone();
+        check_bpf_fs(&place)?;
+        drop_stale_link(&place, prepared)?;
+        if self.datapath.is_none() {
+            self.datapath = Some(Datapath::load(&LoadOptions {
+                pins: Some(place.pins.clone()),
+                connections: self.options.connections,
+            })?);
+        }
+        let Some(datapath) = &mut self.datapath else {
+            return Ok(());
+        };
+        let observed = &prepared.observed;
+        let published = datapath.publish(&prepared.new.tables, &observed.trunk, number)?;
+        let attached = datapath.attach(
+            &place.interface,
+            self.options.mode,
+            observed.rx_vlan,
+            published,
+        )?;
+        warn_of(&place, self.options.mode, &attached, observed.rx_vlan);
+        self.why = why(&place, &attached);
+        Ok(())
+    }
+
+    /// Everything after the flip: enforcement does not depend on it, so what fails is told, not undone.
+    pub(super) fn tell_of(
+        &self,
+        prepared: &Prepared,
+        number: u32,
+        outcome: Outcome,
+        bytes: &[u8],
+    ) -> Vec<String> {
+        let mut warnings = Vec::new();
+        let place = &self.options.place;
+        let mut note = |what: &str, result: Result<(), RunError>| {
+            if let Err(error) = result {
+                let text = format!("cannot {what}: {}", with_causes(&error));
+                warn!("{text}");
+                warnings.push(text);
+            }
+        };
+        let published = publish(place, bytes);
+        note("publish the generation for DHCP and DNS", published);
+        let state = State::new(&place.interface, &self.why, number, &prepared.new.tables);
+        let written = state.write(&place.state);
+        note(
+            "write the state file",
+            written.map_err(RunError::io("write it")),
+        );
+        let noted = self.store.set_outcome(number, outcome);
+        note("note the outcome", noted.map_err(RunError::from));
+        let needed: Vec<u32> = prepared.base.into_iter().chain([number]).collect();
+        let pruned = self.store.prune(self.options.kept, &needed);
+        note("remove old generations", pruned.map_err(RunError::from));
+        info!(
+            "generation {number}: {} segments, {} tenants on {} ({})",
+            prepared.new.model.segments.len(),
+            prepared.new.model.tenants.len(),
+            place.interface,
+            self.why
+        );
+        warnings
+    }
+}
+
+async fn apply_all(network: &Network, changes: &[Change]) -> Result<(), RunError> {
+    for change in changes {
+        network.apply(change).await?;
+    }
+    Ok(())
+}
+
+/// Writes what DHCP and DNS read.
+pub(super) fn publish(place: &Place, bytes: &[u8]) -> Result<(), RunError> {
+    if let Some(folder) = place.published.parent() {
+        fs::create_dir_all(folder)
+            .map_err(RunError::io("make the folder of the published file"))?;
+    }
+    Ok(published::write(&place.published, bytes, PUBLISHED_MODE)?)
+}
+
+/// The folder need not exist yet; what it will be in must be a BPF file system.
+pub(super) fn check_bpf_fs(place: &Place) -> Result<(), RunError> {
+    use std::path::Path;
+    let existing = place.pins.ancestors().find(|path| path.exists());
+    let existing = existing.unwrap_or(Path::new("."));
+    if is_bpf_fs(existing) {
+        return Ok(());
+    }
+    let is_usual = place.pins.starts_with(PINS);
+    let mount = if is_usual {
+        Path::new("/sys/fs/bpf")
+    } else {
+        existing
+    };
+    Err(RunError::NoBpfFs {
+        path: place.pins.clone(),
+        mount: mount.to_owned(),
+    })
+}
+
+/// A link whose interface is gone enforces nothing and cannot be adopted; one on another interface is not ours.
+fn drop_stale_link(place: &Place, prepared: &Prepared) -> Result<(), RunError> {
+    let pins = Pins::at(&place.pins);
+    match prepared.observed.enforcement.attached {
+        Some((mode, 0)) => {
+            warn!("the interface that {mode} was attached to is gone: attaching anew");
+            Ok(pins.remove_dead_link(mode)?)
+        }
+        Some((_, found)) if found != prepared.observed.trunk.ifindex => {
+            Err(RunError::OtherInterface {
+                path: place.pins.clone(),
+                found,
+                wanted: prepared.observed.trunk.ifindex,
+                interface: place.interface.clone(),
+            })
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn warn_of(place: &Place, wanted: WantedMode, attached: &Attached, rx_vlan: bool) {
+    if let WantedMode::Exactly(wanted) = wanted
+        && wanted != attached.mode
+    {
+        warn!(
+            "the attachment of the earlier run is {}, and stays so: `bulkhead detach` before {wanted}",
+            attached.mode
+        );
+    }
+    if attached.mode == Mode::XdpNative && rx_vlan {
+        warn!(
+            "the NIC takes VLAN tags out of frames (rxvlan), so every frame looks untagged and is dropped \
+             (remedy: ethtool -K {} rxvlan off)",
+            place.interface
+        );
+    }
+}
+
+/// Keeps the reason of the run that chose the mode.
+fn why(place: &Place, attached: &Attached) -> String {
+    const ADOPTED: &str = "; adopted from an earlier run";
+    match State::read(&place.state) {
+        Some(state) if attached.replaced && state.interface == place.interface => {
+            let first = state.why.strip_suffix(ADOPTED).unwrap_or(&state.why);
+            format!("{first}{ADOPTED}")
+        }
+        _ => attached.why.clone(),
+    }
+}

@@ -1,0 +1,326 @@
+//! Changes what is enforced: from a checked inventory to the kernel, as one generation (ADR 0006).
+//!
+//! ```text
+//!  inventory ─► Desired ─┐
+//!                        ├─ prepare ─► Prepared (what would change) ─► apply ─► generation N
+//!  kernel ────► Observed ┘                                              │
+//!                                                     store ─ links ─ maps ─ flip ─ publish
+//! ```
+//!
+//! # Guarantees
+//!
+//! * **One writer.** Whatever changes something holds the lock of [`Place::lock`].
+//! * **Whole or not at all.** What fails before the flip leaves the old generation enforced and current. If the process dies
+//!   meanwhile, [`Controller::converge`] goes on with the generation that `current` names.
+//! * **Nothing by surprise.** [`Controller::apply`] does what [`Controller::prepare`] has found, and nothing else.
+
+mod apply;
+mod enforcement;
+mod hold;
+mod observe;
+mod review;
+mod rollback;
+
+use std::time::Duration;
+
+use dataplane_common::hold::Needs;
+use netmodel::Model;
+use netmodel::model::HostId;
+use netmodel::published::Published;
+
+pub use self::apply::Applied;
+pub use self::enforcement::{Enforcement, EnforcementChange};
+pub use self::hold::{Held, hold};
+pub use self::observe::Observed;
+pub use self::review::Review;
+pub use self::rollback::{Confirmed, Converged, Drift, Undone};
+use crate::compile::RouterFacts;
+use crate::loader::{Datapath, Pins, TableDifference, WantedMode};
+use crate::nat::{self, NatChange};
+use crate::network::{self, NetworkPlan, NetworkSettings};
+use crate::plan::{self, Build};
+use crate::run::{Place, RunError, with_causes};
+use crate::store::{KEPT, Store};
+
+/// Where and how.
+#[derive(Clone, Debug)]
+pub struct ControlOptions {
+    /// Where.
+    pub place: Place,
+    /// How to attach.
+    pub mode: WantedMode,
+    /// Connections that are remembered at once.
+    pub connections: u32,
+    /// Generations that are kept.
+    pub kept: usize,
+    /// What of the kernel's network is managed.
+    pub network: NetworkSettings,
+    /// What may pass while no generation is enforced; `None`: then everything does.
+    pub hold: Option<Needs>,
+}
+
+impl ControlOptions {
+    /// Makes options with all else by default.
+    #[must_use]
+    pub fn new(place: Place) -> Self {
+        Self {
+            place,
+            mode: WantedMode::Auto,
+            connections: crate::loader::DEFAULT_CONNECTIONS,
+            kept: KEPT,
+            network: NetworkSettings::default(),
+            hold: None,
+        }
+    }
+}
+
+/// What should be: a checked inventory, and which of its hosts this machine is.
+#[derive(Clone, Debug)]
+pub struct Desired {
+    /// The model.
+    pub model: Model,
+    /// This machine; `None` is the model's first router.
+    pub host: Option<HostId>,
+    /// [`netmodel::Sources::digest`] of the inventory.
+    pub inventory: String,
+}
+
+impl Desired {
+    /// Returns what a stored generation says.
+    #[must_use]
+    pub fn of_generation(published: Published, host: Option<&str>) -> Self {
+        let mut hosts = published.model.hosts.iter();
+        let host = host.and_then(|name| hosts.position(|host| host.name.as_str() == name));
+        Self {
+            host: host.map(HostId),
+            inventory: published.inventory,
+            model: published.model,
+        }
+    }
+}
+
+/// What would change.
+#[derive(Debug)]
+pub struct Prepared {
+    /// Number of the generation that it starts from.
+    pub base: Option<u32>,
+    /// What is enforced now, as it should be; `None` if nothing was applied yet.
+    pub old: Option<Build>,
+    /// Why `old` cannot be told, although something was applied.
+    pub unreadable: Option<String>,
+    /// What will be.
+    pub new: Build,
+    /// Digest of the inventory.
+    pub inventory: String,
+    /// What the kernel has.
+    pub observed: Observed,
+    /// How the maps differ from `new`.
+    pub tables: Vec<TableDifference>,
+    /// What changes in the programs and maps.
+    pub enforcement: Vec<EnforcementChange>,
+    /// What changes in links, addresses and sysctls.
+    pub network: NetworkPlan,
+    /// The uplinks' table as it should be.
+    pub ruleset: nat::Ruleset,
+    /// What changes in it.
+    pub nat: Vec<NatChange>,
+}
+
+impl Prepared {
+    /// Is the kernel what the new generation says?
+    #[must_use]
+    pub fn is_as_it_should_be(&self) -> bool {
+        self.enforcement.is_empty() && self.network.is_empty() && self.nat.is_empty()
+    }
+}
+
+/// Changes the enforcement on one trunk.
+pub struct Controller {
+    options: ControlOptions,
+    store: Store,
+    /// Loaded when it is needed first.
+    datapath: Option<Datapath>,
+    why: String,
+}
+
+impl Controller {
+    /// Makes one; nothing is touched yet.
+    #[must_use]
+    pub fn new(options: ControlOptions) -> Self {
+        Self {
+            store: Store::at(&options.place.store),
+            options,
+            datapath: None,
+            why: String::new(),
+        }
+    }
+
+    /// Returns the generations on disk.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Returns where this one works.
+    #[must_use]
+    pub fn place(&self) -> &Place {
+        &self.options.place
+    }
+
+    /// Returns what may pass while no generation is enforced.
+    #[must_use]
+    pub fn hold_needs(&self) -> Option<&Needs> {
+        self.options.hold.as_ref()
+    }
+
+    /// Returns how to attach.
+    #[must_use]
+    pub fn mode(&self) -> WantedMode {
+        self.options.mode
+    }
+
+    /// Lets what the programs log be read.
+    ///
+    /// # Errors
+    ///
+    /// If the programs were built without their feature `debug-log`.
+    #[cfg(feature = "debug-log")]
+    pub(crate) fn follow_debug_log(&mut self) -> Result<(), RunError> {
+        match &mut self.datapath {
+            Some(datapath) => crate::run::debug_log::follow(datapath),
+            None => Ok(()),
+        }
+    }
+
+    /// Finds out what would change.
+    ///
+    /// # Errors
+    ///
+    /// If the store or the kernel cannot be read, or the model cannot be enforced.
+    pub async fn prepare(&self, desired: Desired) -> Result<Prepared, RunError> {
+        let observed = self.observe(&desired).await?;
+        let (base, old, unreadable) = self.applied(observed.enforcement.generation);
+        let new = build(desired.model, desired.host, &observed)?;
+        let old = match old {
+            Some(old) => Some(build(old.model, old.host, &observed)?),
+            None => None,
+        };
+        let tables = Pins::at(&self.options.place.pins).differences(&new.tables)?;
+        let (network, ruleset, nat) = self.kernel_plan(&new, &observed);
+        Ok(Prepared {
+            base,
+            old,
+            unreadable,
+            inventory: desired.inventory,
+            enforcement: observed.enforcement.changes(&self.options, base, &tables),
+            new,
+            observed,
+            tables,
+            network,
+            ruleset,
+            nat,
+        })
+    }
+
+    /// Returns the generation before the current one.
+    ///
+    /// # Errors
+    ///
+    /// [`RunError::NoPrevious`] if there is none.
+    pub fn previous(&self) -> Result<u32, RunError> {
+        let current = self.store.current()?.ok_or(RunError::NoPrevious)?;
+        let previous = self.store.record(current)?.previous;
+        previous.ok_or(RunError::NoPrevious)
+    }
+
+    /// Returns the generation to compare with, and what it says. A store that is damaged must not hinder the apply that mends it:
+    /// then the generation that the kernel enforces is as good, if it can be read.
+    fn applied(&self, enforced: u32) -> (Option<u32>, Option<Desired>, Option<String>) {
+        let mut problem = None;
+        let current = self.store.current().unwrap_or_else(|error| {
+            problem = Some(with_causes(&error));
+            (enforced > 0).then_some(enforced)
+        });
+        let Some(number) = current else {
+            return (None, None, problem);
+        };
+        match self.stored(number) {
+            Ok(stored) => (Some(number), Some(stored), None),
+            Err(error) => (Some(number), None, Some(with_causes(&error))),
+        }
+    }
+
+    /// Plans what is beside the programs and maps.
+    fn kernel_plan(
+        &self,
+        new: &Build,
+        observed: &Observed,
+    ) -> (NetworkPlan, nat::Ruleset, Vec<NatChange>) {
+        let Some(host) = new.facts.host else {
+            return (NetworkPlan::default(), nat::Ruleset::default(), Vec::new());
+        };
+        let desired = network::desired(&new.model, host, &self.options.network);
+        let network = network::plan(&desired, &observed.network);
+        let ruleset = nat::desired(&new.model, host);
+        let found = observed.nat.as_ref();
+        let nat = found.map_or(Vec::new(), |found| nat::plan(&ruleset, found));
+        (network, ruleset, nat)
+    }
+
+    /// Takes what one tenant owns out of `desired`, and all else out of the current generation.
+    ///
+    /// # Errors
+    ///
+    /// If nothing was applied yet, or the two halves do not fit.
+    pub fn only_tenant(&self, desired: Desired, tenant: &str) -> Result<Desired, RunError> {
+        let current = self.store.current()?.ok_or(RunError::NothingApplied)?;
+        let applied = self.stored(current)?;
+        let merged = plan::tenant::merged(&applied.model, &desired.model, tenant);
+        let model = merged.map_err(|why| RunError::Tenant {
+            tenant: tenant.to_owned(),
+            why,
+        })?;
+        let name = desired.host.map(|id| desired.model.host(id).name.clone());
+        let host = model
+            .hosts
+            .iter()
+            .position(|host| Some(&host.name) == name.as_ref());
+        Ok(Desired {
+            host: host.map(HostId),
+            model,
+            inventory: desired.inventory,
+        })
+    }
+
+    /// Returns what a generation in the store says.
+    ///
+    /// # Errors
+    ///
+    /// If it is not there or damaged.
+    pub fn stored(&self, number: u32) -> Result<Desired, RunError> {
+        let host = self.store.record(number)?.host;
+        let published = self.store.generation(number)?;
+        Ok(Desired::of_generation(published, host.as_deref()))
+    }
+}
+
+fn build(model: Model, host: Option<HostId>, observed: &Observed) -> Result<Build, RunError> {
+    let facts = RouterFacts {
+        host: host.or(model.routers.first().map(|router| router.host)),
+        ..observed.router.clone()
+    };
+    Ok(Build::new(model, facts)?)
+}
+
+/// How an apply is done.
+#[derive(Clone, Debug)]
+pub struct How {
+    /// Why there is a new generation.
+    pub cause: crate::store::Cause,
+    /// Undo it unless it is confirmed within this time.
+    pub confirm_within: Option<Duration>,
+    /// The plan as it was shown.
+    pub plan: String,
+    /// What the plan counted.
+    pub summary: crate::store::Summary,
+}

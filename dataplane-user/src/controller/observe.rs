@@ -1,0 +1,79 @@
+//! What the kernel has.
+
+use std::net::IpAddr;
+
+use netmodel::Model;
+use netmodel::ids::MacAddr;
+
+use super::{Controller, Desired, Enforcement};
+use crate::compile::{RouterFacts, Trunk};
+use crate::nat;
+use crate::network::{self, Netlink, Network, rx_vlan_offload};
+use crate::run::RunError;
+
+/// What the kernel has of all that a generation is about.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// The trunk.
+    pub trunk: Trunk,
+    /// Does the trunk's NIC take tags out of received frames?
+    pub rx_vlan: bool,
+    /// The router; its `host` is not known to the kernel.
+    pub router: RouterFacts,
+    /// Programs and maps.
+    pub enforcement: Enforcement,
+    /// Links, addresses, sysctls.
+    pub network: network::Observed,
+    /// Our nftables table; `None`: it is not managed.
+    pub nat: Option<nat::Observed>,
+}
+
+impl Controller {
+    /// Looks at the kernel. Nothing is changed.
+    pub(super) async fn observe(&self, desired: &Desired) -> Result<Observed, RunError> {
+        let place = &self.options.place;
+        let netlink = Netlink::connect()?;
+        let interface = netlink.interface(&place.interface).await?;
+        let trunk = Trunk {
+            ifindex: interface.ifindex,
+            mac: interface.mac,
+        };
+        let addresses = netlink.addresses().await?;
+        let addresses = beside_the_model(addresses, &desired.model);
+        Ok(Observed {
+            trunk,
+            rx_vlan: rx_vlan_offload(&place.interface)?,
+            router: RouterFacts {
+                host: None,
+                trunk: place.interface.clone(),
+                mac: Some(MacAddr(interface.mac)),
+                addresses,
+            },
+            enforcement: Enforcement::observe(place, &trunk, &netlink).await?,
+            network: Network::connect()?.observe(&place.interface).await?,
+            nat: match self.options.network.manage.nat {
+                true => Some(nat::observe()?),
+                false => None,
+            },
+        })
+    }
+}
+
+/// Leaves out what the model declares as the router's anyway (the gateways, which come and go with the devices that bulkhead
+/// makes), and what no packet can be sent to from another link.
+fn beside_the_model(mut addresses: Vec<IpAddr>, model: &Model) -> Vec<IpAddr> {
+    let gateways4 = model.segments.iter().filter_map(|s| s.ipv4);
+    let gateways6 = model.segments.iter().filter_map(|s| s.ipv6);
+    let gateways: std::collections::HashSet<IpAddr> = gateways4
+        .map(|subnet| IpAddr::V4(subnet.gateway))
+        .chain(gateways6.map(|subnet| IpAddr::V6(subnet.gateway)))
+        .collect();
+    addresses.retain(|address| {
+        let stays_on_link = match address {
+            IpAddr::V4(ip) => ip.is_loopback(),
+            IpAddr::V6(ip) => ip.is_loopback() || ip.is_unicast_link_local(),
+        };
+        !stays_on_link && !gateways.contains(address)
+    });
+    addresses
+}

@@ -1,0 +1,300 @@
+//! Going back, and staying where one is: confirm, roll back, converge, drift.
+
+use std::collections::BTreeMap;
+
+use netmodel::published;
+use tracing::{info, warn};
+
+use super::{Controller, How, Prepared};
+use crate::loader::{Hold, Pins};
+use crate::nat;
+use crate::network::{self, DesiredRouter, Network, rx_vlan_offload};
+use crate::run::{RunError, with_causes};
+use crate::store::{Cause, Outcome, Pending, StoreError, Summary};
+
+/// What a confirmation found.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Confirmed {
+    /// This generation stays.
+    Generation(u32),
+    /// Nothing waits for a confirmation.
+    Nothing,
+    /// The time was up; this generation is being, or was, undone.
+    TooLate(u32),
+}
+
+/// An apply that nobody confirmed in time was undone.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Undone {
+    /// The generation that was not confirmed.
+    pub generation: u32,
+    /// The generation whose model is enforced again; `None`: there was none, so nothing is enforced.
+    pub to: Option<u32>,
+    /// The new generation.
+    pub by: Option<u32>,
+}
+
+/// What [`Controller::converge`] did.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Converged {
+    /// The kernel was as the current generation says.
+    Nothing,
+    /// No generation is current, so nothing was done.
+    NoGeneration,
+    /// The current generation was brought into the kernel.
+    Restored(u32),
+    /// The kernel was not what the current generation says: it is, as a new generation.
+    Repaired(u32),
+}
+
+impl Controller {
+    /// Lets the generation that waits for its confirmation stay.
+    ///
+    /// # Errors
+    ///
+    /// If the store refuses.
+    pub fn confirm(&self) -> Result<Confirmed, RunError> {
+        let Some(pending) = self.store.pending()? else {
+            return Ok(Confirmed::Nothing);
+        };
+        if pending.left().is_none() {
+            return Ok(Confirmed::TooLate(pending.generation));
+        }
+        self.store.clear_pending()?;
+        let outcome = Outcome::Applied;
+        self.store.set_outcome(pending.generation, outcome)?;
+        Ok(Confirmed::Generation(pending.generation))
+    }
+
+    /// Undoes the generation that waits for its confirmation, if its time is up, or at once if `now`.
+    ///
+    /// # Errors
+    ///
+    /// If the store or the kernel refuses; it can be tried again.
+    pub async fn undo_unconfirmed(&mut self, now: bool) -> Result<Option<Undone>, RunError> {
+        let Some(pending) = self.unconfirmed()? else {
+            return Ok(None);
+        };
+        if pending.left().is_some() && !now {
+            return Ok(None);
+        }
+        if self.store.current()? != Some(pending.generation) {
+            // It was undone, or never began.
+            self.store.clear_pending()?;
+            return Ok(None);
+        }
+        let generation = pending.generation;
+        warn!("generation {generation} was not confirmed in time: undoing it");
+        let by = match pending.previous {
+            Some(previous) => Some(self.go_back(previous, generation).await?),
+            None => {
+                self.release(generation).await?;
+                None
+            }
+        };
+        self.store.clear_pending()?;
+        Ok(Some(Undone {
+            generation,
+            to: pending.previous,
+            by,
+        }))
+    }
+
+    /// Returns the apply that waits. If its file is damaged, the records still tell.
+    fn unconfirmed(&self) -> Result<Option<Pending>, RunError> {
+        let error = match self.store.pending() {
+            Ok(pending) => return Ok(pending),
+            Err(error @ StoreError::Damaged { .. }) => error,
+            Err(error) => return Err(error.into()),
+        };
+        warn!("{}", with_causes(&error));
+        let Some(current) = self.store.current()? else {
+            self.store.clear_pending()?;
+            return Ok(None);
+        };
+        let record = self.store.record(current)?;
+        if record.outcome != Outcome::Unconfirmed {
+            self.store.clear_pending()?;
+            return Ok(None);
+        }
+        let up = std::time::Duration::ZERO;
+        Ok(Some(Pending::new(current, record.previous, up)))
+    }
+
+    async fn go_back(&mut self, to: u32, from: u32) -> Result<u32, RunError> {
+        let prepared = self.prepare(self.stored(to)?).await?;
+        let how = How {
+            cause: Cause::Rollback {
+                to,
+                unconfirmed: true,
+            },
+            confirm_within: None,
+            plan: format!("Generation {from} was not confirmed in time: back to {to}.\n"),
+            summary: Summary::default(),
+        };
+        let applied = self.apply(&prepared, how).await?;
+        let by = applied.number;
+        self.store.set_outcome(from, Outcome::RolledBack { by })?;
+        Ok(by)
+    }
+
+    /// The first generation was not confirmed: as before it, the trunk is held, or nothing is enforced.
+    async fn release(&mut self, generation: u32) -> Result<(), RunError> {
+        // The devices first: behind them, nothing would be judged any more.
+        self.remove_network().await?;
+        let place = &self.options.place;
+        self.datapath = None;
+        let pins = Pins::at(&place.pins);
+        let mut why =
+            "nobody confirmed it, and there was no generation before it: nothing is enforced";
+        if let (Some(needs), Some(_)) = (&self.options.hold, pins.mode()) {
+            why = "nobody confirmed it, and there was no generation before it: the trunk is held";
+            let rx_vlan = rx_vlan_offload(&place.interface)?;
+            let mut hold = Hold::load(&place.pins, needs)?;
+            hold.attach(&place.interface, self.options.mode, rx_vlan)?;
+            pins.remove_generations()?;
+        } else if pins.is_in_use() {
+            pins.detach(&place.interface)?;
+        }
+        self.store.clear_current()?;
+        let outcome = Outcome::Failed {
+            why: why.to_owned(),
+        };
+        self.store.set_outcome(generation, outcome)?;
+        Ok(())
+    }
+
+    /// Removes the devices and addresses that bulkhead made, and its table of the uplinks.
+    async fn remove_network(&self) -> Result<(), RunError> {
+        let network = Network::connect()?;
+        let trunk = self.options.place.interface.clone();
+        let observed = network.observe(&trunk).await?;
+        let nothing = network::Desired {
+            manage: self.options.network.manage,
+            router: Some(DesiredRouter {
+                trunk,
+                tags_in_frames: false,
+                devices: BTreeMap::new(),
+            }),
+            bridge: None,
+        };
+        for change in network::plan(&nothing, &observed).after_flip() {
+            network.apply(change).await?;
+        }
+        if self.options.network.manage.nat {
+            nat::remove()?;
+        }
+        Ok(())
+    }
+
+    /// Makes the kernel what the current generation says. `renew`: put this binary's programs into place in any case.
+    ///
+    /// # Errors
+    ///
+    /// If the store or the kernel refuses. What is enforced stays.
+    pub async fn converge(&mut self, renew: bool) -> Result<Converged, RunError> {
+        let Some(current) = self.store.current()? else {
+            return Ok(Converged::NoGeneration);
+        };
+        let prepared = self.prepare(self.stored(current)?).await?;
+        let enforced = prepared.observed.enforcement.generation;
+        for conflict in &prepared.network.conflicts {
+            warn!("{conflict}");
+        }
+        if enforced == current && prepared.is_as_it_should_be() && !renew {
+            return Ok(Converged::Nothing);
+        }
+        let is_other = enforced >= current && !prepared.tables.is_empty();
+        if is_other || enforced > current {
+            return self.repair(&prepared, current).await;
+        }
+        let is_known = enforced == current && prepared.is_as_it_should_be();
+        self.enforce(&prepared, current).await?;
+        self.told_again(&prepared, current)?;
+        Ok(if is_known {
+            Converged::Nothing
+        } else {
+            Converged::Restored(current)
+        })
+    }
+
+    /// Connections that the wrong tables let through are judged again: by a new generation.
+    async fn repair(&mut self, prepared: &Prepared, current: u32) -> Result<Converged, RunError> {
+        let changes: Vec<String> = prepared
+            .enforcement
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        let why = changes.join("; ");
+        info!("the kernel is not what generation {current} says: {why}");
+        let how = How {
+            cause: Cause::Repair,
+            confirm_within: None,
+            plan: format!("{}\n", changes.join("\n")),
+            summary: Summary::default(),
+        };
+        Ok(Converged::Repaired(self.apply(prepared, how).await?.number))
+    }
+
+    /// Publishes a generation that is enforced, if another one or none is published.
+    fn told_again(&self, prepared: &Prepared, number: u32) -> Result<(), RunError> {
+        let place = &self.options.place;
+        let bytes = std::fs::read(self.store.generation_path(number))
+            .map_err(RunError::io("read the generation that is published"))?;
+        let is_waiting = self
+            .store
+            .pending()?
+            .is_some_and(|p| p.generation == number);
+        let outcome = match is_waiting {
+            true => Outcome::Unconfirmed,
+            false => Outcome::Applied,
+        };
+        self.tell_of(prepared, number, outcome, &bytes);
+        let published = published::head(&place.published);
+        info!(
+            "published: generation {}",
+            published.map_or(0, |head| head.number)
+        );
+        Ok(())
+    }
+
+    /// Tells how the kernel differs from the current generation.
+    ///
+    /// # Errors
+    ///
+    /// If the store or the kernel cannot be read.
+    pub async fn drift(&self) -> Result<Drift, RunError> {
+        let Some(current) = self.store.current()? else {
+            return Ok(Drift::default());
+        };
+        let prepared = self.prepare(self.stored(current)?).await?;
+        let mut lines: Vec<String> = prepared
+            .enforcement
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        let published = published::head(&self.options.place.published);
+        let path = self.options.place.published.display();
+        match published {
+            Ok(head) if head.number == current => {}
+            Ok(head) => lines.push(format!(
+                "~ {path}: DHCP and DNS have generation {}, not {current}",
+                head.number
+            )),
+            Err(error) => lines.push(format!("~ {path}: {}", with_causes(&error))),
+        }
+        Ok(Drift {
+            current: Some(current),
+            lines,
+        })
+    }
+}
+
+/// How the kernel differs from the current generation.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Drift {
+    /// The current generation; `None`: nothing was ever applied.
+    pub current: Option<u32>,
+    /// A line for each difference, as a plan would show it.
+    pub lines: Vec<String>,
+}

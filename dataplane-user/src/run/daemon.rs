@@ -1,0 +1,304 @@
+//! `bulkhead run`: keeps the kernel what the current generation says, for as long as it runs.
+//!
+//! ```text
+//!  start ─► undo what nobody confirmed ─► converge ─► wait ─┬─ store changed      ─► converge
+//!                                           ▲               ├─ network changed    ─► converge
+//!                                           └───────────────┼─ time is up         ─► undo, converge
+//!                                                           ├─ inventory changed  ─► plan, perhaps apply
+//!                                                           └─ SIGTERM            ─► end; enforcement stays
+//! ```
+//!
+//! It enforces what was applied, never what merely lies in the inventory's folder; with `--watch`, a change there becomes a
+//! plan, and an apply if the configuration allows it.
+
+use std::fs::File;
+use std::time::{Duration, Instant};
+
+use sd_notify::NotifyState;
+use tracing::{error, info, warn};
+
+use super::inventory::{Reading, Watched};
+use super::signals::{Signals, Wish};
+use super::{RunError, State, with_causes};
+use crate::cli::Paint;
+use crate::controller::{ControlOptions, Controller, Converged, Desired, Held, How, Review, hold};
+use crate::loader::Pins;
+use crate::store::Cause;
+
+/// How often everything is compared again, whatever the kernel has told.
+const FULL_SYNC: Duration = Duration::from_secs(60);
+
+/// What the daemon does, and how.
+pub struct DaemonOptions<'a> {
+    /// Where and how to enforce.
+    pub control: ControlOptions,
+    /// What to do with changes of the inventory; `None`: nothing.
+    pub inventory: Option<Watched<'a>>,
+}
+
+/// Enforces the current generation, then waits: SIGHUP looks at everything again, SIGTERM and SIGINT end the process,
+/// not the enforcement.
+///
+/// # Errors
+///
+/// What hinders it from the beginning. Later errors are logged, shown in `status`, and tried again.
+pub async fn run(options: DaemonOptions<'_>) -> Result<(), RunError> {
+    let place = options.control.place.clone();
+    let _only = place.lock_as_daemon()?;
+    let mut signals = Signals::new(&place, options.inventory.as_ref())?;
+    let mut daemon = Daemon::new(options);
+    daemon.start().await?;
+    loop {
+        let wish = signals.next(daemon.patience()).await;
+        daemon.ping();
+        match wish {
+            Wish::End => break,
+            Wish::Look => daemon.look().await,
+            Wish::Inventory => daemon.inventory_changed(),
+            Wish::Nothing => {}
+        }
+        daemon.due().await;
+    }
+    notify(&[NotifyState::Stopping]);
+    info!(
+        "ending; enforcement on {} stays (bulkhead detach would remove it)",
+        place.interface
+    );
+    Ok(())
+}
+
+struct Daemon<'a> {
+    controller: Controller,
+    inventory: Option<Watched<'a>>,
+    last_sync: Instant,
+    /// The last error that was logged, so that it is not logged every minute.
+    problem: Option<String>,
+}
+
+impl<'a> Daemon<'a> {
+    fn new(options: DaemonOptions<'a>) -> Self {
+        Self {
+            controller: Controller::new(options.control),
+            inventory: options.inventory,
+            last_sync: Instant::now(),
+            problem: None,
+        }
+    }
+
+    fn lock(&self) -> Result<File, RunError> {
+        self.controller.place().lock()
+    }
+
+    /// What cannot be enforced at the beginning ends the process: whoever starts it must see it.
+    async fn start(&mut self) -> Result<(), RunError> {
+        {
+            let _lock = self.lock()?;
+            self.controller.undo_unconfirmed(false).await?;
+            let converged = self.controller.converge(true).await?;
+            self.tell(&converged);
+            self.hold(&converged).await?;
+            #[cfg(feature = "debug-log")]
+            self.controller.follow_debug_log()?;
+        }
+        if let Some(watched) = &mut self.inventory {
+            watched.now();
+        }
+        notify(&[NotifyState::Ready]);
+        Ok(())
+    }
+
+    fn tell(&mut self, converged: &Converged) {
+        let place = self.controller.place();
+        let text = match converged {
+            Converged::Nothing => format!("the kernel on {} is as it should be", place.interface),
+            Converged::Restored(number) => {
+                format!("enforcing generation {number} on {}", place.interface)
+            }
+            Converged::Repaired(number) => format!("repaired, as generation {number}"),
+            Converged::NoGeneration if Pins::at(&place.pins).is_in_use() => format!(
+                "no generation is stored in {}, so what is enforced stays as it is (remedy: bulkhead apply)",
+                place.store.display()
+            ),
+            Converged::NoGeneration if self.controller.hold_needs().is_some() => {
+                "nothing was applied yet: bulkhead apply".to_owned()
+            }
+            Converged::NoGeneration => format!(
+                "nothing was applied yet, and nothing is enforced on {}: every frame passes \
+                 (remedy: bulkhead apply, or [hold] in bulkhead.toml)",
+                place.interface
+            ),
+        };
+        info!("{text}");
+        notify(&[NotifyState::Status(&text)]);
+    }
+
+    /// Where there is no generation, there is the hold, if it is configured.
+    async fn hold(&self, converged: &Converged) -> Result<(), RunError> {
+        let (Converged::NoGeneration, Some(needs)) = (converged, self.controller.hold_needs())
+        else {
+            return Ok(());
+        };
+        let place = self.controller.place();
+        match hold(place, needs, self.controller.mode()).await? {
+            Held::Attached(attached) => {
+                let text = format!(
+                    "{} is held ({}): everything is dropped but what [hold] lists, until `bulkhead apply`",
+                    place.interface, attached.mode
+                );
+                warn!("{text}");
+                notify(&[NotifyState::Status(&text)]);
+            }
+            Held::Already | Held::Enforced => {}
+        }
+        Ok(())
+    }
+
+    /// Compares the kernel with the current generation, and repairs it.
+    async fn look(&mut self) {
+        self.last_sync = Instant::now();
+        let result = self.converge().await;
+        match result {
+            Ok(Converged::Nothing | Converged::NoGeneration) => self.problem = None,
+            Ok(converged) => {
+                self.problem = None;
+                self.tell(&converged);
+            }
+            Err(error) => self.complain(&error),
+        }
+    }
+
+    async fn converge(&mut self) -> Result<Converged, RunError> {
+        let _lock = self.lock()?;
+        self.controller.undo_unconfirmed(false).await?;
+        let converged = self.controller.converge(false).await?;
+        self.hold(&converged).await?;
+        Ok(converged)
+    }
+
+    fn complain(&mut self, problem: &RunError) {
+        let text = with_causes(problem);
+        if self.problem.as_ref() != Some(&text) {
+            error!("what is enforced stays: {text}");
+            notify(&[NotifyState::Status(&format!("problem: {text}"))]);
+        }
+        self.problem = Some(text);
+    }
+
+    fn inventory_changed(&mut self) {
+        if let Some(watched) = &mut self.inventory {
+            watched.touched();
+        }
+    }
+
+    /// Does what the clock asks for.
+    async fn due(&mut self) {
+        if let Err(error) = self.undo().await {
+            self.complain(&error);
+        }
+        if self.last_sync.elapsed() >= FULL_SYNC {
+            self.look().await;
+        }
+        let Some(watched) = &mut self.inventory else {
+            return;
+        };
+        if let Some(reading) = watched.due() {
+            self.take(reading).await;
+        }
+    }
+
+    async fn undo(&mut self) -> Result<(), RunError> {
+        let waiting = self.controller.store().pending()?;
+        if waiting.is_some_and(|pending| pending.left().is_none()) {
+            let _lock = self.lock()?;
+            self.controller.undo_unconfirmed(false).await?;
+        }
+        Ok(())
+    }
+
+    /// Makes a plan of what the inventory says, and applies it if that is allowed.
+    async fn take(&mut self, reading: Reading) {
+        let notice = match reading.desired {
+            Ok(desired) => match self.plan(desired).await {
+                Ok(notice) => notice,
+                Err(error) => Some(with_causes(&error)),
+            },
+            Err(problem) => Some(problem),
+        };
+        match &notice {
+            Some(notice) => {
+                warn!("the inventory has changed, and is not applied: {notice}");
+                notify(&[NotifyState::Status("the inventory is not what is applied")]);
+            }
+            None => info!("the inventory is what is applied"),
+        }
+        let place = self.controller.place();
+        if let Err(error) = State::set_notice(&place.state, notice) {
+            warn!("cannot write {}: {error}", place.state.display());
+        }
+    }
+
+    /// Returns why the inventory is not applied; `None` if it is.
+    async fn plan(&mut self, desired: Desired) -> Result<Option<String>, RunError> {
+        let Some(settings) = self.inventory.as_ref().map(|watched| watched.settings) else {
+            return Ok(None);
+        };
+        let _lock = self.lock()?;
+        let prepared = self.controller.prepare(desired).await?;
+        let review = Review::new(&prepared, Some(settings.allow_destroy));
+        if review.is_empty() {
+            return Ok(None);
+        }
+        if review.is_refused() {
+            return Ok(Some(format!("refused: {}", review.refusals())));
+        }
+        if self.controller.store().pending()?.is_some() {
+            return Ok(Some("an apply waits for its confirmation".to_owned()));
+        }
+        if !settings.apply {
+            let summary = review.summary_line();
+            return Ok(Some(format!("{summary} (remedy: bulkhead apply)")));
+        }
+        let how = How {
+            cause: Cause::Watch,
+            confirm_within: None,
+            plan: review.to_text(Paint::PLAIN),
+            summary: review.summary(),
+        };
+        let applied = self.controller.apply(&prepared, how).await?;
+        self.tell(&Converged::Restored(applied.number));
+        Ok(None)
+    }
+
+    /// Returns how long there is nothing to do.
+    fn patience(&self) -> Duration {
+        let sync = FULL_SYNC.saturating_sub(self.last_sync.elapsed());
+        let confirm = match self.controller.store().pending() {
+            Ok(Some(pending)) => pending.left().unwrap_or(Duration::ZERO),
+            _ => sync,
+        };
+        let watch = self.inventory.as_ref().and_then(Watched::left);
+        let watchdog = watchdog().unwrap_or(sync);
+        // What failed is tried again, but not all the time.
+        let least = Duration::from_millis(if self.problem.is_some() { 1000 } else { 10 });
+        sync.min(confirm)
+            .min(watch.unwrap_or(sync))
+            .min(watchdog)
+            .max(least)
+    }
+
+    fn ping(&self) {
+        notify(&[NotifyState::Watchdog]);
+    }
+}
+
+/// Half of the time after which systemd takes us for dead; `None`: it does not look.
+fn watchdog() -> Option<Duration> {
+    sd_notify::watchdog_enabled().map(|time| time / 2)
+}
+
+/// Tells systemd, if it is there.
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        warn!("cannot tell systemd: {error}");
+    }
+}

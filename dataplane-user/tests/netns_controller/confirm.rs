@@ -1,0 +1,148 @@
+//! `--confirm-within`: what nobody confirms is undone, whoever is killed meanwhile.
+
+use nix::sys::signal::Signal;
+
+use crate::lab::{Lab, PATIENCE, Running};
+use testkit::wait::wait_at_most;
+
+/// A first generation, and then a second one that waits for its confirmation.
+fn unconfirmed(within: &str) -> (Lab, Running) {
+    let lab = Lab::new();
+    lab.bulkhead(&["apply", "--yes"]).expect(0);
+    lab.withdraw_offer();
+    let apply = lab.start(&["apply", "--yes", "--confirm-within", within]);
+    apply.wait_until_it_says("it is undone in");
+    assert_eq!(lab.enforced(), 2);
+    assert_eq!(lab.outcome(2), "unconfirmed");
+    (lab, apply)
+}
+
+fn is_undone(lab: &Lab) {
+    wait_at_most(PATIENCE, "generation 3", || {
+        (lab.enforced() == 3).then_some(())
+    })
+    .unwrap();
+    wait_at_most(PATIENCE, "the record", || {
+        (lab.outcome(2) == "rolled-back").then_some(())
+    })
+    .unwrap();
+    let model = |number| {
+        let path = lab
+            .path("store/generations")
+            .join(format!("{number}/generation"));
+        serde_json::to_string(&netmodel::published::read(&path).unwrap().model).unwrap()
+    };
+    assert_eq!(model(3), model(1));
+    wait_at_most(PATIENCE, "the end of the wait", || {
+        (!lab.path("store/pending.json").exists()).then_some(())
+    })
+    .unwrap();
+    lab.bulkhead(&["drift"]).expect(0);
+}
+
+#[test]
+fn what_is_confirmed_stays() {
+    let (lab, mut apply) = unconfirmed("10m");
+    lab.bulkhead(&["confirm"]).expect(0);
+    assert_eq!(apply.end(), 0);
+    assert_eq!((lab.enforced(), lab.outcome(2).as_str()), (2, "applied"));
+    let said = lab.bulkhead(&["confirm"]).expect(1);
+    assert!(said.talk.contains("nothing waits"), "{}", said.talk);
+}
+
+#[test]
+fn what_nobody_confirms_is_undone_by_apply_itself() {
+    let (lab, mut apply) = unconfirmed("2s");
+    assert_eq!(apply.end(), 1);
+    is_undone(&lab);
+}
+
+#[test]
+fn hangup_of_the_operators_connection_does_not_end_the_wait() {
+    let (lab, mut apply) = unconfirmed("3s");
+    apply.signal(Signal::SIGHUP);
+    assert_eq!(apply.end(), 1);
+    is_undone(&lab);
+}
+
+#[test]
+fn interrupt_undoes_it_at_once() {
+    let (lab, mut apply) = unconfirmed("10m");
+    apply.signal(Signal::SIGINT);
+    assert_eq!(apply.end(), 1);
+    is_undone(&lab);
+}
+
+#[test]
+fn killed_apply_is_undone_by_run() {
+    let lab = Lab::new();
+    lab.bulkhead(&["apply", "--yes"]).expect(0);
+    let run = lab.start(&["run"]);
+    run.wait_until_it_says("is as it should be");
+    lab.withdraw_offer();
+    let mut apply = lab
+        .command(&["apply", "--yes", "--confirm-within", "5s"])
+        .spawn()
+        .unwrap();
+    wait_at_most(PATIENCE, "generation 2", || {
+        (lab.enforced() == 2).then_some(())
+    })
+    .unwrap();
+    apply.kill().unwrap();
+    apply.wait().unwrap();
+    is_undone(&lab);
+}
+
+#[test]
+fn when_everybody_is_killed_the_next_run_undoes_it() {
+    let (lab, mut apply) = unconfirmed("2s");
+    apply.kill();
+    wait_at_most(PATIENCE, "the deadline", || {
+        let store = dataplane_user::store::Store::at(lab.path("store"));
+        store.pending().unwrap()?.left().is_none().then_some(())
+    })
+    .unwrap();
+    assert_eq!(lab.enforced(), 2, "nobody was there to undo it");
+    let said = lab.bulkhead(&["confirm"]).expect(1);
+    assert!(said.talk.contains("too late"), "{}", said.talk);
+    let _run = lab.start(&["run"]);
+    is_undone(&lab);
+}
+
+#[test]
+fn after_a_reboot_the_time_is_up() {
+    let (lab, mut apply) = unconfirmed("10m");
+    apply.kill();
+    let path = lab.path("store/pending.json");
+    let mut pending: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    pending["boot_id"] = "of the boot before".into();
+    std::fs::write(&path, pending.to_string()).unwrap();
+    let _run = lab.start(&["run"]);
+    is_undone(&lab);
+}
+
+#[test]
+fn damaged_pending_file_counts_as_not_confirmed() {
+    let (lab, mut apply) = unconfirmed("10m");
+    apply.kill();
+    std::fs::write(lab.path("store/pending.json"), "{").unwrap();
+    let _run = lab.start(&["run"]);
+    is_undone(&lab);
+}
+
+#[test]
+fn first_generation_that_nobody_confirms_leaves_nothing_enforced() {
+    let lab = Lab::new();
+    let mut apply = lab.start(&["apply", "--yes", "--confirm-within", "2s"]);
+    assert_eq!(apply.end(), 1);
+    assert!(
+        apply.said().contains("nothing is enforced"),
+        "{}",
+        apply.said()
+    );
+    assert!(!lab.pins().is_in_use());
+    lab.bulkhead(&["status"]).expect(1);
+    lab.bulkhead(&["apply", "--yes"]).expect(0);
+    assert_eq!(lab.enforced(), 2);
+}

@@ -1,0 +1,85 @@
+//! `run --watch`: a change of the inventory becomes a plan and, if allowed, an apply.
+
+use crate::lab::{Lab, PATIENCE};
+use testkit::wait::wait_at_most;
+
+const EAGER: &str = "[watch]\napply = true\nquiet_milliseconds = 200\n";
+
+fn generation(lab: &Lab, number: u32) {
+    let reached = wait_at_most(PATIENCE, "the generation", || {
+        (lab.enforced() == number).then_some(())
+    });
+    assert!(reached.is_ok(), "generation {} is enforced", lab.enforced());
+}
+
+#[test]
+fn change_is_applied_if_the_settings_say_so() {
+    let lab = Lab::new();
+    lab.configure(EAGER);
+    let run = lab.start(&["run", "--watch"]);
+    generation(&lab, 1);
+    lab.withdraw_offer();
+    generation(&lab, 2);
+    run.wait_until_it_says("generation 2");
+    let history = lab.json(&["history"]);
+    assert_eq!(history["generations"][0]["cause"]["kind"], "watch");
+}
+
+#[test]
+fn change_is_only_shown_unless_the_settings_say_otherwise() {
+    let lab = Lab::new();
+    lab.configure("[watch]\nquiet_milliseconds = 200\n");
+    lab.bulkhead(&["apply", "--yes"]).expect(0);
+    let run = lab.start(&["run", "--watch"]);
+    run.wait_until_it_says("is as it should be");
+    lab.withdraw_offer();
+    run.wait_until_it_says("bulkhead apply");
+    assert_eq!(lab.enforced(), 1);
+    let status = lab.json(&["status"]);
+    assert!(
+        status["notice"]
+            .as_str()
+            .unwrap()
+            .contains("bulkhead apply"),
+        "{status}"
+    );
+}
+
+#[test]
+fn broken_inventory_keeps_the_old_generation_and_shows_in_status() {
+    let lab = Lab::new();
+    lab.configure(EAGER);
+    let run = lab.start(&["run", "--watch"]);
+    generation(&lab, 1);
+    lab.edit(
+        "site/group_vars/all/tenants.yml",
+        "vlan_id: 100",
+        "vlan_id: 5000",
+    );
+    run.wait_until_it_says("the inventory has errors");
+    assert_eq!(lab.enforced(), 1);
+    let status = lab.json(&["status"]);
+    assert!(
+        status["notice"].as_str().unwrap().contains("errors"),
+        "{status}"
+    );
+    lab.edit(
+        "site/group_vars/all/tenants.yml",
+        "vlan_id: 5000",
+        "vlan_id: 100",
+    );
+    run.wait_until_it_says("the inventory is what is applied");
+    let is_gone = || lab.json(&["status"])["notice"].is_null().then_some(());
+    wait_at_most(PATIENCE, "the end of the notice", is_gone).unwrap();
+}
+
+#[test]
+fn emptied_inventory_is_never_applied_by_itself() {
+    let lab = Lab::new();
+    lab.configure(EAGER);
+    let run = lab.start(&["run", "--watch"]);
+    generation(&lab, 1);
+    std::fs::rename(lab.path("tenants/grooveiq"), lab.path("elsewhere")).unwrap();
+    run.wait_until_it_says("refused");
+    assert_eq!(lab.enforced(), 1);
+}
