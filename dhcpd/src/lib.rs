@@ -1,4 +1,32 @@
-//! DHCP per VLAN, from the inventory. Not built yet: this crate holds the place that the workspace's layout
-//! gives it, and nothing depends on it.
+//! DHCP per VLAN, from the inventory.
+//!
+//! * [`engine`]: the protocol, pure: a message and the time come in, an answer goes out.
+//! * [`scope`]: what a generation means for DHCP; [`settings`]: what the inventory does not say.
+//! * [`store`]: leases are durable before they are acknowledged.
+//! * [`server`]: sockets, batches, the generation file: the daemon `bulkhead-dhcpd`.
+//! * [`import`]: leases of Kea and dnsmasq.
+//!
+//! A machine that starts depends on this crate for its address, and on nothing else of bulkhead but the
+//! generation file. DHCPv6 and router advertisements are not built yet.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code, clippy::indexing_slicing)]
+
+mod code;
+pub mod counters;
+pub mod engine;
+pub mod frame;
+pub mod import;
+mod limit;
+mod options;
+mod request;
+pub mod scope;
+pub mod server;
+pub mod settings;
+pub mod store;
+mod table;
+mod time;
+
+pub use engine::Engine;
+pub use request::{ClientState, Kind, Request};
+pub use table::Usage;
+pub use time::Time;

@@ -18,6 +18,7 @@ mod ansible;
 mod check;
 pub mod finding;
 pub mod ids;
+pub mod leases;
 pub mod model;
 mod options;
 pub mod published;

@@ -215,6 +215,10 @@ type Package = (&'static str, &'static str);
 
 /// Packages of tests and demo in namespaces.
 const NET_PACKAGES: &[Package] = &[
+    // The clients that the DHCP server is tested with; none of them as a service of this machine.
+    ("dhclient", "isc-dhcp-client"),
+    ("dhcpcd", "dhcpcd-base"),
+    ("udhcpc", "udhcpc"),
     ("ethtool", "ethtool"),
     ("ip", "iproute2"),
     ("nft", "nftables"),

@@ -1,0 +1,268 @@
+//! Scopes: what one generation of the inventory, and the settings, mean for DHCP.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use ipnet::Ipv4Net;
+use netmodel::Model;
+use netmodel::ids::{MacAddr, VlanId};
+use netmodel::model::{Owner, Segment, SegmentId, Subnet4, TenantState};
+
+use crate::settings::{Boot, Route, SegmentSettings, Settings, SettingsError};
+
+/// DHCP on one segment.
+#[derive(Clone, Debug)]
+pub struct Scope {
+    /// Its VLAN: what a request is told apart by.
+    pub vlan: VlanId,
+    /// `guest`, or `TENANT/main`.
+    pub name: String,
+    /// The subnet.
+    pub net: Ipv4Net,
+    /// The router's address in it: server identifier, default route.
+    pub gateway: Ipv4Addr,
+    /// Dynamic addresses, both ends included; none in a static-only scope.
+    pub pool: Option<(Ipv4Addr, Ipv4Addr)>,
+    /// Who has an address of his own, with the name of the host.
+    pub reservations: HashMap<MacAddr, (Ipv4Addr, String)>,
+    /// Addresses that are nobody's to give: reserved, static, the gateway's.
+    pub fixed: HashSet<Ipv4Addr>,
+    /// May new clients have leases? Not while the tenant is draining.
+    pub takes_new: bool,
+    /// What clients are told.
+    pub told: Told,
+}
+
+/// What clients of a scope are told.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// Longest lease, in seconds.
+    pub lease_time: u32,
+    /// DNS servers.
+    pub dns_servers: Vec<Ipv4Addr>,
+    /// NTP servers.
+    pub ntp_servers: Vec<Ipv4Addr>,
+    /// Domain name.
+    pub domain: String,
+    /// Domains to search, the segment's own first.
+    pub domain_search: Vec<String>,
+    /// Largest IP packet, in octets.
+    pub mtu: u16,
+    /// Classless static routes without the default one.
+    pub routes: Vec<Route>,
+    /// `V6ONLY_WAIT`, in seconds.
+    pub ipv6_only_wait: Option<u32>,
+    /// Network boot.
+    pub boot: Option<Boot>,
+    /// Vendor-specific information.
+    pub vendor: Vec<u8>,
+}
+
+impl Scope {
+    /// Is the address one of the pool's that may be given to anybody?
+    #[must_use]
+    pub fn is_dynamic(&self, address: Ipv4Addr) -> bool {
+        let in_pool = self
+            .pool
+            .is_some_and(|(first, last)| (first..=last).contains(&address));
+        in_pool && !self.fixed.contains(&address)
+    }
+
+    /// Returns the address that is kept for a hardware address.
+    #[must_use]
+    pub fn reserved(&self, mac: MacAddr) -> Option<Ipv4Addr> {
+        self.reservations.get(&mac).map(|(address, _)| *address)
+    }
+}
+
+/// A relay agent.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Relay {
+    /// The VLAN on which its packets reach the router.
+    pub vlan: VlanId,
+    /// The VLANs that it relays for.
+    pub serves: Vec<VlanId>,
+}
+
+/// All scopes of a generation.
+#[derive(Clone, Debug, Default)]
+pub struct Scopes {
+    /// By VLAN.
+    pub by_vlan: BTreeMap<VlanId, Arc<Scope>>,
+    /// By the address that the relay writes into `giaddr`.
+    pub relays: HashMap<Ipv4Addr, Relay>,
+}
+
+impl Scopes {
+    /// Makes the scopes of a generation. There are none if the gateways do not offer DHCP.
+    ///
+    /// # Errors
+    ///
+    /// [`SettingsError::Value`] if the settings name a segment that is not there, or have a value that
+    /// cannot be used.
+    pub fn new(model: &Model, settings: &Settings) -> Result<Self, SettingsError> {
+        let names: HashMap<String, SegmentId> = (0..model.segments.len())
+            .map(|index| (segment_name(model, SegmentId(index)), SegmentId(index)))
+            .collect();
+        if let Some(name) = settings
+            .segments
+            .keys()
+            .find(|name| !names.contains_key(*name))
+        {
+            return Err(no_segment("segments", name));
+        }
+        let mut scopes = Self {
+            relays: relays(model, settings, &names)?,
+            ..Self::default()
+        };
+        if !model.gateway_services.dhcp {
+            return Ok(scopes);
+        }
+        for (name, id) in names {
+            if let Some(scope) = scope(model, settings, (name, id))? {
+                scopes.by_vlan.insert(scope.vlan, Arc::new(scope));
+            }
+        }
+        Ok(scopes)
+    }
+}
+
+/// Returns what the settings, logs and counters call a segment.
+#[must_use]
+pub fn segment_name(model: &Model, id: SegmentId) -> String {
+    let segment = model.segment(id);
+    match segment.owner {
+        Owner::Platform => segment.name.to_string(),
+        Owner::Tenant(tenant) => format!("{}/{}", model.tenant(tenant).name, segment.name),
+    }
+}
+
+fn no_segment(key: &str, name: &str) -> SettingsError {
+    SettingsError::Value {
+        key: key.to_owned(),
+        value: name.to_owned(),
+        why: "is no segment of the inventory: `bulkhead show segments` lists them, a tenant's as TENANT/NAME",
+    }
+}
+
+fn relays(
+    model: &Model,
+    settings: &Settings,
+    names: &HashMap<String, SegmentId>,
+) -> Result<HashMap<Ipv4Addr, Relay>, SettingsError> {
+    let vlan = |key: &str, name: &String| match names.get(name) {
+        Some(id) => Ok(model.segment(*id).vlan_id),
+        None => Err(no_segment(key, name)),
+    };
+    let mut relays = HashMap::new();
+    for relay in &settings.relays {
+        let serves: Result<_, _> = relay
+            .serves
+            .iter()
+            .map(|name| vlan("relays.serves", name))
+            .collect();
+        let made = Relay {
+            vlan: vlan("relays.segment", &relay.segment)?,
+            serves: serves?,
+        };
+        relays.insert(relay.address, made);
+    }
+    Ok(relays)
+}
+
+fn scope(
+    model: &Model,
+    settings: &Settings,
+    (name, id): (String, SegmentId),
+) -> Result<Option<Scope>, SettingsError> {
+    let segment = model.segment(id);
+    let (Some(dhcp), Some(Subnet4 { net, gateway })) = (&segment.dhcp, segment.ipv4) else {
+        return Ok(None);
+    };
+    let reservations: HashMap<_, _> = model
+        .reservations
+        .iter()
+        .filter(|reservation| reservation.segment == id)
+        .map(|r| (r.mac, (r.ipv4, model.host(r.host).name.to_string())))
+        .collect();
+    let interfaces = model.hosts.iter().flat_map(|host| &host.interfaces);
+    let on_segment = interfaces.filter(|interface| interface.segment == Some(id));
+    let mut fixed: HashSet<_> = on_segment.filter_map(|interface| interface.ipv4).collect();
+    fixed.extend(reservations.values().map(|(address, _)| *address));
+    fixed.extend([gateway, net.network(), net.broadcast()]);
+    let told = told(model, segment, settings, &name)?;
+    Ok(Some(Scope {
+        vlan: segment.vlan_id,
+        name,
+        net,
+        gateway,
+        pool: dhcp.pool,
+        reservations,
+        fixed,
+        takes_new: match segment.owner {
+            Owner::Platform => true,
+            Owner::Tenant(tenant) => model.tenant(tenant).state == TenantState::Present,
+        },
+        told,
+    }))
+}
+
+fn told(
+    model: &Model,
+    segment: &Segment,
+    settings: &Settings,
+    name: &str,
+) -> Result<Told, SettingsError> {
+    let default = SegmentSettings::default();
+    let own = settings.segments.get(name).unwrap_or(&default);
+    let gateway: Vec<_> = segment.ipv4.iter().map(|subnet| subnet.gateway).collect();
+    let said = segment.dhcp.iter().flat_map(|dhcp| &dhcp.dns_servers);
+    let mut dns_servers: Vec<_> = said
+        .filter_map(|address| match address {
+            IpAddr::V4(address) => Some(*address),
+            IpAddr::V6(_) => None,
+        })
+        .collect();
+    if dns_servers.is_empty() && model.gateway_services.dns {
+        dns_servers.clone_from(&gateway);
+    }
+    let site = format!("{}.{}", model.site_name, model.site_domain);
+    let domain = match segment.owner {
+        Owner::Platform => site,
+        Owner::Tenant(tenant) => format!("{}.{site}", model.tenant(tenant).name),
+    };
+    let offered = if model.gateway_services.ntp {
+        gateway
+    } else {
+        Vec::new()
+    };
+    let vendor = own.vendor.as_deref().unwrap_or_default();
+    Ok(Told {
+        lease_time: own.lease_time.unwrap_or(settings.lease_time),
+        dns_servers,
+        ntp_servers: own.ntp_servers.clone().unwrap_or(offered),
+        domain_search: [std::slice::from_ref(&domain), &own.domain_search].concat(),
+        domain,
+        mtu: segment.mtu,
+        routes: own.routes.clone(),
+        ipv6_only_wait: own.ipv6_only_wait,
+        boot: own.boot.clone(),
+        vendor: octets(vendor).ok_or_else(|| SettingsError::Value {
+            key: format!("segments.{name}.vendor"),
+            value: vendor.to_owned(),
+            why: "is not an even number of hexadecimal digits",
+        })?,
+    })
+}
+
+/// Reads hexadecimal digits.
+pub(crate) fn octets(text: &str) -> Option<Vec<u8>> {
+    let pairs = text.as_bytes().chunks(2);
+    pairs
+        .map(|pair| match pair {
+            [_, _] => u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok(),
+            _ => None,
+        })
+        .collect()
+}

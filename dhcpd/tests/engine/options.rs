@@ -1,0 +1,258 @@
+//! Options: RFC 2131 section 4.3.1, RFC 2132, RFC 3397, RFC 3442, RFC 4578, RFC 8925.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+use dhcpd::settings::{Boot, Route};
+use dhcproto::v4::{DhcpOption, MessageType};
+
+use crate::kit::{Client, GATEWAY, LEASE_TIME, Server, at, mac, reserve, scope};
+
+#[test]
+fn options_come_in_the_order_of_the_list_and_only_as_asked() {
+    let mut server = Server::new(scope(100));
+    let offer = server.answer(&Client::discover(1).wants(&[6, 1, 28, 3, 42, 6, 200]));
+    assert_eq!(offer.codes(), [53, 54, 51, 6, 1, 28, 3, 42]);
+}
+
+#[test]
+fn the_subnet_mask_comes_before_the_router() {
+    let mut server = Server::new(scope(100));
+    let offer = server.answer(&Client::discover(1).wants(&[6, 3, 15, 1]));
+    assert_eq!(offer.codes(), [53, 54, 51, 6, 1, 3, 15]);
+}
+
+#[test]
+fn a_client_that_asks_for_nothing_is_told_the_usual() {
+    let mut server = Server::new(scope(100));
+    let offer = server.answer(&Client::discover(1));
+    assert_eq!(offer.codes(), [53, 54, 51, 1, 3, 6, 15, 26, 28, 58, 59]);
+}
+
+#[test]
+fn a_client_that_asks_for_nothing_that_is_known_is_told_what_must_be() {
+    let mut server = Server::new(scope(100));
+    assert_eq!(
+        server.answer(&Client::discover(1).wants(&[200])).codes(),
+        [53, 54, 51]
+    );
+}
+
+#[test]
+fn a_refusal_has_no_options_but_the_server_and_what_is_echoed() {
+    let mut server = Server::new(scope(100));
+    let client = Client::init_reboot(1, Ipv4Addr::new(192, 0, 2, 1))
+        .wants(&[1, 3])
+        .id(&[0, 1]);
+    let nak = server.answer(&client);
+    assert_eq!(
+        (nak.kind, nak.codes()),
+        (MessageType::Nak, vec![53, 54, 61])
+    );
+}
+
+#[test]
+fn values_are_those_of_the_scope() {
+    let mut server = Server::new(scope(100));
+    let offer = server.answer(&Client::discover(1).wants(&[1, 3, 6, 15, 26, 28, 42, 58, 59]));
+    let values = [
+        (1, DhcpOption::SubnetMask(Ipv4Addr::new(255, 255, 255, 0))),
+        (3, DhcpOption::Router(vec![GATEWAY])),
+        (6, DhcpOption::DomainNameServer(vec![GATEWAY])),
+        (
+            15,
+            DhcpOption::DomainName("alpha.east.lab.example".to_owned()),
+        ),
+        (26, DhcpOption::InterfaceMtu(1500)),
+        (28, DhcpOption::BroadcastAddr(at(255))),
+        (42, DhcpOption::NtpServers(vec![GATEWAY])),
+        (54, DhcpOption::ServerIdentifier(GATEWAY)),
+        (58, DhcpOption::Renewal(LEASE_TIME / 2)),
+        (59, DhcpOption::Rebinding(LEASE_TIME / 8 * 7)),
+    ];
+    for (code, value) in values {
+        assert_eq!(offer.option(code), Some(&value));
+    }
+}
+
+#[test]
+fn a_host_with_a_reservation_is_told_its_name() {
+    let mut scope = scope(100);
+    reserve(&mut scope, mac(1), at(20));
+    let mut server = Server::new(scope);
+    let name = DhcpOption::Hostname("web".to_owned());
+    assert_eq!(
+        server.answer(&Client::discover(1).wants(&[12])).option(12),
+        Some(&name)
+    );
+    assert_eq!(
+        server.answer(&Client::discover(2).wants(&[12])).option(12),
+        None
+    );
+}
+
+#[test]
+fn classless_routes_include_the_default_route() {
+    let mut scope = scope(100);
+    let net = "10.20.0.0/16".parse().unwrap();
+    scope.told.routes = vec![Route {
+        to: net,
+        via: at(2),
+    }];
+    let mut server = Server::new(scope);
+    let offer = server.answer(&Client::discover(1).wants(&[121, 3]));
+    let routes = vec![(net, at(2)), (Default::default(), GATEWAY)];
+    assert_eq!(
+        offer.option(121),
+        Some(&DhcpOption::ClasslessStaticRoute(routes))
+    );
+    let wire = [121, 7 + 5, 16, 10, 20, 10, 100, 0, 2, 0, 10, 100, 0, 1];
+    assert!(
+        offer
+            .reply
+            .payload
+            .windows(wire.len())
+            .any(|part| part == wire)
+    );
+}
+
+#[test]
+fn the_search_list_is_names_as_in_dns() {
+    let mut server = Server::new(scope(100));
+    let offer = server.answer(&Client::discover(1).wants(&[119]));
+    let wire = b"\x77\x25\x05alpha\x04east\x03lab\x07example\x00\x03lab\x07example\x00";
+    assert!(
+        offer
+            .reply
+            .payload
+            .windows(wire.len())
+            .any(|part| part == wire)
+    );
+}
+
+#[test]
+fn ipv6_only_preferred_is_told_to_those_who_ask() {
+    let mut scope = scope(100);
+    scope.told.ipv6_only_wait = Some(1800);
+    let mut server = Server::new(scope);
+    let has = |codes: Vec<u8>| codes.contains(&108);
+    let offer = server.answer(&Client::discover(1).wants(&[1, 108]));
+    assert!(has(offer.codes()) && !offer.message.yiaddr().is_unspecified());
+    let wire = [108, 4, 0, 0, 7, 8];
+    assert!(
+        offer
+            .reply
+            .payload
+            .windows(wire.len())
+            .any(|part| part == wire)
+    );
+    assert!(!has(server
+        .answer(&Client::discover(2).wants(&[1]))
+        .codes()));
+}
+
+#[test]
+fn a_machine_boots_what_its_architecture_can() {
+    let mut scope = scope(100);
+    scope.told.boot = Some(Boot {
+        next_server: at(5),
+        file: Some("undionly.kpxe".to_owned()),
+        architectures: BTreeMap::from([("7".to_owned(), "x64.efi".to_owned())]),
+        ipxe: Some("http://10.100.0.5/menu.ipxe".to_owned()),
+    });
+    let mut server = Server::new(scope);
+    let rows = [
+        (Client::discover(1), "undionly.kpxe"),
+        (Client::discover(2).raw_option(93, &[0, 7]), "x64.efi"),
+        (
+            Client::discover(3).raw_option(93, &[0, 11]),
+            "undionly.kpxe",
+        ),
+        (
+            Client::discover(4)
+                .raw_option(93, &[0, 7])
+                .raw_option(77, b"iPXE"),
+            "http://10.100.0.5/menu.ipxe",
+        ),
+    ];
+    for (client, file) in rows {
+        let offer = server.answer(&client.wants(&[66, 67]));
+        assert_eq!(offer.message.siaddr(), at(5));
+        assert_eq!(
+            offer
+                .message
+                .fname_str()
+                .unwrap()
+                .unwrap()
+                .trim_end_matches('\0'),
+            file
+        );
+        assert_eq!(
+            offer.option(67),
+            Some(&DhcpOption::BootfileName(file.into()))
+        );
+        assert_eq!(
+            offer.option(66),
+            Some(&DhcpOption::TFTPServerName(b"10.100.0.5".to_vec()))
+        );
+    }
+}
+
+#[test]
+fn a_message_is_no_larger_than_the_client_takes() {
+    let mut scope = scope(100);
+    scope.told.vendor = vec![7; 200];
+    scope.told.domain_search = (0..8)
+        .map(|n| format!("a-long-name-{n}.lab.example"))
+        .collect();
+    let mut server = Server::new(scope);
+    let wants = [1, 119, 43, 3];
+    let small = server.answer(&Client::discover(1).wants(&wants).id(&[1; 60]));
+    assert!(
+        small.reply.payload.len() <= 576 - 28,
+        "{} octets",
+        small.reply.payload.len()
+    );
+    assert_eq!(
+        small.codes(),
+        [53, 54, 51, 1, 119, 3, 61],
+        "what fits, in order, and what must be"
+    );
+    let size = DhcpOption::MaxMessageSize(1400);
+    let large = server.answer(&Client::discover(2).wants(&wants).option(size));
+    assert_eq!(large.codes(), [53, 54, 51, 1, 119, 43, 3]);
+}
+
+#[test]
+fn a_long_option_is_split() {
+    let mut scope = scope(100);
+    scope.told.domain_search = (0..16)
+        .map(|n| format!("a-long-name-{n}.lab.example"))
+        .collect();
+    let mut server = Server::new(scope);
+    let size = DhcpOption::MaxMessageSize(1400);
+    let offer = server.answer(&Client::discover(1).wants(&[119, 3]).option(size));
+    assert_eq!(offer.codes(), [53, 54, 51, 119, 119, 3], "RFC 3396");
+}
+
+#[test]
+fn a_message_is_not_shorter_than_bootp() {
+    let mut server = Server::new(scope(100));
+    assert_eq!(
+        server
+            .answer(&Client::discover(1).wants(&[200]))
+            .reply
+            .payload
+            .len(),
+        300
+    );
+}
+
+#[test]
+fn options_in_the_fields_for_names_are_read() {
+    let mut client = Client::discover(1).option(DhcpOption::OptionOverload(1));
+    client.message.set_fname(&[12, 3, b'w', b'e', b'b', 255]);
+    let mut server = Server::new(scope(100));
+    server.answer(&client.option(DhcpOption::RapidCommit));
+    assert_eq!(&*server.engine.changes()[0].after.hostname, "web");
+}

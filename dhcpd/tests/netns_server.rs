@@ -1,0 +1,225 @@
+//! The daemon on a trunk: tags, crashes, a full disk, hostile clients, generations. Needs root.
+
+#[cfg(test)]
+mod daemon;
+
+use std::collections::HashMap;
+use std::fs;
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use daemon::{Lab, Talk, discover, rapid, renew, request};
+use netmodel::leases::State;
+use testkit::wait::wait_for;
+
+const GUEST: u16 = 40;
+const IOT: u16 = 30;
+
+fn mac(number: u16) -> [u8; 6] {
+    let [a, b] = number.to_be_bytes();
+    [2, 0, 0, 9, a, b]
+}
+
+#[test]
+fn each_vlan_is_served_out_of_its_scope_with_its_tag() {
+    let lab = Lab::new(&Talk::default());
+    for (vlan, second) in [(GUEST, 40), (IOT, 30), (10, 10)] {
+        let offer = lab.ask(vlan, mac(1), &discover(mac(1))).expect("an offer");
+        assert_eq!(offer.vlan, Some(vlan), "the tag is in the answer");
+        let [a, b, third, _] = offer.address.octets();
+        assert_eq!([a, b, third], [10, 20, second]);
+        assert_eq!(offer.server, Ipv4Addr::new(10, 20, second, 1));
+        let ack = lab.ask(vlan, mac(1), &request(mac(1), offer.address, offer.server));
+        assert_eq!(ack.expect("an acknowledgement").address, offer.address);
+    }
+    assert_eq!(lab.ask(20, mac(1), &discover(mac(1))), None, "no scope");
+    assert_eq!(lab.ask(999, mac(1), &discover(mac(1))), None, "no subnet");
+    assert_eq!(lab.ask(0, mac(1), &discover(mac(1))), None, "no tag");
+}
+
+#[test]
+fn an_acknowledged_lease_is_in_the_file_and_the_status() {
+    let lab = Lab::new(&Talk::default());
+    let ack = lab
+        .ask(GUEST, mac(1), &rapid(mac(1)))
+        .expect("an acknowledgement");
+    let leases = lab.leases();
+    assert_eq!(leases[&ack.address].state, State::Bound);
+    assert_eq!(leases[&ack.address].mac.0, mac(1));
+    wait_for("the status to say so", || {
+        let text = fs::read(lab.path("dhcpd.json")).ok()?;
+        let status: serde_json::Value = serde_json::from_slice(&text).ok()?;
+        let segments = status["segments"].as_array()?;
+        let guest = segments.iter().find(|s| s["name"] == "guest")?;
+        (guest["bound"] == 1 && guest["events"]["ack"] == 1 && guest["pool"] == 201).then_some(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_host_with_a_reservation_gets_its_address_while_another_one_starves_the_pool() {
+    let lab = Lab::new(&Talk::default());
+    let victim = lab.reservation();
+    let vlan = victim.vlan;
+    for number in 0..400 {
+        lab.send(vlan, mac(number), &rapid(mac(number)));
+        lab.send(GUEST, mac(number), &rapid(mac(number)));
+    }
+    // The pool of the guests is empty now; that of others is not, and the reserved address is free.
+    wait_for("the pool to be empty", || {
+        let bound = lab
+            .leases()
+            .values()
+            .filter(|l| l.state == State::Bound)
+            .count();
+        (bound >= 201).then_some(())
+    })
+    .unwrap();
+    assert_eq!(lab.ask(GUEST, mac(999), &discover(mac(999))), None);
+    let ack = lab
+        .ask(vlan, victim.mac, &rapid(victim.mac))
+        .expect("an acknowledgement");
+    assert_eq!(ack.address, victim.address);
+    assert!(
+        lab.ask(IOT, mac(999), &discover(mac(999))).is_some(),
+        "another segment"
+    );
+}
+
+#[test]
+fn an_address_that_somebody_uses_is_not_offered() {
+    let talk = Talk {
+        probe_wait: 300,
+        ..Talk::default()
+    };
+    let lab = Lab::new(&talk);
+    lab.send(GUEST, mac(1), &discover(mac(1)));
+    let probed = lab.answer_probe(GUEST, mac(66));
+    let offer = lab
+        .next_answer(GUEST, mac(1))
+        .expect("an offer of another address");
+    assert_ne!(offer.address, probed);
+    assert_eq!(lab.leases()[&probed].state, State::Declined);
+}
+
+#[test]
+fn another_generation_is_served_without_a_restart_and_a_bad_one_is_not() {
+    let lab = Lab::new(&Talk::default());
+    let ack = lab
+        .ask(GUEST, mac(1), &rapid(mac(1)))
+        .expect("an acknowledgement");
+    lab.publish(2, |model| {
+        for segment in model
+            .segments
+            .iter_mut()
+            .filter(|s| s.vlan_id.as_u16() == IOT)
+        {
+            segment.dhcp = None;
+        }
+    });
+    wait_for("the second generation", || {
+        lab.ask(IOT, mac(2), &discover(mac(2)))
+            .is_none()
+            .then_some(())
+    })
+    .unwrap();
+    let renewed = lab.ask(GUEST, mac(1), &renew(mac(1), ack.address));
+    assert_eq!(renewed.expect("the lease goes on").address, ack.address);
+    fs::write(
+        lab.path("generation"),
+        "{\"format_version\":1,\"number\":3}\n",
+    )
+    .unwrap();
+    std::thread::sleep(Duration::from_millis(600));
+    assert!(
+        lab.ask(GUEST, mac(3), &discover(mac(3))).is_some(),
+        "the second one is served"
+    );
+}
+
+#[test]
+fn no_acknowledged_lease_is_lost_when_the_daemon_is_killed_at_any_moment() {
+    let mut lab = Lab::new(&Talk::default());
+    let mut acknowledged: HashMap<Ipv4Addr, [u8; 6]> = HashMap::new();
+    for round in 0..20_u16 {
+        let end = Instant::now() + Duration::from_millis(u64::from(fastrand(round) % 60) + 2);
+        let mut number = round * 9;
+        while Instant::now() < end {
+            number += 1;
+            lab.send(GUEST, mac(number % 180), &rapid(mac(number % 180)));
+            for answer in lab.answers() {
+                acknowledged.insert(answer.address, answer.client);
+            }
+        }
+        lab.kill();
+        for answer in lab.answers() {
+            acknowledged.insert(answer.address, answer.client);
+        }
+        lab.start();
+        let leases = lab.leases();
+        for (address, client) in &acknowledged {
+            let lease = &leases[address];
+            assert_eq!(
+                (lease.mac.0, lease.state),
+                (*client, State::Bound),
+                "{address}, round {round}"
+            );
+        }
+        let mut holders: Vec<_> = leases.values().map(|lease| lease.mac).collect();
+        holders.sort();
+        holders.dedup();
+        assert_eq!(holders.len(), leases.len(), "one address for each client");
+    }
+    assert!(
+        acknowledged.len() > 20,
+        "{} leases: the test saw too little",
+        acknowledged.len()
+    );
+}
+
+#[test]
+fn a_full_disk_gives_no_lease_until_there_is_room() {
+    let talk = Talk {
+        disk: Some("128k"),
+        ..Talk::default()
+    };
+    let lab = Lab::new(&talk);
+    let filler = lab.state().join("filler");
+    let ack = lab
+        .ask(GUEST, mac(1), &rapid(mac(1)))
+        .expect("an acknowledgement");
+    fs::write(&filler, vec![0; 100 << 10]).unwrap();
+    let full = wait_for("the disk to be full", || {
+        lab.ask(GUEST, mac(1), &renew(mac(1), ack.address))
+            .is_none()
+            .then_some(())
+    });
+    full.unwrap();
+    assert_eq!(
+        lab.ask(GUEST, mac(2), &rapid(mac(2))),
+        None,
+        "nothing is promised"
+    );
+    assert!(
+        lab.ask(GUEST, mac(3), &discover(mac(3))).is_some(),
+        "an offer promises nothing"
+    );
+    assert!(!lab.leases().values().any(|lease| lease.mac.0 == mac(2)));
+    fs::remove_file(&filler).unwrap();
+    let again = lab
+        .ask(GUEST, mac(2), &rapid(mac(2)))
+        .expect("there is room again");
+    assert_eq!(lab.leases()[&again.address].mac.0, mac(2));
+    assert_eq!(lab.leases()[&ack.address].mac.0, mac(1));
+}
+
+#[test]
+fn a_signal_ends_it_cleanly() {
+    let mut lab = Lab::new(&Talk::default());
+    assert_eq!(lab.terminate().code(), Some(0));
+}
+
+/// A number that looks random; the same in each run.
+fn fastrand(seed: u16) -> u16 {
+    seed.wrapping_mul(0x9e37).rotate_left(5) ^ 0x5bd1
+}
