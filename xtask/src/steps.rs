@@ -205,8 +205,10 @@ type Package = (&'static str, &'static str);
 
 /// Packages of tests and demo in namespaces.
 const NET_PACKAGES: &[Package] = &[
+    ("dig", "bind9-dnsutils"),
     ("ethtool", "ethtool"),
     ("ip", "iproute2"),
+    ("kdig", "knot-dnsutils"),
     ("tcpdump", "tcpdump"),
     ("unshare", "util-linux"),
 ];
