@@ -152,14 +152,20 @@ fn zone_for(view: &View, query: &Query) -> Option<crate::view::ZoneId> {
 /// Makes an answer, following aliases through the zones that the view has, and no others.
 fn resolve(world: &World, view: &View, zone: &Zone, query: &Query) -> Body {
     let mut answer = lookup::resolve(zone, query.name(), query.kind);
+    let mut here = view.zone_at(zone.origin().as_wire());
     for _ in 0..MAX_CHAIN {
         let Some(target) = answer.leaves.take() else {
             break;
         };
         let is_known = target.as_wire() == query.name() || is_owner(&answer, &target);
-        let Some(next) = view.zone_of(target.as_wire()).filter(|_| !is_known) else {
+        // The zone it is in already has said what there is: a referral to another server.
+        let next = view
+            .zone_of(target.as_wire())
+            .filter(|id| !is_known && Some(*id) != here);
+        let Some(next) = next else {
             break;
         };
+        here = Some(next);
         let found = world.with_zone(next, |zone| {
             lookup::resolve(zone, target.as_wire(), query.kind)
         });

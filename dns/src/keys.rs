@@ -238,7 +238,7 @@ impl Keyring {
 /// Decodes base64 (RFC 4648, 4), with its padding.
 fn base64(text: &str) -> Option<Vec<u8>> {
     let body = text.trim_end_matches('=');
-    if text.len() % 4 != 0 || text.len() - body.len() > 2 {
+    if !text.len().is_multiple_of(4) || text.len() - body.len() > 2 {
         return None;
     }
     let mut octets = Vec::new();

@@ -37,7 +37,7 @@ pub struct Answer {
     pub authority: Vec<Item>,
     /// Additional section: glue only.
     pub additional: Vec<Item>,
-    /// Where the last alias leads to, if that is outside of the zone.
+    /// Where the last alias leads to, if that is outside of the zone or below a delegation.
     pub leaves: Option<Name>,
 }
 
@@ -85,13 +85,7 @@ impl Answer {
 
     /// Does the answer depend on other zones, or on what lies below a delegation?
     pub(crate) fn is_unfinished(&self) -> bool {
-        self.leaves.is_some() || !self.additional.is_empty() || self.rcode_is_of_referral()
-    }
-
-    fn rcode_is_of_referral(&self) -> bool {
-        self.authority
-            .iter()
-            .any(|item| item.set.rtype == rtype::NS)
+        self.leaves.is_some()
     }
 }
 
@@ -124,6 +118,7 @@ pub fn resolve(zone: &Zone, name: &[u8], kind: u16) -> Answer {
             }
             Found::Referral(cut, servers) => {
                 answer.refer(zone, cut, servers);
+                answer.leaves = owner;
                 return answer;
             }
             Found::NoData => {

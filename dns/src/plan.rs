@@ -18,7 +18,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::{IpNet, Ipv4Net};
-use netmodel::model::{Model, Owner, SegmentId, TenantId, TenantKind, TenantState};
+use netmodel::model::{DnsRecord, Model, Owner, SegmentId, TenantId, TenantKind, TenantState};
 use netmodel::published::Published;
 use thiserror::Error;
 
@@ -180,29 +180,25 @@ impl Planner<'_> {
             .map(|(i, name)| (name, i))
             .collect();
         for record in &self.model.records {
-            let read = || -> Option<(Name, Name, (u16, Box<[u8]>))> {
-                let zone = Name::absolute(&record.zone).ok()?;
-                let name = Name::parse(&record.name, &zone).ok()?;
-                let data = rdata::parse(&record.record_type, &record.value, &zone).ok()?;
-                Some((zone, name, data))
-            };
-            let place = read().and_then(|(zone, name, data)| {
-                let target = match zone_of.get(&zone) {
+            let place = read_record(record).and_then(|read| {
+                let target = match zone_of.get(&read.zone) {
                     Some(index) => self.forward.get_mut(*index)?,
-                    None if zone == self.site
-                        && !self.tenant_names.iter().any(|t| name.is_within(t)) =>
-                    {
-                        &mut site
-                    }
+                    None if read.zone == self.site => &mut site,
                     None => return None,
                 };
-                let is_apex = name == zone && matches!(data.0, rtype::NS | rtype::CNAME);
-                (!is_apex).then_some((target, name, data))
+                let is_apex =
+                    read.name == read.zone && matches!(read.data.0, rtype::NS | rtype::CNAME);
+                let is_tenants = read.zone == self.site
+                    && self
+                        .tenant_names
+                        .iter()
+                        .any(|tenant| read.name.is_within(tenant));
+                (!is_apex && !is_tenants).then_some((target, read))
             });
             match place {
-                Some((target, name, data)) => {
+                Some((target, read)) => {
                     let ttl = record.ttl.unwrap_or(DEFAULT_TTL);
-                    target.add(name, data, ttl, RrOwner::Inventory);
+                    target.add(read.name, read.data, ttl, RrOwner::Inventory);
                 }
                 None => self.rejected.push(format!(
                     "{}:{}: {}.{} {} `{}`",
@@ -345,6 +341,22 @@ impl Planner<'_> {
         self.zones.push(zone);
         ZoneId(self.zones.len() - 1)
     }
+}
+
+/// A record of the inventory as it stands in a zone.
+struct RecordRead {
+    zone: Name,
+    name: Name,
+    data: (u16, Box<[u8]>),
+}
+
+fn read_record(record: &DnsRecord) -> Option<RecordRead> {
+    let zone = Name::absolute(&record.zone).ok()?;
+    Some(RecordRead {
+        name: Name::parse(&record.name, &zone).ok()?,
+        data: rdata::parse(&record.record_type, &record.value, &zone).ok()?,
+        zone,
+    })
 }
 
 /// Returns a host's full name.

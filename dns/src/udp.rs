@@ -140,14 +140,10 @@ fn receive(
     let arrivals = received.map(|message| {
         let mut local = None;
         for control in message.cmsgs().into_iter().flatten() {
-            match control {
-                ControlMessageOwned::Ipv4PacketInfo(info) => {
-                    local = Some(IpAddr::from(info.ipi_spec_dst.s_addr.to_ne_bytes()));
-                }
-                ControlMessageOwned::Ipv6PacketInfo(info) => {
-                    local = Some(IpAddr::from(info.ipi6_addr.s6_addr));
-                }
-                _ => {}
+            if let ControlMessageOwned::Ipv4PacketInfo(info) = control {
+                local = Some(IpAddr::from(info.ipi_spec_dst.s_addr.to_ne_bytes()));
+            } else if let ControlMessageOwned::Ipv6PacketInfo(info) = control {
+                local = Some(IpAddr::from(info.ipi6_addr.s6_addr));
             }
         }
         let peer = message.address?;

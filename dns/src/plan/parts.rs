@@ -60,7 +60,7 @@ impl Planner<'_> {
         }
         let site_zone = match owner {
             Owner::Platform => self.whole_site(site, &tenants),
-            Owner::Tenant(tenant) => self.public_site(site, tenant),
+            Owner::Tenant(tenant) => self.public_site(site, tenant, &tenants),
         };
         view.insert(self.site.clone(), site_zone);
         let is_seen = |owner: Owner| match owner {
@@ -121,9 +121,7 @@ impl Planner<'_> {
             if site.sets(&planner.soa.mname).is_empty() {
                 planner.add_gateways(&mut contents, Owner::Platform);
             }
-            for (name, _) in tenants.iter().filter_map(|id| planner.tenant_zone(*id)) {
-                planner.add_name_server(&mut contents, &name);
-            }
+            planner.add_delegations(&mut contents, tenants);
             planner.add_zone(ZoneSpec {
                 origin,
                 tenant: None,
@@ -132,13 +130,19 @@ impl Planner<'_> {
         })
     }
 
-    /// What a tenant sees of the site: the name server at its own gateways, and the hosts of the
-    /// services that it was granted, by the addresses that were granted.
-    fn public_site(&mut self, site: &Contents, tenant: TenantId) -> ZoneId {
+    /// What a tenant sees of the site: the name server at its own gateways, the delegations that it
+    /// sees, and the hosts of the services that it was granted, by the addresses that were granted.
+    fn public_site(
+        &mut self,
+        site: &Contents,
+        tenant: TenantId,
+        tenants: &BTreeSet<TenantId>,
+    ) -> ZoneId {
         let mut contents = Contents::default();
         let origin = self.site.clone();
         self.add_name_server(&mut contents, &origin);
         self.add_gateways(&mut contents, Owner::Tenant(tenant));
+        self.add_delegations(&mut contents, tenants);
         let granted: HashSet<(u16, Box<[u8]>)> =
             self.granted(tenant).into_iter().map(address_data).collect();
         let mut shown = HashSet::new();
@@ -173,6 +177,13 @@ impl Planner<'_> {
             v4.into_iter().chain(service.ipv6.map(IpAddr::from))
         });
         addresses.collect()
+    }
+
+    /// The zones of these tenants are cut out of the site's: their names are there.
+    fn add_delegations(&self, contents: &mut Contents, tenants: &BTreeSet<TenantId>) {
+        for (name, _) in tenants.iter().filter_map(|id| self.tenant_zone(*id)) {
+            self.add_name_server(contents, &name);
+        }
     }
 
     fn add_gateways(&self, contents: &mut Contents, owner: Owner) {
