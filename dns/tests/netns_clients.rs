@@ -514,3 +514,42 @@ fn no_update_that_was_answered_is_lost_when_the_daemon_is_killed() {
         );
     }
 }
+
+#[test]
+fn rfc_7766_section_6_2_1_1_questions_in_one_segment_are_all_answered_in_their_order() {
+    let lab = Lab::started();
+    let mut stream = lab.a.run(|| TcpStream::connect((GATEWAY_A, 53)).unwrap());
+    let mut octets = Vec::new();
+    for id in 0..200u16 {
+        let mut message = question(&format!("web.{ZONE}"), 1);
+        message[..2].copy_from_slice(&id.to_be_bytes());
+        octets.extend(u16::try_from(message.len()).unwrap().to_be_bytes());
+        octets.extend(message);
+    }
+    stream.write_all(&octets).unwrap();
+    for id in 0..200u16 {
+        let mut length = [0; 2];
+        stream.read_exact(&mut length).unwrap();
+        let mut reply = vec![0; usize::from(u16::from_be_bytes(length))];
+        stream.read_exact(&mut reply).unwrap();
+        assert_eq!(Message::from_vec(&reply).unwrap().metadata.id, id);
+    }
+}
+
+#[test]
+fn a_tenant_that_opens_many_connections_keeps_out_only_itself() {
+    let lab = Lab::started();
+    let connect = |client: &NetNs, to: &'static str| {
+        client.run(move || TcpStream::connect((to, 53)).unwrap())
+    };
+    let ask = |stream: &mut TcpStream| exchange(stream, &question("east.lab.example", 6)).is_some();
+    let mut held: Vec<TcpStream> = (0..64).map(|_| connect(&lab.a, GATEWAY_A)).collect();
+    assert!(held.iter_mut().all(ask), "64 are served at once");
+    assert!(!ask(&mut connect(&lab.a, GATEWAY_A)), "one more is not");
+    assert!(ask(&mut connect(&lab.b, GATEWAY_B)), "the neighbour is");
+    held.truncate(10);
+    wait_for("a place to be free", || {
+        ask(&mut connect(&lab.a, GATEWAY_A)).then_some(())
+    })
+    .unwrap();
+}

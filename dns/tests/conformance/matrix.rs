@@ -9,9 +9,10 @@ use std::collections::BTreeSet;
 use dns::answer::Transport;
 use dns::name::Name;
 use dns::plan::{Plan, plan};
+use dns::view::visible_tenants;
 use dns::world::World;
 use hickory_proto::op::Message;
-use netmodel::model::{DnsRecord, Model};
+use netmodel::model::{DnsRecord, Model, Owner, SegmentId, Tenant};
 use netmodel::published::Published;
 
 use super::support::*;
@@ -399,4 +400,108 @@ fn a_tenant_sees_of_the_site_only_what_it_was_granted() {
     assert_eq!(reply.answers.len(), 1, "the reverse of what was granted");
     let reply = says(&good, "10.101.0.50", "95.99.20.10.in-addr.arpa", PTR);
     assert!(reply.starts_with("REFUSED"), "{reply}");
+}
+
+/// Who sees the zones of whom, as `segment: tenants`.
+fn seen(model: &Model, segment: &str) -> Vec<String> {
+    let mut segments = model.segments.iter();
+    let index = segments.position(|of| match of.owner {
+        Owner::Platform => of.name.as_str() == segment,
+        Owner::Tenant(id) => model.tenant(id).name.as_str() == segment,
+    });
+    let seen = visible_tenants(model, SegmentId(index.unwrap()));
+    seen.into_iter()
+        .map(|id| model.tenant(id).name.to_string())
+        .collect()
+}
+
+#[test]
+fn half_a_grant_shows_nothing() {
+    fn tenant<'m>(model: &'m mut Model, name: &str) -> &'m mut Tenant {
+        let mut tenants = model.tenants.iter_mut();
+        tenants.find(|tenant| tenant.name.as_str() == name).unwrap()
+    }
+    let with = |change: &dyn Fn(&mut Model)| {
+        let mut model = sample().model;
+        change(&mut model);
+        (seen(&model, "vintronics"), seen(&model, "iot"))
+    };
+    let (both, iot) = with(&|_| {});
+    assert_eq!(
+        (both.len(), iot.as_slice()),
+        (2, ["grooveiq".to_owned()].as_slice())
+    );
+    let only = ["vintronics".to_owned()];
+    let no_use = with(&|model| tenant(model, "vintronics").uses.clear());
+    assert_eq!(no_use.0, only);
+    let no_consumer = with(&|model| {
+        tenant(model, "grooveiq").offers[0].consumers.clear();
+    });
+    assert_eq!(no_consumer.0, only);
+    let other_name = with(&|model| {
+        "other".clone_into(&mut tenant(model, "grooveiq").offers[0].name);
+    });
+    assert_eq!(other_name.0, only);
+    let no_accept = with(&|model| tenant(model, "grooveiq").accepts.clear());
+    assert!(no_accept.1.is_empty());
+    let no_rule = with(&|model| tenant(model, "grooveiq").rules.clear());
+    assert!(no_rule.1.is_empty());
+}
+
+#[test]
+fn segments_that_are_not_served_are_no_clients() {
+    let ask = |change: &dyn Fn(&mut Model)| {
+        let mut published = sample();
+        change(&mut published.model);
+        says(
+            &world(&published),
+            "10.100.0.50",
+            "grooveiq.east.lab.example",
+            SOA,
+        )
+    };
+    assert!(ask(&|_| {}).starts_with("NOERROR"));
+    assert!(ask(&|model| model.gateway_services.dns = false).starts_with("REFUSED"));
+    let own_plan = |model: &mut Model| {
+        for segment in &mut model.segments {
+            segment.vpc_id = u32::from(matches!(segment.owner, Owner::Tenant(_)));
+        }
+    };
+    assert!(ask(&own_plan).starts_with("REFUSED"));
+}
+
+#[test]
+fn a_host_on_anothers_segment_gets_no_pointer_there() {
+    let mut published = sample();
+    let of = |name: &str| {
+        let mut segments = published.model.segments.iter();
+        let is = |owner| matches!(owner, Owner::Tenant(id) if published.model.tenant(id).name.as_str() == name);
+        SegmentId(segments.position(|segment| is(segment.owner)).unwrap())
+    };
+    let (own, other) = (of("vintronics"), of("grooveiq"));
+    let name = "vintronics-web01";
+    let address = "10.100.0.77".parse().unwrap();
+    let host = published
+        .model
+        .hosts
+        .iter_mut()
+        .find(|host| host.name.as_str() == name)
+        .unwrap();
+    for interface in &mut host.interfaces {
+        assert_eq!(interface.segment, Some(own));
+        (interface.segment, interface.ipv4) = (Some(other), Some(address));
+    }
+    let mut record = published.model.records[0].clone();
+    record.zone = format!("vintronics.{SITE}");
+    name.clone_into(&mut record.name);
+    "A".clone_into(&mut record.record_type);
+    record.value = address.to_string();
+    published.model.records.push(record);
+    let reply = says(
+        &world(&published),
+        "10.100.0.50",
+        "77.0.100.10.in-addr.arpa",
+        PTR,
+    );
+    assert!(reply.starts_with("NXDOMAIN"), "{reply}");
 }

@@ -61,6 +61,10 @@ impl Lab {
         let mut message = Message::new(1, MessageType::Query, OpCode::Update);
         message.answers = prerequisites.iter().map(record).collect();
         message.authorities = updates.iter().map(record).collect();
+        self.work_on(&message)
+    }
+
+    fn work_on(&self, message: &Message) -> Result<Change, Refusal> {
         // What is tested is what came over the wire.
         let message = Message::from_vec(&message.to_vec().unwrap()).unwrap();
         let origin = Name::absolute(ZONE).unwrap();
@@ -486,4 +490,24 @@ fn every_served_type_can_be_added_and_is_read_back() {
         assert_eq!(reply.answers, [sent]);
         assert_eq!(reply.answers[0].ttl, 5);
     }
+}
+
+#[test]
+fn a_set_that_would_not_fit_a_reply_is_refused() {
+    let mut lab = Lab::new();
+    lab.room = 10_000;
+    let zone = HickoryName::from_ascii(ZONE).unwrap();
+    let name = zone.prepend_label("big").unwrap();
+    let text = |i: usize| vec![format!("{i:0>250}")];
+    let record = |i| {
+        let data = RData::TXT(hickory_proto::rr::rdata::TXT::new(text(i)));
+        Record::from_rdata(name.clone(), 1, data)
+    };
+    let add = |count: usize| {
+        let mut message = Message::new(1, MessageType::Query, OpCode::Update);
+        message.authorities = (0..count).map(record).collect();
+        lab.work_on(&message).map(|change| change.sets.len())
+    };
+    assert_eq!(add(100), Ok(1));
+    assert_eq!(add(200).unwrap_err().code, REFUSED);
 }

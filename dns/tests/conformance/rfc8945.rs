@@ -137,3 +137,27 @@ fn section_5_1_a_record_behind_the_signature_is_a_format_error() {
     let (_, parsed) = reply_to(&with_edns(message, 1232));
     assert_eq!(parsed.metadata.response_code, ResponseCode::FormErr);
 }
+
+#[test]
+fn rfc_8945_section_5_3_the_signature_has_room_in_the_reply() {
+    let record = |i| format!("  - {{name: many, type: TXT, value: 'record number {i:03}'}}\n");
+    for count in 1..20 {
+        let world = world(&two_tenants(&(0..count).map(record).collect::<String>()));
+        let message = signed(
+            &question("many.a.east.lab.example", TXT),
+            "a-tf",
+            SECRET,
+            NOW,
+        );
+        let reply = send(&world, IN_A, Transport::Udp, &message).unwrap();
+        assert!(
+            reply.len() <= 512,
+            "{count} records: {} octets",
+            reply.len()
+        );
+        let parsed = Message::from_vec(&reply).unwrap();
+        let records = usize::try_from(count).unwrap();
+        assert!(parsed.metadata.truncation || parsed.answers.len() == records);
+        assert!(parsed.signature().is_some());
+    }
+}
