@@ -398,6 +398,14 @@ fn a_tenant_sees_of_the_site_only_what_it_was_granted() {
     );
     let reply = ask(&good, "10.100.0.50", "95.99.20.10.in-addr.arpa", PTR);
     assert_eq!(reply.answers.len(), 1, "the reverse of what was granted");
+    for hidden in ["21.99.20.10.in-addr.arpa", "1.99.20.10.in-addr.arpa"] {
+        let reply = says(&good, "10.100.0.50", hidden, PTR);
+        assert!(
+            reply.starts_with("NXDOMAIN"),
+            "{hidden} was not granted: {reply}"
+        );
+        assert_eq!(ask(&good, "10.20.40.60", hidden, PTR).answers.len(), 1);
+    }
     let reply = says(&good, "10.101.0.50", "95.99.20.10.in-addr.arpa", PTR);
     assert!(reply.starts_with("REFUSED"), "{reply}");
 }
