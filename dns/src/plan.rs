@@ -104,7 +104,7 @@ pub fn plan(published: &Published) -> Result<Plan, PlanError> {
         zones: Vec::new(),
         parts: HashMap::new(),
         forward: Vec::new(),
-        pointers: Vec::new(),
+        pointers: HashMap::new(),
         rejected: Vec::new(),
         site,
     };
@@ -163,8 +163,8 @@ struct Planner<'m> {
     /// Parts of zones that several views share.
     parts: HashMap<(Name, String), ZoneId>,
     forward: Vec<Contents>,
-    /// Addresses that have a name, and the segment they are on.
-    pointers: Vec<(IpAddr, SegmentId, Name)>,
+    /// Addresses that have a name, by the segment they are on.
+    pointers: HashMap<SegmentId, Vec<(IpAddr, Name)>>,
     rejected: Vec<String>,
 }
 
@@ -238,7 +238,8 @@ impl Planner<'_> {
                 let v4 = interface.ipv4.map(IpAddr::from);
                 for address in v4.into_iter().chain(interface.ipv6.map(IpAddr::from)) {
                     if has_address(contents, &name, address) {
-                        self.pointers.push((address, segment, name.clone()));
+                        let of_segment = self.pointers.entry(segment).or_default();
+                        of_segment.push((address, name.clone()));
                     }
                 }
             }
@@ -317,8 +318,8 @@ impl Planner<'_> {
     ) -> ZoneId {
         let mut contents = Contents::default();
         self.add_name_server(&mut contents, &origin);
-        for (address, on, name) in &self.pointers {
-            if *on != segment || !net.contains(address) || !is_shown(*address) {
+        for (address, name) in self.pointers.get(&segment).into_iter().flatten() {
+            if !net.contains(address) || !is_shown(*address) {
                 continue;
             }
             if let Ok(owner) = reverse::owner_name(*address, net) {

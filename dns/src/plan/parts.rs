@@ -216,9 +216,9 @@ impl Planner<'_> {
                 continue;
             }
             for net in self.reverse_nets(segment) {
-                let has_one = self.pointers.iter().any(|(address, on, _)| {
-                    *on == segment && net.contains(address) && granted.contains(address)
-                });
+                let mut pointers = self.pointers.get(&segment).into_iter().flatten();
+                let has_one =
+                    pointers.any(|(address, _)| net.contains(address) && granted.contains(address));
                 if !has_one {
                     continue;
                 }
