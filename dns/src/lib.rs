@@ -1,4 +1,50 @@
-//! Authoritative DNS for tenant zones, from the inventory. Not built yet: this crate holds the place that the
-//! workspace's layout gives it, and nothing depends on it.
+//! Authoritative DNS for the site, its tenants and their reverse zones, one view per segment.
+//!
+//! The binary `bulkhead-dns` follows the generation that the controller publishes
+//! ([`netmodel::published`]). At a cold start it needs that file and nothing else: no other daemon, no
+//! database. What tenants add by dynamic update is in its own journal ([`journal`]).
+//!
+//! ```text
+//! generation ──► plan ──► world ◄── journal ◄── update ◄─┐
+//!              (zones,   (zones as                       │ signed
+//!               views)    they are)                      │
+//!                           ▲                            │
+//!   UDP, TCP ──► message ──► answer ─────────────────────┘
+//! ```
+//!
+//! * [`plan`] says which zones there are and who sees them, [`view`] why; both are pure.
+//! * [`lookup`] says what the right answer is; [`zone`] keeps answers prepared as octets ([`compose`]).
+//! * [`answer`] is all that stands between a socket and a zone.
+//!
+//! It does not resolve names of others, sign zones, or transfer them: `docs/dns.md` says what there is.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(not(test), deny(clippy::indexing_slicing))]
+
+pub mod answer;
+pub mod compose;
+mod follow;
+pub mod journal;
+pub mod keys;
+pub mod lookup;
+pub mod message;
+pub mod name;
+pub mod plan;
+pub mod rdata;
+mod reverse;
+pub mod server;
+mod tcp;
+pub mod tsig;
+mod udp;
+pub mod update;
+mod updater;
+pub mod view;
+pub mod world;
+pub mod zone;
+
+/// Returns an error with what caused it.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

@@ -222,6 +222,8 @@ const NET_PACKAGES: &[Package] = &[
     ("ethtool", "ethtool"),
     ("ip", "iproute2"),
     ("nft", "nftables"),
+    ("dig", "bind9-dnsutils"),
+    ("kdig", "knot-dnsutils"),
     ("tcpdump", "tcpdump"),
     ("unshare", "util-linux"),
 ];

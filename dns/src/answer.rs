@@ -1,0 +1,199 @@
+//! A request in, a reply out. Updates are read here, and done elsewhere.
+
+use std::net::IpAddr;
+
+use crate::compose::Body;
+use crate::lookup::{self, Answer, MAX_CHAIN};
+use crate::message::{self, Extended, Query, Read, Reply, TCP_MAX, rcode};
+use crate::name::{self, Name};
+use crate::rdata::rtype;
+use crate::tsig::{self, Checked, Signer};
+use crate::view::{View, ViewId};
+use crate::world::World;
+use crate::zone::Zone;
+
+/// The class of the internet.
+const IN: u16 = 1;
+
+/// How a request came.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Transport {
+    /// UDP: a long reply is cut off.
+    Udp,
+    /// TCP.
+    Tcp,
+}
+
+/// What is to be done with a request.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Nothing: it is not answered.
+    Silence,
+    /// The reply is written.
+    Reply,
+    /// It is an update by a client of this view.
+    Update(Box<Query>, ViewId),
+}
+
+/// Who asks, and when.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    /// Its address.
+    pub source: IpAddr,
+    /// How its request came.
+    pub transport: Transport,
+    /// Seconds since 1970.
+    pub now: u64,
+}
+
+/// Answers a message. `out` is overwritten.
+pub fn answer(world: &World, client: Client, message: &[u8], out: &mut Vec<u8>) -> Outcome {
+    let (query, is_update) = match message::read(message) {
+        Read::Silence => return Outcome::Silence,
+        Read::Refuse(code) => {
+            message::write_header_only(out, message, code);
+            return Outcome::Reply;
+        }
+        Read::Query(query) => (query, false),
+        Read::Update(query) => (query, true),
+    };
+    let reply = Reply {
+        message,
+        query: &query,
+        limit: limit(&query, client.transport),
+    };
+    let Some(view_id) = world.plan.clients.view_of(client.source) else {
+        reply.refuse(out, rcode::REFUSED, None);
+        return Outcome::Reply;
+    };
+    if query.edns.is_some_and(|edns| edns.version > 0) {
+        reply.refuse(out, rcode::BADVERS, None);
+        return Outcome::Reply;
+    }
+    if is_update {
+        return Outcome::Update(query, view_id);
+    }
+    let Some(view) = world.plan.views.get(view_id.0) else {
+        return Outcome::Silence;
+    };
+    if query.is_signed {
+        answer_signed(world, view, &reply, (client.now, out));
+    } else {
+        answer_query(world, view, &reply, out);
+    }
+    Outcome::Reply
+}
+
+pub(crate) fn limit(query: &Query, transport: Transport) -> usize {
+    match transport {
+        Transport::Udp => query.udp_limit(),
+        Transport::Tcp => TCP_MAX,
+    }
+}
+
+/// RFC 8945, 5.3: who signs a request gets a signed reply. The signature shows who asks, and does not
+/// widen what its segment may see.
+fn answer_signed(world: &World, view: &View, reply: &Reply<'_>, (now, out): (u64, &mut Vec<u8>)) {
+    match tsig::check(reply.message, &world.keys, now) {
+        Checked::Malformed => message::write_header_only(out, reply.message, rcode::FORMERR),
+        Checked::Bad(code, signer) => refuse_signed(reply, code, &signer, out),
+        Checked::Good(_, signer) => {
+            let limit = reply.limit.saturating_sub(signer.room());
+            answer_query(world, view, &Reply { limit, ..*reply }, out);
+            signer.sign(out);
+        }
+    }
+}
+
+pub(crate) fn refuse_signed(reply: &Reply<'_>, code: u16, signer: &Signer, out: &mut Vec<u8>) {
+    reply.refuse(out, code, None);
+    signer.sign(out);
+}
+
+fn answer_query(world: &World, view: &View, reply: &Reply<'_>, out: &mut Vec<u8>) {
+    let query = reply.query;
+    match query.kind {
+        // The same to all, whether there is such a zone or not.
+        rtype::AXFR | rtype::IXFR => {
+            let why = "zone transfers are not served";
+            return reply.refuse(out, rcode::REFUSED, Some((Extended::NotSupported, why)));
+        }
+        rtype::OPT | rtype::TSIG => return reply.refuse(out, rcode::FORMERR, None),
+        rtype::TKEY | 253 | 254 => return reply.refuse(out, rcode::NOTIMP, None),
+        _ => {}
+    }
+    let zone = match query.class {
+        IN => zone_for(view, query),
+        _ => None,
+    };
+    let written = zone.and_then(|id| {
+        world.with_zone(id, |zone| match zone.prepared(query.name(), query.kind) {
+            Some(body) => reply.write(out, body),
+            None => reply.write(out, &resolve(world, view, zone, query)),
+        })
+    });
+    if written.is_none() {
+        reply.refuse(out, rcode::REFUSED, None);
+    }
+}
+
+/// The closest zone that the view has. RFC 4035, 3.1.4.1: DS of a zone is the parent's to say.
+fn zone_for(view: &View, query: &Query) -> Option<crate::view::ZoneId> {
+    let name = query.name();
+    if query.kind == rtype::DS && view.zone_at(name).is_some() {
+        let above = name::parent(name).and_then(|parent| view.zone_of(parent));
+        if above.is_some() {
+            return above;
+        }
+    }
+    view.zone_of(name)
+}
+
+/// Makes an answer, following aliases through the zones that the view has, and no others.
+fn resolve(world: &World, view: &View, zone: &Zone, query: &Query) -> Body {
+    let mut answer = lookup::resolve(zone, query.name(), query.kind);
+    let mut here = view.zone_at(zone.origin().as_wire());
+    for _ in 0..MAX_CHAIN {
+        let Some(target) = answer.leaves.take() else {
+            break;
+        };
+        let is_known = target.as_wire() == query.name() || is_owner(&answer, &target);
+        // The zone it is in already has said what there is: a referral to another server.
+        let next = view
+            .zone_of(target.as_wire())
+            .filter(|id| !is_known && Some(*id) != here);
+        let Some(next) = next else {
+            break;
+        };
+        here = Some(next);
+        let found = world.with_zone(next, |zone| {
+            lookup::resolve(zone, target.as_wire(), query.kind)
+        });
+        if let Some(found) = found {
+            append(&mut answer, found, &target);
+        }
+    }
+    match Name::from_wire(query.name()) {
+        Ok(name) => Body::exact(&answer, zone.origin(), &name),
+        Err(_) => Body::default(),
+    }
+}
+
+fn is_owner(answer: &Answer, name: &Name) -> bool {
+    answer
+        .answers
+        .iter()
+        .any(|item| item.owner.as_ref() == Some(name))
+}
+
+/// Goes on where an alias leads to.
+fn append(answer: &mut Answer, mut next: Answer, target: &Name) {
+    for item in &mut next.answers {
+        item.owner.get_or_insert_with(|| target.clone());
+    }
+    answer.answers.append(&mut next.answers);
+    answer.rcode = next.rcode;
+    answer.authority = next.authority;
+    answer.additional = next.additional;
+    answer.leaves = next.leaves;
+}

@@ -1,0 +1,120 @@
+//! Taking over each new generation, and new keys, while queries go on.
+//!
+//! The world is made beside the one that is served and put in its place in one step: a query sees the
+//! old one or the new one. What cannot be read leaves the old one in place, and is said once.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use netmodel::published;
+use tracing::{error, info, warn};
+
+use crate::journal::Store;
+use crate::keys::{Keyring, Secrets};
+use crate::plan::{self, Plan};
+use crate::server::Shared;
+use crate::world::World;
+
+/// How often the files are looked at.
+const INTERVAL: Duration = Duration::from_millis(200);
+
+/// What tells a file from the one that was there before: device, inode, size, time of change.
+type Stamp = Option<(u64, u64, u64, i64, i64)>;
+
+fn stamp(path: &Path) -> Stamp {
+    let of = fs::metadata(path).ok()?;
+    Some((of.dev(), of.ino(), of.size(), of.ctime(), of.ctime_nsec()))
+}
+
+/// Watches the generation and the keys.
+pub(crate) struct Follower {
+    generation: PathBuf,
+    keys: PathBuf,
+    seen: Option<(Stamp, Stamp)>,
+    secrets: Secrets,
+    said: String,
+}
+
+impl Follower {
+    pub(crate) fn new(generation: &Path, keys: &Path) -> Self {
+        Self {
+            generation: generation.to_owned(),
+            keys: keys.to_owned(),
+            seen: None,
+            secrets: Secrets::default(),
+            said: String::new(),
+        }
+    }
+
+    pub(crate) fn wait_for_first(&mut self, store: &Store) -> World {
+        loop {
+            if let Some((plan, keys)) = self.changed() {
+                return World::new(plan, keys, store);
+            }
+            thread::sleep(INTERVAL);
+        }
+    }
+
+    /// Returns what is to be served from now on, if that is another.
+    fn changed(&mut self) -> Option<(Plan, Keyring)> {
+        let now = (stamp(&self.generation), stamp(&self.keys));
+        if self.seen == Some(now) {
+            return None;
+        }
+        self.seen = Some(now);
+        let published = match published::read(&self.generation) {
+            Ok(published) => published,
+            Err(reason) => {
+                self.complain(&crate::chain(&reason));
+                return None;
+            }
+        };
+        let plan = match plan::plan(&published) {
+            Ok(plan) => plan,
+            Err(reason) => {
+                self.complain(&crate::chain(&reason));
+                return None;
+            }
+        };
+        match Secrets::read(&self.keys) {
+            Ok(secrets) => self.secrets = secrets,
+            // The keys that were good a moment ago stay.
+            Err(reason) => error!(error = %crate::chain(&reason), "the keys stay as they were"),
+        }
+        let keys = Keyring::new(&self.secrets, &plan.tenants);
+        self.said.clear();
+        info!(
+            generation = plan.number,
+            zones = plan.zones.len(),
+            views = plan.views.len(),
+            "serving"
+        );
+        for record in &plan.rejected {
+            warn!(record, "a record of the inventory cannot be served");
+        }
+        for complaint in &keys.complaints {
+            warn!(complaint, "a key cannot be used");
+        }
+        Some((plan, keys))
+    }
+
+    fn complain(&mut self, text: &str) {
+        if self.said != text {
+            error!(error = text, "the generation cannot be taken over");
+            text.clone_into(&mut self.said);
+        }
+    }
+}
+
+/// Runs until the server stops.
+pub(crate) fn run(shared: &Shared, mut follower: Follower) {
+    while !shared.is_stopping() {
+        if let Some((plan, keys)) = follower.changed() {
+            shared.replace_world(|store| World::new(plan, keys, store));
+        }
+        thread::sleep(INTERVAL);
+    }
+}

@@ -1,0 +1,347 @@
+//! TSIG keys: which tenant a signature stands for.
+//!
+//! The inventory says which key a tenant has (`dns_update.key`), a file that only root and this daemon
+//! can read says what its secret is:
+//!
+//! ```toml
+//! [keys.grooveiq-tf]
+//! algorithm = "hmac-sha256"   # or hmac-sha384, hmac-sha512
+//! secret = "bm90IGEgc2VjcmV0LCBvbmx5IGFuIGV4YW1wbGUgISE="
+//! ```
+//!
+//! A key that two tenants name stands for neither of them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hickory_proto::rr::rdata::tsig::TsigAlgorithm;
+use hickory_proto::rr::{Name as HickoryName, TSigner};
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::name::{Name, NameError};
+use crate::plan::TenantInfo;
+
+/// Where the secrets are unless told otherwise.
+pub const DEFAULT_PATH: &str = "/etc/bulkhead/dns-keys.toml";
+/// Furthest that a client's clock may be off, in seconds (RFC 8945, 10).
+pub const FUDGE: u16 = 300;
+/// Shortest secret, in octets: what HMAC-SHA256 is worth half of (RFC 2104, 3).
+const SHORTEST: usize = 16;
+
+/// The file of secrets.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyFile {
+    #[serde(default)]
+    keys: BTreeMap<String, KeyEntry>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KeyEntry {
+    algorithm: Algorithm,
+    secret: String,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Algorithm {
+    HmacSha256,
+    HmacSha384,
+    HmacSha512,
+}
+
+/// The secrets, before anyone knows whose they are.
+#[derive(Clone, Default)]
+pub struct Secrets(BTreeMap<String, TSigner>);
+
+/// The file of secrets cannot be used.
+#[derive(Debug, Error)]
+pub enum KeysError {
+    /// It cannot be read.
+    #[error("cannot read {}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// Others could read it.
+    #[error("{} has mode {mode:o}: others can read the secrets (remedy: chmod 600 {})", path.display(), path.display())]
+    Mode {
+        /// The file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// It is no such file.
+    #[error("{} cannot be understood", path.display())]
+    Toml {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+    /// A key's name is no DNS name.
+    #[error("{}: `{key}` cannot be the name of a key", path.display())]
+    Name {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// What is wrong with it.
+        #[source]
+        source: NameError,
+    },
+    /// A secret is none.
+    #[error(
+        "{}: the secret of `{key}` is not base64 of at least {SHORTEST} octets \
+         (remedy: openssl rand -base64 32)",
+        path.display()
+    )]
+    Secret {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: String,
+    },
+}
+
+impl Secrets {
+    /// Reads the file. No file is no keys.
+    ///
+    /// # Errors
+    ///
+    /// [`KeysError`] if there is one and it cannot be used.
+    pub fn read(path: &Path) -> Result<Self, KeysError> {
+        let wrap = |source| KeysError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        let mut file = match File::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            other => other.map_err(wrap)?,
+        };
+        let mode = file.metadata().map_err(wrap)?.mode() & 0o7777;
+        if mode & 0o077 != 0 {
+            return Err(KeysError::Mode {
+                path: path.to_owned(),
+                mode,
+            });
+        }
+        let mut text = String::new();
+        file.read_to_string(&mut text).map_err(wrap)?;
+        Self::parse(&text, path)
+    }
+
+    fn parse(text: &str, path: &Path) -> Result<Self, KeysError> {
+        let file: KeyFile = toml::from_str(text).map_err(|source| KeysError::Toml {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })?;
+        let mut signers = BTreeMap::new();
+        for (key, entry) in file.keys {
+            let name = Name::absolute(&key).map_err(|source| KeysError::Name {
+                path: path.to_owned(),
+                key: key.clone(),
+                source,
+            })?;
+            let bad_secret = || KeysError::Secret {
+                path: path.to_owned(),
+                key: key.clone(),
+            };
+            let secret = base64(&entry.secret).filter(|secret| secret.len() >= SHORTEST);
+            let algorithm = match entry.algorithm {
+                Algorithm::HmacSha256 => TsigAlgorithm::HmacSha256,
+                Algorithm::HmacSha384 => TsigAlgorithm::HmacSha384,
+                Algorithm::HmacSha512 => TsigAlgorithm::HmacSha512,
+            };
+            let hickory_name =
+                HickoryName::from_ascii(name.to_string()).map_err(|_| bad_secret())?;
+            let secret = secret.ok_or_else(bad_secret)?;
+            let signer = TSigner::new(secret, algorithm, hickory_name, FUDGE);
+            signers.insert(key.to_ascii_lowercase(), signer.map_err(|_| bad_secret())?);
+        }
+        Ok(Self(signers))
+    }
+}
+
+/// A key and whose it is.
+#[derive(Clone)]
+pub struct Key {
+    /// As the inventory writes it.
+    pub name: Arc<str>,
+    /// The tenant.
+    pub tenant: Arc<str>,
+    pub(crate) signer: TSigner,
+}
+
+/// All keys, by name.
+#[derive(Clone, Default)]
+pub struct Keyring {
+    keys: HashMap<Name, Key>,
+    /// What an admin should know: keys without a secret, keys of two tenants.
+    pub complaints: Vec<String>,
+}
+
+impl Keyring {
+    /// Joins the secrets with the tenants that name them.
+    #[must_use]
+    pub fn new(secrets: &Secrets, tenants: &HashMap<Arc<str>, TenantInfo>) -> Self {
+        let mut users: BTreeMap<String, Vec<&Arc<str>>> = BTreeMap::new();
+        for (tenant, info) in tenants {
+            if let Some(key) = &info.key {
+                users
+                    .entry(key.to_ascii_lowercase())
+                    .or_default()
+                    .push(tenant);
+            }
+        }
+        let mut ring = Self::default();
+        for (key, tenants) in users {
+            let [tenant] = tenants.as_slice() else {
+                ring.complaints.push(format!(
+                    "key `{key}` is named by several tenants: refused for all"
+                ));
+                continue;
+            };
+            let (Some(signer), Ok(name)) = (secrets.0.get(&key), Name::absolute(&key)) else {
+                ring.complaints.push(format!(
+                    "key `{key}` of tenant {tenant} has no secret: no updates"
+                ));
+                continue;
+            };
+            let found = Key {
+                name: key.as_str().into(),
+                tenant: Arc::clone(tenant),
+                signer: signer.clone(),
+            };
+            ring.keys.insert(name, found);
+        }
+        ring
+    }
+
+    /// Returns the key of a name (lower case).
+    #[must_use]
+    pub fn key(&self, name: &[u8]) -> Option<&Key> {
+        self.keys.get(name)
+    }
+}
+
+/// Decodes base64 (RFC 4648, 4), with its padding.
+fn base64(text: &str) -> Option<Vec<u8>> {
+    let body = text.trim_end_matches('=');
+    if !text.len().is_multiple_of(4) || text.len() - body.len() > 2 {
+        return None;
+    }
+    let mut octets = Vec::new();
+    let mut bits: u32 = 0;
+    let mut count = 0;
+    for byte in body.bytes() {
+        let value = match byte {
+            b'A'..=b'Z' => byte - b'A',
+            b'a'..=b'z' => byte - b'a' + 26,
+            b'0'..=b'9' => byte - b'0' + 52,
+            b'+' => 62,
+            b'/' => 63,
+            _ => return None,
+        };
+        bits = (bits << 6 | u32::from(value)) & 0xffff;
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            octets.extend(u8::try_from((bits >> count) & 0xff));
+        }
+    }
+    Some(octets)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// The key file of the tests: `KEY` for each name.
+    pub(crate) fn secrets(names: &[&str]) -> Secrets {
+        let entry = |name: &&str| {
+            format!("[keys.{name}]\nalgorithm = \"hmac-sha256\"\nsecret = \"{SECRET}\"\n")
+        };
+        let text: String = names.iter().map(entry).collect();
+        Secrets::parse(&text, Path::new("keys.toml")).unwrap()
+    }
+
+    pub(crate) const SECRET: &str = "bm90IGEgc2VjcmV0LCBvbmx5IGFuIGV4YW1wbGUgISE=";
+
+    #[test]
+    fn base64_is_decoded_as_rfc_4648_section_10_says() {
+        let rows = [
+            ("", ""),
+            ("Zg==", "f"),
+            ("Zm8=", "fo"),
+            ("Zm9v", "foo"),
+            ("Zm9vYmFy", "foobar"),
+        ];
+        for (text, octets) in rows {
+            assert_eq!(base64(text).unwrap(), octets.as_bytes());
+        }
+        for bad in ["Zg=", "Zg", "Z===", "Zm9v!mFy"] {
+            assert_eq!(base64(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_others_can_read_is_refused() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys.toml");
+        std::fs::write(&path, "").unwrap();
+        for (mode, is_good) in [(0o600, true), (0o640, false), (0o604, false)] {
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+            assert_eq!(Secrets::read(&path).is_ok(), is_good, "{mode:o}");
+        }
+        assert!(
+            Secrets::read(&folder.path().join("absent"))
+                .unwrap()
+                .0
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn bad_keys_are_refused() {
+        let rows = [
+            "[keys.a]\nalgorithm = \"hmac-md5\"\nsecret = \"Zm9vYmFyZm9vYmFyZm9vYmFy\"",
+            "[keys.a]\nalgorithm = \"hmac-sha256\"\nsecret = \"Zm9v\"",
+            "[keys.a]\nalgorithm = \"hmac-sha256\"\nsecret = \"Zm9vYmFyZm9vYmFyZm9vYmFy\"\nmore = 1",
+            "[keys.\"a..b\"]\nalgorithm = \"hmac-sha256\"\nsecret = \"Zm9vYmFyZm9vYmFyZm9vYmFy\"",
+        ];
+        for text in rows {
+            assert!(Secrets::parse(text, Path::new("x")).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_two_tenants_name_stands_for_neither() {
+        let info = |key: &str| TenantInfo {
+            key: Some(key.to_owned()),
+            is_draining: false,
+        };
+        let tenants = HashMap::from([
+            ("a".into(), info("shared")),
+            ("b".into(), info("Shared")),
+            ("c".into(), info("c-tf")),
+            ("d".into(), info("unknown")),
+        ]);
+        let ring = Keyring::new(&secrets(&["shared", "c-tf"]), &tenants);
+        let key = |name: &str| ring.key(Name::absolute(name).unwrap().as_wire());
+        assert!(key("shared").is_none());
+        assert_eq!(&*key("c-tf").unwrap().tenant, "c");
+        assert_eq!(ring.complaints.len(), 2);
+    }
+}

@@ -1,0 +1,81 @@
+//! The daemon `bulkhead-dns`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use dns::server::{Config, Server};
+use dns::{journal, keys};
+use nix::sys::signal::{SigSet, Signal};
+use tracing::{error, info};
+use tracing_subscriber::EnvFilter;
+
+/// Authoritative DNS for the site, its tenants and their reverse zones.
+///
+/// Serves the generation that `bulkhead apply` published, and follows it.
+#[derive(Parser)]
+#[command(name = "bulkhead-dns", version)]
+struct Args {
+    /// The published generation.
+    #[arg(long, default_value = netmodel::published::DEFAULT_PATH)]
+    generation: PathBuf,
+    /// Secrets of the tenants' update keys (mode 600).
+    #[arg(long, default_value = keys::DEFAULT_PATH)]
+    keys: PathBuf,
+    /// Journal of dynamic updates.
+    #[arg(long, default_value = journal::DEFAULT_PATH)]
+    journal: PathBuf,
+    /// Address and port to listen on, UDP and TCP; can be repeated.
+    #[arg(long, default_values = ["0.0.0.0:53", "[::]:53"])]
+    listen: Vec<SocketAddr>,
+    /// UDP threads for each address [default: one per processor].
+    #[arg(long)]
+    workers: Option<usize>,
+    /// How many dynamic records a tenant may have.
+    #[arg(long, default_value_t = 1000)]
+    records_per_tenant: usize,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .init();
+    // Before the first thread, so that all of them inherit it.
+    let signals: SigSet = [Signal::SIGTERM, Signal::SIGINT].into_iter().collect();
+    if let Err(errno) = signals.thread_block() {
+        error!(%errno, "cannot wait for signals");
+        return ExitCode::FAILURE;
+    }
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let config = Config {
+        workers: args.workers.unwrap_or(processors).max(1),
+        generation: args.generation,
+        keys: args.keys,
+        journal: args.journal,
+        listen: args.listen,
+        records_per_tenant: args.records_per_tenant,
+    };
+    // While there is no generation yet, a signal must end the process, too.
+    std::thread::spawn(move || {
+        let signal = signals.wait();
+        info!(?signal, "ending");
+        std::process::exit(0);
+    });
+    match Server::start(&config) {
+        Ok(server) => {
+            info!(addresses = ?server.addresses(), generation = server.generation(), "ready");
+            let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+            loop {
+                std::thread::park();
+            }
+        }
+        Err(reason) => {
+            error!(error = %dns::chain(&reason), "cannot start");
+            ExitCode::FAILURE
+        }
+    }
+}

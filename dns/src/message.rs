@@ -1,0 +1,334 @@
+//! DNS messages: what is read of a request before anything is known, and how a reply is put together.
+//!
+//! The order of the cheap refusals: too short and responses are not answered at all (RFC 8906; two
+//! servers must not talk to each other), then the opcode, then the question, then what follows it.
+
+use crate::compose::Body;
+use crate::name::MAX_NAME;
+use crate::rdata::rtype;
+
+/// Octets of the header.
+pub const HEADER: usize = 12;
+/// Longest UDP reply to a client without EDNS (RFC 1035, 2.3.4).
+pub const UDP_PLAIN: usize = 512;
+/// Longest UDP reply at all: fits every path without fragments (RFC 9715, 3.1).
+pub const UDP_MAX: usize = 1232;
+/// Longest message over TCP.
+pub const TCP_MAX: usize = 65_535;
+
+/// Response codes.
+pub mod rcode {
+    #![expect(missing_docs, reason = "they are called as IANA calls them")]
+    pub const NOERROR: u16 = 0;
+    pub const FORMERR: u16 = 1;
+    pub const SERVFAIL: u16 = 2;
+    pub const NXDOMAIN: u16 = 3;
+    pub const NOTIMP: u16 = 4;
+    pub const REFUSED: u16 = 5;
+    pub const YXDOMAIN: u16 = 6;
+    pub const YXRRSET: u16 = 7;
+    pub const NXRRSET: u16 = 8;
+    pub const NOTAUTH: u16 = 9;
+    pub const NOTZONE: u16 = 10;
+    pub const BADVERS: u16 = 16;
+}
+
+/// Extended errors (RFC 8914, 5.2).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Extended {
+    /// "Other": for what has no number of its own.
+    Other,
+    /// "Prohibited".
+    Prohibited,
+    /// "Not Supported".
+    NotSupported,
+}
+
+impl Extended {
+    fn code(self) -> u16 {
+        match self {
+            Self::Other => 0,
+            Self::Prohibited => 18,
+            Self::NotSupported => 21,
+        }
+    }
+}
+
+/// A question and what came with it.
+#[derive(Clone, Debug)]
+pub struct Query {
+    /// The message's id.
+    pub id: u16,
+    /// Third octet of the header.
+    flags: u8,
+    /// The question's name in lower case.
+    name: [u8; MAX_NAME],
+    name_length: usize,
+    /// Type asked for.
+    pub kind: u16,
+    /// Class asked for.
+    pub class: u16,
+    /// The client's EDNS, if it has any.
+    pub edns: Option<Edns>,
+    /// Does a TSIG record end the message?
+    pub is_signed: bool,
+}
+
+/// A client's EDNS (RFC 6891).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Edns {
+    /// Largest UDP message it takes.
+    pub payload: u16,
+    /// 0 is the only one there is.
+    pub version: u8,
+}
+
+/// What a message is.
+#[derive(Debug)]
+pub enum Read {
+    /// Not to be answered.
+    Silence,
+    /// Only the header can be answered.
+    Refuse(u16),
+    /// A query whose question is good.
+    Query(Box<Query>),
+    /// A dynamic update (RFC 2136); its question section is its zone section.
+    Update(Box<Query>),
+}
+
+impl Query {
+    /// Returns the question's name in lower case.
+    #[must_use]
+    pub fn name(&self) -> &[u8] {
+        self.name.get(..self.name_length).unwrap_or(&[])
+    }
+
+    /// Returns where the question ends.
+    fn question_end(&self) -> usize {
+        HEADER + self.name_length + 4
+    }
+
+    /// Returns how long a UDP reply may be.
+    #[must_use]
+    pub fn udp_limit(&self) -> usize {
+        match self.edns {
+            Some(edns) => usize::from(edns.payload).clamp(UDP_PLAIN, UDP_MAX),
+            None => UDP_PLAIN,
+        }
+    }
+}
+
+/// Reads a message as far as it must be read to answer it.
+#[must_use]
+pub fn read(message: &[u8]) -> Read {
+    let Some((header, _)) = message.split_first_chunk::<HEADER>() else {
+        return Read::Silence;
+    };
+    let [a, b, flags, _, qd0, qd1, an0, an1, ns0, ns1, ar0, ar1] = *header;
+    if flags & 0x80 != 0 {
+        return Read::Silence;
+    }
+    let opcode = (flags >> 3) & 0xf;
+    if !matches!(opcode, 0 | 5) {
+        return Read::Refuse(rcode::NOTIMP);
+    }
+    if [qd0, qd1] != [0, 1] {
+        return Read::Refuse(rcode::FORMERR);
+    }
+    let mut query = Box::new(Query {
+        id: u16::from_be_bytes([a, b]),
+        flags,
+        name: [0; MAX_NAME],
+        name_length: 0,
+        kind: 0,
+        class: 0,
+        edns: None,
+        is_signed: false,
+    });
+    let counts = [[an0, an1], [ns0, ns1], [ar0, ar1]].map(u16::from_be_bytes);
+    let good = read_question(message, &mut query).and_then(|()| {
+        if opcode == 0 && !has_query_sections(counts, query.kind) {
+            return None;
+        }
+        read_records(message, &mut query, counts)
+    });
+    match (good, opcode) {
+        (None, _) => Read::Refuse(rcode::FORMERR),
+        (Some(()), 0) => Read::Query(query),
+        (Some(()), _) => Read::Update(query),
+    }
+}
+
+/// A query has nothing in its answer section, and only IXFR has one SOA in its authority section
+/// (RFC 1995, 3).
+fn has_query_sections([answers, authority, _]: [u16; 3], kind: u16) -> bool {
+    answers == 0 && (authority == 0 || (authority == 1 && kind == rtype::IXFR))
+}
+
+fn read_question(message: &[u8], query: &mut Query) -> Option<()> {
+    let mut rest = message.get(HEADER..)?;
+    let mut length = 0;
+    loop {
+        let (&label, _) = rest.split_first()?;
+        // A pointer in the first name of a message has nothing to point to.
+        if label > 63 {
+            return None;
+        }
+        let taken = usize::from(label) + 1;
+        let (octets, after) = rest.split_at_checked(taken)?;
+        let place = query.name.get_mut(length..length + taken)?;
+        place.copy_from_slice(octets);
+        place.make_ascii_lowercase();
+        length += taken;
+        rest = after;
+        if label == 0 {
+            break;
+        }
+    }
+    query.name_length = length;
+    let ([k0, k1, c0, c1], _) = rest.split_first_chunk::<4>()?;
+    query.kind = u16::from_be_bytes([*k0, *k1]);
+    query.class = u16::from_be_bytes([*c0, *c1]);
+    Some(())
+}
+
+/// Reads what follows the question; `None` if it is cut off, is followed by something, or has two OPT.
+fn read_records(message: &[u8], query: &mut Query, counts: [u16; 3]) -> Option<()> {
+    let mut rest = message.get(query.question_end()..)?;
+    for (section, count) in counts.into_iter().enumerate() {
+        for index in 0..count {
+            let is_root = rest.first() == Some(&0);
+            rest = skip_name(rest)?;
+            let (fixed, after) = rest.split_first_chunk::<10>()?;
+            let [k0, k1, p0, p1, _, version, _, _, l0, l1] = *fixed;
+            let length = usize::from(u16::from_be_bytes([l0, l1]));
+            rest = after.get(length..)?;
+            let is_additional = section == 2;
+            match u16::from_be_bytes([k0, k1]) {
+                rtype::OPT if !is_additional || !is_root || query.edns.is_some() => return None,
+                rtype::OPT => {
+                    query.edns = Some(Edns {
+                        payload: u16::from_be_bytes([p0, p1]),
+                        version,
+                    });
+                }
+                // RFC 8945, 5.1: only the last record can be one.
+                rtype::TSIG if !is_additional || index + 1 != count => return None,
+                rtype::TSIG => query.is_signed = true,
+                _ => {}
+            }
+        }
+    }
+    rest.is_empty().then_some(())
+}
+
+fn skip_name(mut rest: &[u8]) -> Option<&[u8]> {
+    loop {
+        let (&label, after) = rest.split_first()?;
+        rest = match label {
+            0 => return Some(after),
+            1..=63 => after.get(usize::from(label)..)?,
+            0xc0..=0xff => return after.get(1..),
+            _ => return None,
+        };
+    }
+}
+
+/// Writes a reply that has only a header.
+pub fn write_header_only(out: &mut Vec<u8>, message: &[u8], code: u16) {
+    let id = message.get(..2).unwrap_or(&[0, 0]);
+    let flags = message.get(2).copied().unwrap_or(0);
+    out.clear();
+    out.extend_from_slice(id);
+    // QR, the opcode, RD.
+    out.extend([0x80 | (flags & 0x79), low(code)]);
+    out.extend([0; 8]);
+}
+
+/// A reply in the making.
+#[derive(Debug)]
+pub struct Reply<'m> {
+    /// The request.
+    pub message: &'m [u8],
+    /// What was read of it.
+    pub query: &'m Query,
+    /// Longest reply, in octets.
+    pub limit: usize,
+}
+
+impl Reply<'_> {
+    /// Writes an answer; over the limit, only that it is truncated (RFC 2181, 9).
+    pub fn write(&self, out: &mut Vec<u8>, body: &Body) {
+        let opt = if self.query.edns.is_some() { 11 } else { 0 };
+        let length = self.query.question_end() + body.len() + opt;
+        if length > self.limit {
+            let is_stream = self.limit > TCP_MAX / 2;
+            let (code, truncated) = if is_stream {
+                (rcode::SERVFAIL, 0)
+            } else {
+                (u16::from(body.rcode), 0x02)
+            };
+            let authority = u8::from(body.is_authoritative) << 2;
+            self.start(out, code, truncated | authority, [0; 3]);
+        } else {
+            let authority = u8::from(body.is_authoritative) << 2;
+            self.start(out, u16::from(body.rcode), authority, body.counts);
+            body.append_to(out, self.query.name_length);
+        }
+        self.put_opt(out, 0, None);
+    }
+
+    /// Writes a reply without records; the reason is told to who speaks EDNS.
+    pub fn refuse(&self, out: &mut Vec<u8>, code: u16, why: Option<(Extended, &str)>) {
+        self.start(out, code, 0, [0; 3]);
+        self.put_opt(out, code, why);
+    }
+
+    fn start(&self, out: &mut Vec<u8>, code: u16, flags: u8, counts: [u16; 3]) {
+        out.clear();
+        out.extend(self.query.id.to_be_bytes());
+        out.extend([0x80 | (self.query.flags & 0x79) | flags, low(code)]);
+        out.extend([0, 1]);
+        let [answers, authority, additional] = counts;
+        let additional = additional + u16::from(self.query.edns.is_some());
+        for count in [answers, authority, additional] {
+            out.extend(count.to_be_bytes());
+        }
+        let end = self.query.question_end();
+        // The name as the client wrote it, upper and lower case.
+        out.extend_from_slice(self.message.get(HEADER..end).unwrap_or(&[]));
+    }
+
+    /// Adds our EDNS, if the client has it.
+    fn put_opt(&self, out: &mut Vec<u8>, code: u16, why: Option<(Extended, &str)>) {
+        if self.query.edns.is_none() {
+            return;
+        }
+        let payload = u16::try_from(UDP_MAX).unwrap_or(512).to_be_bytes();
+        let [high, low] = rtype::OPT.to_be_bytes();
+        out.extend([0, high, low]);
+        out.extend(payload);
+        out.extend([u8::try_from(code >> 4).unwrap_or(0), 0, 0, 0]);
+        let Some((extended, text)) = why else {
+            return out.extend([0, 0]);
+        };
+        let text = text.as_bytes();
+        let length = |more: usize| u16::try_from(text.len() + more).unwrap_or(0).to_be_bytes();
+        out.extend(length(6));
+        out.extend([0, 15]);
+        out.extend(length(2));
+        out.extend(extended.code().to_be_bytes());
+        out.extend_from_slice(text);
+    }
+}
+
+/// The part of a response code that stands in the header.
+fn low(code: u16) -> u8 {
+    u8::try_from(code & 0xf).unwrap_or(0)
+}
+
+/// Returns the response code of a message that this module wrote.
+#[must_use]
+pub fn rcode_of(message: &[u8]) -> u8 {
+    message.get(3).map_or(0, |octet| octet & 0xf)
+}

@@ -1,0 +1,239 @@
+//! The daemon: sockets, and the threads behind them.
+//!
+//! | thread | does |
+//! |---|---|
+//! | UDP, one per core and listening address | queries in batches; nothing in it waits |
+//! | TCP, one | all connections |
+//! | updates, one | [`crate::updater`] |
+//! | follow, one | takes over each new generation, and new keys |
+
+use std::io;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use nix::sys::socket::{setsockopt, sockopt};
+use socket2::{Domain, Protocol, Socket, Type};
+use thiserror::Error;
+
+use crate::follow::{self, Follower};
+use crate::journal::{JournalError, Store};
+use crate::updater::{self, Job};
+use crate::world::World;
+use crate::{tcp, udp};
+
+/// Room for queries that wait, in octets, for each socket.
+const RECEIVE_BUFFER: usize = 4 << 20;
+/// TCP connections that wait to be taken.
+const BACKLOG: i32 = 256;
+
+/// What the daemon is told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The published generation.
+    pub generation: PathBuf,
+    /// The secrets of the keys.
+    pub keys: PathBuf,
+    /// The journal of updates.
+    pub journal: PathBuf,
+    /// Where to listen, UDP and TCP.
+    pub listen: Vec<SocketAddr>,
+    /// UDP threads for each address.
+    pub workers: usize,
+    /// How many dynamic records a tenant may have.
+    pub records_per_tenant: usize,
+}
+
+/// The daemon cannot start.
+#[derive(Debug, Error)]
+pub enum ServerError {
+    /// The journal.
+    #[error("cannot use the journal of updates")]
+    Journal(#[source] JournalError),
+    /// A socket.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// A thread.
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
+}
+
+/// What all threads share.
+pub(crate) struct Shared {
+    world: ArcSwap<World>,
+    store: Mutex<Store>,
+    is_stopping: AtomicBool,
+    records_per_tenant: usize,
+}
+
+impl Shared {
+    pub(crate) fn world(&self) -> Arc<World> {
+        self.world.load_full()
+    }
+
+    /// Locks the dynamic records. Whoever holds the lock may change the world.
+    pub(crate) fn store(&self) -> MutexGuard<'_, Store> {
+        // A thread that panicked left either the old or the new set in each place.
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn replace_world(&self, make: impl FnOnce(&Store) -> World) {
+        let store = self.store();
+        self.world.store(Arc::new(make(&store)));
+    }
+
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.is_stopping.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn records_per_tenant(&self) -> usize {
+        self.records_per_tenant
+    }
+
+    /// Seconds since 1970.
+    #[expect(clippy::unused_self, reason = "one place to ask for the time")]
+    pub(crate) fn now(&self) -> u64 {
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs())
+    }
+}
+
+/// A daemon that runs. Dropping it stops it, after what waits was answered.
+pub struct Server {
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+    addresses: Vec<SocketAddr>,
+}
+
+impl Server {
+    /// Waits for the first generation, then listens and serves.
+    ///
+    /// # Errors
+    ///
+    /// [`ServerError`] if the journal cannot be used or an address cannot be listened on.
+    pub fn start(config: &Config) -> Result<Self, ServerError> {
+        let store = Store::open(&config.journal).map_err(ServerError::Journal)?;
+        let mut follower = Follower::new(&config.generation, &config.keys);
+        let world = follower.wait_for_first(&store);
+        let shared = Arc::new(Shared {
+            world: ArcSwap::from_pointee(world),
+            store: Mutex::new(store),
+            is_stopping: AtomicBool::new(false),
+            records_per_tenant: config.records_per_tenant,
+        });
+        let mut server = Self {
+            shared: Arc::clone(&shared),
+            threads: Vec::new(),
+            addresses: Vec::new(),
+        };
+        let (queue, jobs) = sync_channel(updater::WAITING);
+        server.spawn("updates", move |shared| updater::run(shared, &jobs))?;
+        server.spawn("follow", move |shared| follow::run(shared, follower))?;
+        let mut listeners = Vec::new();
+        for address in &config.listen {
+            let listener = server.listen(*address, config.workers, &queue)?;
+            listeners.push(listener);
+        }
+        server.spawn("tcp", move |shared| tcp::run(shared, listeners, &queue))?;
+        Ok(server)
+    }
+
+    /// Returns the addresses it listens on, in the order of the configuration.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Returns the number of the generation that it serves.
+    #[must_use]
+    pub fn generation(&self) -> u32 {
+        self.shared.world().plan.number
+    }
+
+    fn spawn(
+        &mut self,
+        name: &str,
+        work: impl FnOnce(&Arc<Shared>) + Send + 'static,
+    ) -> Result<(), ServerError> {
+        let shared = Arc::clone(&self.shared);
+        let thread = thread::Builder::new().name(name.to_owned());
+        let thread = thread
+            .spawn(move || work(&shared))
+            .map_err(ServerError::Thread)?;
+        self.threads.push(thread);
+        Ok(())
+    }
+
+    fn listen(
+        &mut self,
+        address: SocketAddr,
+        workers: usize,
+        queue: &SyncSender<Job>,
+    ) -> Result<TcpListener, ServerError> {
+        let wrap = |source| ServerError::Listen { address, source };
+        let listener = tcp_listener(address).map_err(wrap)?;
+        // Port 0 is for tests: UDP then gets the port that TCP was given.
+        let bound = listener.local_addr().map_err(wrap)?;
+        for _ in 0..workers {
+            let socket = Arc::new(udp_socket(bound).map_err(wrap)?);
+            let queue = queue.clone();
+            self.spawn("udp", move |shared| udp::run(shared, &socket, &queue))?;
+        }
+        self.addresses.push(bound);
+        Ok(listener)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.shared.is_stopping.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..).rev() {
+            // A thread that panicked has said so.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    Ok(socket)
+}
+
+fn tcp_listener(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = socket(address, Type::STREAM, Protocol::TCP)?;
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
+}
+
+fn udp_socket(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = socket(address, Type::DGRAM, Protocol::UDP)?;
+    socket.set_reuse_port(true)?;
+    // The kernel gives what it may; less is slower, not wrong.
+    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+    socket.set_read_timeout(Some(udp::PATIENCE))?;
+    if address.is_ipv4() {
+        setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
+    } else {
+        setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}

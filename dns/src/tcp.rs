@@ -1,0 +1,194 @@
+//! Queries over TCP (RFC 7766): many in one connection, answered in their order.
+//!
+//! # Limits
+//!
+//! A connection that says nothing, or takes nothing, for [`IDLE`] is closed. A view may have
+//! [`PER_VIEW`] connections at once and all together [`TOTAL`]; one more is closed at once, and so is
+//! one from an address of no segment. So a tenant that opens many can only keep out itself.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tracing::{error, warn};
+
+use crate::answer::{Client, Outcome, Transport, answer};
+use crate::server::Shared;
+use crate::updater::{self, Job};
+use crate::view::ViewId;
+
+/// How long nothing may happen (RFC 7766, 6.2.3).
+const IDLE: Duration = Duration::from_secs(10);
+/// Connections of one view at once.
+const PER_VIEW: usize = 64;
+/// Connections at once.
+const TOTAL: usize = 4096;
+
+/// How often the thread looks whether it should end.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// Serves the listeners until the server stops.
+pub(crate) fn run(
+    shared: &Arc<Shared>,
+    listeners: Vec<std::net::TcpListener>,
+    queue: &SyncSender<Job>,
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(reason) => return error!(error = %reason, "no TCP: cannot make its runtime"),
+    };
+    runtime.block_on(async {
+        let gate = Gate::default();
+        let mut tasks = JoinSet::new();
+        for listener in listeners {
+            match TcpListener::from_std(listener) {
+                Ok(listener) => {
+                    let (shared, queue) = (Arc::clone(shared), queue.clone());
+                    tasks.spawn(accept(listener, shared, queue, gate.clone()));
+                }
+                Err(reason) => error!(error = %reason, "no TCP on a listener"),
+            }
+        }
+        while !shared.is_stopping() {
+            tokio::time::sleep(PATIENCE).await;
+        }
+        tasks.abort_all();
+    });
+}
+
+/// Counts connections.
+#[derive(Clone, Default)]
+struct Gate(Arc<Mutex<HashMap<ViewId, usize>>>);
+
+/// One connection's place; dropping it gives it back.
+struct Pass {
+    gate: Gate,
+    view: ViewId,
+}
+
+impl Gate {
+    fn enter(&self, view: ViewId) -> Option<Pass> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let total: usize = counts.values().sum();
+        let count = counts.entry(view).or_default();
+        if *count >= PER_VIEW || total >= TOTAL {
+            return None;
+        }
+        *count += 1;
+        Some(Pass {
+            gate: self.clone(),
+            view,
+        })
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        let mut counts = self.gate.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.view) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.view);
+            }
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>, queue: SyncSender<Job>, gate: Gate) {
+    let mut connections = JoinSet::new();
+    loop {
+        while connections.try_join_next().is_some() {}
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                let view = shared.world().plan.clients.view_of(peer.ip());
+                if let Some(pass) = view.and_then(|view| gate.enter(view)) {
+                    let (shared, queue) = (Arc::clone(&shared), queue.clone());
+                    connections.spawn(async move {
+                        serve(stream, peer, &shared, &queue).await;
+                        drop(pass);
+                    });
+                }
+            }
+            Err(reason) => {
+                // No descriptors left, for example: others will close theirs.
+                warn!(error = %reason, "cannot take a connection");
+                tokio::time::sleep(PATIENCE).await;
+            }
+        }
+    }
+}
+
+/// Answers until the client is done, is silent for too long, or sends what is no message.
+async fn serve(
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    shared: &Arc<Shared>,
+    queue: &SyncSender<Job>,
+) {
+    let _ = stream.set_nodelay(true);
+    let mut message = Vec::new();
+    let mut framed = Vec::new();
+    while let Ok(Some(())) = timeout(IDLE, read(&mut stream, &mut message)).await {
+        let Some(reply) = respond(&message, peer.ip(), shared, queue).await else {
+            return;
+        };
+        let Ok(length) = u16::try_from(reply.len()) else {
+            return;
+        };
+        framed.clear();
+        framed.extend(length.to_be_bytes());
+        framed.extend(reply);
+        if !matches!(timeout(IDLE, stream.write_all(&framed)).await, Ok(Ok(()))) {
+            return;
+        }
+    }
+}
+
+async fn read(stream: &mut TcpStream, message: &mut Vec<u8>) -> Option<()> {
+    let length = stream.read_u16().await.ok()?;
+    message.resize(usize::from(length), 0);
+    stream.read_exact(message).await.ok()?;
+    Some(())
+}
+
+async fn respond(
+    message: &[u8],
+    source: IpAddr,
+    shared: &Arc<Shared>,
+    queue: &SyncSender<Job>,
+) -> Option<Vec<u8>> {
+    let client = Client {
+        source,
+        transport: Transport::Tcp,
+        now: shared.now(),
+    };
+    let mut out = Vec::new();
+    match answer(&shared.world(), client, message, &mut out) {
+        Outcome::Silence => None,
+        Outcome::Reply => Some(out),
+        Outcome::Update(query, view) => {
+            let (send, wait) = oneshot::channel();
+            let job = Job {
+                message: message.to_vec(),
+                query,
+                view,
+                source,
+                transport: Transport::Tcp,
+                // Nobody waits any more if the connection was closed.
+                reply_to: Box::new(|reply| drop(send.send(reply))),
+            };
+            updater::hand_over(queue, job);
+            wait.await.ok()
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! The one thread that changes zones. It takes what waits, writes it to the journal with one `fsync`,
+//! makes the zones anew, and only then answers: who reads after the answer sees the change.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
+
+use hickory_proto::op::Message;
+use tracing::{error, info};
+
+use crate::answer::{Transport, limit};
+use crate::journal::{Change, Store, ZoneChanges};
+use crate::keys::Key;
+use crate::message::{self, Extended, Query, Reply, rcode};
+use crate::name::Name;
+use crate::rdata::rtype;
+use crate::server::Shared;
+use crate::tsig::{self, Checked, Signer};
+use crate::update::{self, Refusal, Target};
+use crate::view::{ViewId, ZoneId};
+use crate::world::World;
+
+/// Updates that may wait. What does not fit is not answered: clients ask again.
+pub(crate) const WAITING: usize = 1024;
+/// Updates that share one `fsync` at most.
+const BATCH: usize = 64;
+
+/// Where a reply goes.
+pub(crate) type ReplyTo = Box<dyn FnOnce(Vec<u8>) + Send>;
+
+/// An update that was read, but not checked.
+pub(crate) struct Job {
+    pub(crate) message: Vec<u8>,
+    pub(crate) query: Box<Query>,
+    pub(crate) view: ViewId,
+    pub(crate) source: IpAddr,
+    pub(crate) transport: Transport,
+    pub(crate) reply_to: ReplyTo,
+}
+
+/// Hands an update to the thread; without an answer if too many wait.
+pub(crate) fn hand_over(queue: &SyncSender<Job>, job: Job) {
+    match queue.try_send(job) {
+        Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
+    }
+}
+
+/// Runs until nobody can send any more.
+pub(crate) fn run(shared: &Shared, jobs: &Receiver<Job>) {
+    while let Ok(first) = jobs.recv() {
+        let rest = jobs.try_iter().take(BATCH - 1);
+        work(shared, std::iter::once(first).chain(rest).collect());
+    }
+}
+
+/// What became of a job before the journal was written.
+enum Done {
+    /// Nothing is to be written.
+    Refused(Refusal, Option<Signer>),
+    /// The message itself is not good.
+    Malformed,
+    /// This line is to be written.
+    Changed(String, ZoneId, Signer),
+    /// It was good, and changes nothing.
+    Unchanged(Signer),
+}
+
+fn work(shared: &Shared, jobs: Vec<Job>) {
+    let mut store = shared.store();
+    let world = shared.world();
+    let done: Vec<(Job, Done)> = jobs
+        .into_iter()
+        .map(|job| {
+            let done = Worker {
+                shared,
+                world: &world,
+                store: &mut store,
+            }
+            .check(&job);
+            (job, done)
+        })
+        .collect();
+    let mut lines = Vec::new();
+    let mut zones = Vec::new();
+    for (_, done) in &done {
+        if let Done::Changed(line, zone, _) = done {
+            lines.push(line.clone());
+            zones.push(*zone);
+        }
+    }
+    let written = if lines.is_empty() {
+        Ok(())
+    } else {
+        store.commit(&lines)
+    };
+    if let Err(reason) = &written {
+        error!(error = %crate::chain(reason), "updates could not be made durable: refused");
+    } else {
+        zones.sort_unstable();
+        zones.dedup();
+        for zone in zones {
+            world.refresh(zone, &store);
+        }
+    }
+    drop(store);
+    for (job, done) in done {
+        let octets = reply(&job, done, written.is_ok());
+        (job.reply_to)(octets);
+    }
+}
+
+fn reply(job: &Job, done: Done, is_written: bool) -> Vec<u8> {
+    let mut out = Vec::new();
+    let reply = Reply {
+        message: &job.message,
+        query: &job.query,
+        limit: limit(&job.query, job.transport),
+    };
+    let (code, why, signer) = match done {
+        Done::Malformed => {
+            message::write_header_only(&mut out, &job.message, rcode::FORMERR);
+            return out;
+        }
+        Done::Refused(refusal, signer) => (refusal.code, refusal.why, signer),
+        Done::Changed(_, _, signer) if !is_written => {
+            let why = (Extended::Other, "the journal cannot be written".to_owned());
+            (rcode::SERVFAIL, Some(why), Some(signer))
+        }
+        Done::Changed(_, _, signer) | Done::Unchanged(signer) => {
+            (rcode::NOERROR, None, Some(signer))
+        }
+    };
+    let why = why.as_ref().map(|(kind, text)| (*kind, text.as_str()));
+    reply.refuse(&mut out, code, why);
+    if let Some(signer) = signer {
+        signer.sign(&mut out);
+    }
+    out
+}
+
+struct Worker<'a> {
+    shared: &'a Shared,
+    world: &'a Arc<World>,
+    store: &'a mut Store,
+}
+
+impl Worker<'_> {
+    fn check(&mut self, job: &Job) -> Done {
+        if !job.query.is_signed {
+            let why = (Extended::Prohibited, "updates must be signed".to_owned());
+            let refusal = Refusal {
+                code: rcode::REFUSED,
+                why: Some(why),
+            };
+            return Done::Refused(refusal, None);
+        }
+        let world = Arc::clone(self.world);
+        match tsig::check(&job.message, &world.keys, self.shared.now()) {
+            Checked::Malformed => Done::Malformed,
+            Checked::Bad(code, signer) => Done::Refused(Refusal { code, why: None }, Some(signer)),
+            Checked::Good(key, signer) => match self.change(job, key) {
+                Err(refusal) => Done::Refused(refusal, Some(signer)),
+                Ok((_, change)) if change.sets.is_empty() => Done::Unchanged(signer),
+                Ok((zone, change)) => {
+                    info!(
+                        key = &*key.name, zone = %change.zone, sets = change.sets.len(),
+                        source = %job.source, "update"
+                    );
+                    Done::Changed(self.store.apply(change), zone, signer)
+                }
+            },
+        }
+    }
+
+    /// RFC 2136, 3.1: the zone section; then the rest.
+    fn change(&self, job: &Job, key: &Key) -> Result<(ZoneId, Change), Refusal> {
+        let plain = |code| Refusal { code, why: None };
+        let message = Message::from_vec(&job.message).map_err(|_| plain(rcode::FORMERR))?;
+        if job.query.kind != rtype::SOA {
+            return Err(plain(rcode::FORMERR));
+        }
+        let view = self.world.plan.views.get(job.view.0);
+        let zone = view.filter(|_| job.query.class == 1);
+        let zone = zone.and_then(|view| view.zone_at(job.query.name()));
+        let (Some(id), Ok(origin)) = (zone, Name::from_wire(job.query.name())) else {
+            return Err(plain(rcode::NOTAUTH));
+        };
+        let spec = self
+            .world
+            .plan
+            .zones
+            .get(id.0)
+            .ok_or(plain(rcode::NOTAUTH))?;
+        if spec.tenant.as_deref() != Some(&*key.tenant) {
+            let why = format!("key {} does not change {origin}", key.name);
+            return Err(Refusal {
+                code: rcode::REFUSED,
+                why: Some((Extended::Prohibited, why)),
+            });
+        }
+        let nothing = ZoneChanges::default();
+        let tenant = self.world.plan.tenants.get(&key.tenant);
+        let target = Target {
+            key,
+            origin: &origin,
+            fixed: &spec.contents,
+            dynamic: self.store.zone(&key.tenant, &origin).unwrap_or(&nothing),
+            room: self
+                .shared
+                .records_per_tenant()
+                .saturating_sub(self.store.records_of(&key.tenant)),
+            is_draining: tenant.is_none_or(|tenant| tenant.is_draining),
+        };
+        Ok((id, update::update(target, &message)?))
+    }
+}

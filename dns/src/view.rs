@@ -1,0 +1,150 @@
+//! Who may see which tenant's names, and which segment a client is in.
+//!
+//! # Guarantees
+//!
+//! * **By segment.** What a client may see follows from the segment that its source address belongs to.
+//!   The packet path drops forged sources before they reach the router.
+//! * **Fail closed.** An address of no segment is no client. Segments with an address plan of their own
+//!   (`kind: vpc`) are not enforced yet, and are no clients either.
+//! * **Absence, not refusal.** A zone that a view does not have is not in it at all, so there is nothing
+//!   that could tell it from one that does not exist (ADR 0010).
+
+use std::collections::{BTreeSet, HashMap};
+use std::net::IpAddr;
+
+use netmodel::model::{
+    Model, Owner, RuleAction, RuleFrom, SegmentId, TenantId, TenantUse, Zone as FirewallZone,
+};
+
+use crate::name::{self, Name};
+
+/// Index of a zone in its world.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ZoneId(pub(crate) usize);
+
+/// Index of a view.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ViewId(pub(crate) usize);
+
+/// The zones that a client sees.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// Whose it is, for people: a tenant or a segment.
+    pub label: String,
+    zones: HashMap<Name, ZoneId>,
+}
+
+impl View {
+    pub(crate) fn new(label: String) -> Self {
+        Self {
+            label,
+            zones: HashMap::new(),
+        }
+    }
+
+    pub(crate) fn insert(&mut self, origin: Name, zone: ZoneId) {
+        self.zones.insert(origin, zone);
+    }
+
+    /// Returns the closest zone at or above a name (lower case).
+    #[must_use]
+    pub fn zone_of(&self, name: &[u8]) -> Option<ZoneId> {
+        name::ancestors(name).find_map(|ancestor| self.zones.get(ancestor).copied())
+    }
+
+    /// Returns the zone of exactly this name.
+    #[must_use]
+    pub fn zone_at(&self, name: &[u8]) -> Option<ZoneId> {
+        self.zones.get(name).copied()
+    }
+
+    /// Goes through the names of its zones.
+    pub fn origins(&self) -> impl Iterator<Item = (&Name, ZoneId)> {
+        self.zones.iter().map(|(name, id)| (name, *id))
+    }
+}
+
+/// Which view an address has: ranges that do not overlap, sorted.
+#[derive(Clone, Debug, Default)]
+pub struct Clients {
+    ranges: Vec<(IpAddr, IpAddr, ViewId)>,
+}
+
+impl Clients {
+    /// Makes the table out of the subnets of all segments. `view_of` gives each segment's view.
+    pub(crate) fn new(model: &Model, view_of: impl Fn(SegmentId) -> Option<ViewId>) -> Self {
+        let mut ranges = Vec::new();
+        if !model.gateway_services.dns {
+            return Self { ranges };
+        }
+        for (index, segment) in model.segments.iter().enumerate() {
+            let Some(view) = view_of(SegmentId(index)) else {
+                continue;
+            };
+            if segment.vpc_id != 0 {
+                continue;
+            }
+            let net4 = segment.ipv4.map(|subnet| subnet.net);
+            let net6 = segment.ipv6.map(|subnet| subnet.net);
+            ranges.extend(net4.map(|net| (net.network().into(), net.broadcast().into(), view)));
+            ranges.extend(net6.map(|net| (net.network().into(), net.broadcast().into(), view)));
+        }
+        ranges.sort();
+        Self { ranges }
+    }
+
+    /// Returns the view of a source address.
+    #[must_use]
+    pub fn view_of(&self, source: IpAddr) -> Option<ViewId> {
+        let after = self.ranges.partition_point(|(first, ..)| *first <= source);
+        let (_, last, view) = self.ranges.get(after.checked_sub(1)?)?;
+        (source <= *last).then_some(*view)
+    }
+}
+
+/// Returns the tenants whose names a segment's clients may see, its own among them.
+#[must_use]
+pub fn visible_tenants(model: &Model, segment: SegmentId) -> BTreeSet<TenantId> {
+    let all = || (0..model.tenants.len()).map(TenantId);
+    match model.segment(segment).owner {
+        Owner::Tenant(own) => all()
+            .filter(|other| *other == own || uses_an_offer(model, own, *other))
+            .collect(),
+        Owner::Platform => all()
+            .filter(|tenant| may_reach(model, segment, *tenant))
+            .collect(),
+    }
+}
+
+/// Have both tenants said their half of an offer?
+fn uses_an_offer(model: &Model, consumer: TenantId, provider: TenantId) -> bool {
+    let is_offered = |said: &&TenantUse| {
+        let mut offers = model.tenant(provider).offers.iter();
+        said.tenant == provider
+            && offers.any(|offer| offer.name == said.offer && offer.consumers.contains(&consumer))
+    };
+    model
+        .tenant(consumer)
+        .uses
+        .iter()
+        .find(is_offered)
+        .is_some()
+}
+
+/// May a platform segment open connections to something of the tenant's?
+fn may_reach(model: &Model, segment: SegmentId, tenant: TenantId) -> bool {
+    let tenant = model.tenant(tenant);
+    let is_operator = tenant
+        .trusted_operators
+        .iter()
+        .any(|(zone, _)| *zone == segment);
+    let is_accepted = tenant.accepts.iter().any(|accept| accept.from == segment)
+        && tenant
+            .rules
+            .iter()
+            .any(|rule| rule.from == RuleFrom::Zone(segment) && rule.action == RuleAction::Allow);
+    let by_policy = model.policies.iter().any(|policy| {
+        policy.from == FirewallZone::Segment(segment) && policy.to == FirewallZone::Tenants
+    });
+    is_operator || is_accepted || by_policy
+}

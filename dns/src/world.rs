@@ -1,0 +1,78 @@
+//! What is served at one moment: a generation, the dynamic records on top of it, and the keys.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::journal::Store;
+use crate::keys::Keyring;
+use crate::name::Name;
+use crate::plan::{Plan, ZoneSpec};
+use crate::view::ZoneId;
+use crate::zone::Zone;
+
+/// A generation with its zones made.
+pub struct World {
+    /// The generation.
+    pub plan: Plan,
+    /// Keys for updates.
+    pub keys: Keyring,
+    zones: Vec<ArcSwap<Zone>>,
+}
+
+impl World {
+    /// Makes all zones.
+    #[must_use]
+    pub fn new(plan: Plan, keys: Keyring, store: &Store) -> Self {
+        let zones = plan.zones.iter();
+        let zones = zones
+            .map(|spec| ArcSwap::from_pointee(make_zone(&plan, spec, store)))
+            .collect();
+        Self { plan, keys, zones }
+    }
+
+    /// Returns a zone as it is now.
+    #[must_use]
+    pub fn zone(&self, id: ZoneId) -> Option<Arc<Zone>> {
+        self.zones.get(id.0).map(ArcSwap::load_full)
+    }
+
+    /// Calls `read` with a zone as it is now, without taking a reference of its own.
+    pub(crate) fn with_zone<T>(&self, id: ZoneId, read: impl FnOnce(&Zone) -> T) -> Option<T> {
+        let zone = self.zones.get(id.0)?.load();
+        Some(read(&zone))
+    }
+
+    /// Makes a zone anew, after its dynamic records changed.
+    pub fn refresh(&self, id: ZoneId, store: &Store) {
+        if let (Some(slot), Some(spec)) = (self.zones.get(id.0), self.plan.zones.get(id.0)) {
+            slot.store(Arc::new(make_zone(&self.plan, spec, store)));
+        }
+    }
+
+    /// Returns the zone that a tenant may change, by its name.
+    #[must_use]
+    pub fn own_zone(&self, origin: &Name, tenant: &str) -> Option<(ZoneId, &ZoneSpec)> {
+        let mut zones = self.plan.zones.iter().enumerate();
+        zones
+            .find(|(_, spec)| spec.origin == *origin && spec.tenant.as_deref() == Some(tenant))
+            .map(|(index, spec)| (ZoneId(index), spec))
+    }
+}
+
+/// Joins what the generation says with what was changed dynamically. Where both say the same set, the
+/// generation wins; the other one is kept, and served again when the generation no longer says it.
+fn make_zone(plan: &Plan, spec: &ZoneSpec, store: &Store) -> Zone {
+    let Some(tenant) = &spec.tenant else {
+        return Zone::new(spec.origin.clone(), &plan.soa, plan.number, &spec.contents);
+    };
+    let Some(dynamic) = store.zone(tenant, &spec.origin) else {
+        return Zone::new(spec.origin.clone(), &plan.soa, plan.number, &spec.contents);
+    };
+    let mut contents = spec.contents.clone();
+    for (name, set) in dynamic.sets() {
+        contents.add_set(name, set);
+    }
+    let serial = plan.number.wrapping_add(dynamic.changes);
+    Zone::new(spec.origin.clone(), &plan.soa, serial, &contents)
+}

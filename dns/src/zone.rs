@@ -1,0 +1,392 @@
+//! A DNS zone in memory: its records, and the answers prepared out of them.
+//!
+//! A [`Zone`] is immutable. What [`Zone::prepared`] gives are octets to copy behind a question; it is
+//! made by [`crate::lookup::resolve`], so that there is one account of what the right answer is.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::Arc;
+
+use crate::compose::Body;
+use crate::lookup::{self, Answer};
+use crate::name::{self, Name};
+use crate::rdata::rtype;
+
+/// TTL of records that say none, in seconds.
+pub const DEFAULT_TTL: u32 = 300;
+/// How long "there is no such thing" may be remembered, in seconds (RFC 2308).
+pub const NEGATIVE_TTL: u32 = 60;
+
+/// Who says a record set. The first owner of a set keeps it.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum RrOwner {
+    /// bulkhead itself: SOA, NS, what RFC 2317 asks for.
+    Platform,
+    /// The inventory.
+    Inventory,
+    /// A dynamic update that was signed with this key.
+    Key(Arc<str>),
+}
+
+impl fmt::Display for RrOwner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Platform => f.write_str("platform"),
+            Self::Inventory => f.write_str("inventory"),
+            Self::Key(key) => write!(f, "terraform:{key}"),
+        }
+    }
+}
+
+/// All records of one name and type.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RrSet {
+    /// The type's number.
+    pub rtype: u16,
+    /// Seconds; one for all (RFC 2181, 5.2).
+    pub ttl: u32,
+    /// The data, uncompressed; sorted, none twice.
+    pub rdata: Vec<Box<[u8]>>,
+    /// Who says it.
+    pub owner: RrOwner,
+}
+
+/// The records that a zone is made of.
+#[derive(Clone, Debug, Default)]
+pub struct Contents(BTreeMap<Name, Vec<RrSet>>);
+
+impl Contents {
+    /// Adds a record. Of two TTLs in one set the shorter one stays.
+    pub fn add(&mut self, name: Name, (kind, rdata): (u16, Box<[u8]>), ttl: u32, owner: RrOwner) {
+        let sets = self.0.entry(name).or_default();
+        let Some(set) = sets.iter_mut().find(|set| set.rtype == kind) else {
+            sets.push(RrSet {
+                rtype: kind,
+                ttl,
+                rdata: vec![rdata],
+                owner,
+            });
+            return;
+        };
+        set.ttl = set.ttl.min(ttl);
+        if let Err(place) = set.rdata.binary_search(&rdata) {
+            set.rdata.insert(place, rdata);
+        }
+    }
+
+    /// Adds a whole set, unless there is one of its type, or it or what is there is a CNAME. Tells
+    /// whether it was added.
+    pub fn add_set(&mut self, name: &Name, set: &RrSet) -> bool {
+        let sets = self.0.entry(name.clone()).or_default();
+        let clashes = sets.iter().any(|there| {
+            there.rtype == set.rtype || there.rtype == rtype::CNAME || set.rtype == rtype::CNAME
+        });
+        if !clashes {
+            sets.push(set.clone());
+        }
+        !clashes
+    }
+
+    /// Returns the sets at a name.
+    #[must_use]
+    pub fn sets(&self, name: &Name) -> &[RrSet] {
+        self.0.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// Goes through all sets, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&Name, &RrSet)> {
+        let all = self.0.iter();
+        all.flat_map(|(name, sets)| sets.iter().map(move |set| (name, set)))
+    }
+}
+
+/// What is the same for all zones of a site.
+#[derive(Clone, Debug)]
+pub struct Soa {
+    /// The primary server.
+    pub mname: Name,
+    /// The mail address of who is responsible, as a name.
+    pub rname: Name,
+}
+
+impl Soa {
+    /// Returns the record's data (RFC 1035, 3.3.13).
+    fn rdata(&self, serial: u32) -> Box<[u8]> {
+        let mut wire = [self.mname.as_wire(), self.rname.as_wire()].concat();
+        for number in [serial, 3600, 600, 604_800, NEGATIVE_TTL] {
+            wire.extend(number.to_be_bytes());
+        }
+        wire.into()
+    }
+}
+
+/// A DNS zone, ready to answer.
+#[derive(Debug)]
+pub struct Zone {
+    origin: Name,
+    serial: u32,
+    nodes: HashMap<Name, Node>,
+    /// Does it delegate anything (RFC 1034, 4.2.1)?
+    has_cuts: bool,
+    has_wildcards: bool,
+    /// The SOA as it stands in negative answers.
+    negative_soa: Arc<RrSet>,
+    nodata: Body,
+    nxdomain: Body,
+}
+
+/// A name of the zone; without sets, an empty non-terminal.
+#[derive(Debug, Default)]
+struct Node {
+    sets: Vec<Arc<RrSet>>,
+    /// By type.
+    answers: Vec<(u16, Body)>,
+    otherwise: Otherwise,
+}
+
+/// What a node answers when asked for another type.
+#[derive(Debug, Default)]
+enum Otherwise {
+    /// There is no such data.
+    #[default]
+    NoData,
+    /// The alias, and what there is to say of its target.
+    Alias(Body),
+    /// It depends: [`lookup::resolve`] knows.
+    Resolve,
+}
+
+impl Zone {
+    /// Makes a zone. Records outside of it are left out; SOA and its serial are added.
+    #[must_use]
+    pub fn new(origin: Name, soa: &Soa, serial: u32, contents: &Contents) -> Self {
+        let rdata = soa.rdata(serial);
+        let soa_set = |ttl| RrSet {
+            rtype: rtype::SOA,
+            ttl,
+            rdata: vec![rdata.clone()],
+            owner: RrOwner::Platform,
+        };
+        let mut nodes: HashMap<Name, Node> = HashMap::new();
+        let apex = nodes.entry(origin.clone()).or_default();
+        apex.sets.push(Arc::new(soa_set(DEFAULT_TTL)));
+        for (name, set) in contents.iter() {
+            if name.is_within(&origin) && set.rtype != rtype::SOA {
+                add_empty_non_terminals(&mut nodes, name, &origin);
+                let node = nodes.entry(name.clone()).or_default();
+                node.sets.push(Arc::new(set.clone()));
+            }
+        }
+        let has_cuts = nodes
+            .iter()
+            .any(|(name, node)| *name != origin && node.set(rtype::NS).is_some());
+        let has_wildcards = nodes.keys().any(Name::is_wildcard);
+        let mut zone = Self {
+            nodata: Body::default(),
+            nxdomain: Body::default(),
+            negative_soa: Arc::new(soa_set(NEGATIVE_TTL)),
+            origin,
+            serial,
+            nodes,
+            has_cuts,
+            has_wildcards,
+        };
+        zone.prepare();
+        zone
+    }
+
+    fn prepare(&mut self) {
+        let negative = |rcode| Body::shifting(&Answer::negative(self, rcode), &self.origin);
+        (self.nodata, self.nxdomain) = (negative(lookup::NOERROR), negative(lookup::NXDOMAIN));
+        let names: Vec<Name> = self.nodes.keys().cloned().collect();
+        for name in names {
+            let (answers, otherwise) = self.answers_of(&name);
+            if let Some(node) = self.nodes.get_mut(&name) {
+                (node.answers, node.otherwise) = (answers, otherwise);
+            }
+        }
+    }
+
+    /// Prepares all answers about one name.
+    fn answers_of(&self, name: &Name) -> (Vec<(u16, Body)>, Otherwise) {
+        let is_below_cut = self.has_cuts && self.cut_above(name.as_wire()).is_some();
+        if is_below_cut {
+            return (Vec::new(), Otherwise::Resolve);
+        }
+        let Some(node) = self.nodes.get(name) else {
+            return (Vec::new(), Otherwise::NoData);
+        };
+        let answer = |kind| lookup::resolve(self, name.as_wire(), kind);
+        let body = |answer: &Answer| Body::exact(answer, &self.origin, name);
+        let kinds = node.sets.iter().map(|set| set.rtype);
+        let mut answers: Vec<(u16, Body)> = kinds.map(|kind| (kind, body(&answer(kind)))).collect();
+        let Some(alias) = node.set(rtype::CNAME) else {
+            return (answers, Otherwise::NoData);
+        };
+        // TYPE0 is nowhere: the answer is the alias, and that its target has no such data.
+        let nowhere = answer(0);
+        if nowhere.is_unfinished() {
+            return (answers, Otherwise::Resolve);
+        }
+        for kind in self.kinds_behind(alias) {
+            answers.push((kind, body(&answer(kind))));
+        }
+        (answers, Otherwise::Alias(body(&nowhere)))
+    }
+
+    /// Returns the types that an alias leads to inside of the zone.
+    fn kinds_behind(&self, alias: &RrSet) -> Vec<u16> {
+        let mut target = lookup::target(alias);
+        for _ in 0..lookup::MAX_CHAIN {
+            let Some(node) = target.as_ref().and_then(|name| self.node_or_wildcard(name)) else {
+                break;
+            };
+            match node.set(rtype::CNAME) {
+                Some(next) => target = lookup::target(next),
+                None => return node.sets.iter().map(|set| set.rtype).collect(),
+            }
+        }
+        Vec::new()
+    }
+
+    fn node_or_wildcard(&self, name: &Name) -> Option<&Node> {
+        match self.nodes.get(name) {
+            Some(node) => Some(node),
+            None => self.wildcard_for(name.as_wire()),
+        }
+    }
+
+    /// Returns the wildcard that answers for a name that does not exist (RFC 4592, 3.3.1): the one
+    /// below its closest encloser.
+    fn wildcard_for(&self, name: &[u8]) -> Option<&Node> {
+        if !self.has_wildcards {
+            return None;
+        }
+        let encloser = name::ancestors(name)
+            .skip(1)
+            .find(|ancestor| self.nodes.contains_key(*ancestor))?;
+        let source = [b"\x01*", encloser].concat();
+        self.nodes.get(source.as_slice())
+    }
+
+    /// Returns the topmost delegation at or above a name, below the apex.
+    fn cut_above<'n>(&self, name: &'n [u8]) -> Option<(&'n [u8], &Arc<RrSet>)> {
+        let origin = self.origin.as_wire();
+        name::ancestors(name)
+            .take_while(|ancestor| *ancestor != origin)
+            .filter_map(|ancestor| Some((ancestor, self.nodes.get(ancestor)?.set(rtype::NS)?)))
+            .last()
+    }
+
+    /// Returns its name.
+    #[must_use]
+    pub fn origin(&self) -> &Name {
+        &self.origin
+    }
+
+    /// Returns the serial of its SOA.
+    #[must_use]
+    pub fn serial(&self) -> u32 {
+        self.serial
+    }
+
+    /// Goes through all names and sets, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&Name, &RrSet)> {
+        let all = self.nodes.iter();
+        all.flat_map(|(name, node)| node.sets.iter().map(move |set| (name, set.as_ref())))
+    }
+
+    /// Returns the prepared answer to a question about a name of the zone (lower case); `None` if
+    /// [`lookup::resolve`] has to make it.
+    #[must_use]
+    pub fn prepared(&self, name: &[u8], kind: u16) -> Option<&Body> {
+        let Some(node) = self.nodes.get(name) else {
+            let is_plain = !self.has_wildcards && !self.has_cuts;
+            return is_plain.then_some(&self.nxdomain);
+        };
+        if kind == rtype::ANY {
+            return match (node.answers.first(), &node.otherwise) {
+                (Some((_, body)), _) => Some(body),
+                (None, Otherwise::Resolve) => None,
+                (None, _) => Some(&self.nodata),
+            };
+        }
+        if let Some((_, body)) = node.answers.iter().find(|(there, _)| *there == kind) {
+            return Some(body);
+        }
+        match &node.otherwise {
+            Otherwise::NoData => Some(&self.nodata),
+            Otherwise::Alias(body) => Some(body),
+            Otherwise::Resolve => None,
+        }
+    }
+
+    /// Looks for a name and a type, without following an alias.
+    pub(crate) fn find(&self, name: &[u8], kind: u16) -> Found {
+        if self.has_cuts
+            && let Some((cut, set)) = self.cut_above(name)
+            && !(kind == rtype::DS && cut == name)
+        {
+            let name = Name::from_wire(cut).unwrap_or_else(|_| self.origin.clone());
+            return Found::Referral(name, Arc::clone(set));
+        }
+        let node = match self.nodes.get(name) {
+            Some(node) => node,
+            None => match self.wildcard_for(name) {
+                Some(node) => node,
+                None => return Found::NoName,
+            },
+        };
+        // RFC 8482, 4.1: to ANY, one set is an answer.
+        let exact = match kind {
+            rtype::ANY => node.sets.first(),
+            _ => node.set(kind),
+        };
+        match (exact, node.set(rtype::CNAME)) {
+            (Some(set), _) => Found::Set(Arc::clone(set)),
+            (None, Some(alias)) => Found::Alias(Arc::clone(alias)),
+            (None, None) => Found::NoData,
+        }
+    }
+
+    /// Returns the set of one type at a name that exists.
+    pub(crate) fn set(&self, name: &Name, kind: u16) -> Option<&Arc<RrSet>> {
+        self.nodes.get(name)?.set(kind)
+    }
+
+    pub(crate) fn negative_soa(&self) -> &Arc<RrSet> {
+        &self.negative_soa
+    }
+}
+
+/// What is at a name.
+pub(crate) enum Found {
+    /// The set that was asked for.
+    Set(Arc<RrSet>),
+    /// A CNAME.
+    Alias(Arc<RrSet>),
+    /// The name belongs to another server: the cut, and its NS.
+    Referral(Name, Arc<RrSet>),
+    /// The name is there, the type is not.
+    NoData,
+    /// There is no such name.
+    NoName,
+}
+
+impl Node {
+    fn set(&self, kind: u16) -> Option<&Arc<RrSet>> {
+        self.sets.iter().find(|set| set.rtype == kind)
+    }
+}
+
+/// RFC 4592, 2.2.2: a name exists if there is anything below it.
+fn add_empty_non_terminals(nodes: &mut HashMap<Name, Node>, name: &Name, origin: &Name) {
+    for ancestor in name::ancestors(name.as_wire()).skip(1) {
+        if ancestor == origin.as_wire() || nodes.contains_key(ancestor) {
+            break;
+        }
+        if let Ok(ancestor) = Name::from_wire(ancestor) {
+            nodes.entry(ancestor).or_default();
+        }
+    }
+}

@@ -1,0 +1,513 @@
+//! RFC 2136: what one message of updates does.
+
+use std::str::FromStr as _;
+
+use dns::journal::{Change, Store, ZoneChanges};
+use dns::keys::Key;
+use dns::name::Name;
+use dns::update::{Refusal, Target, update};
+use dns::world::World;
+use hickory_proto::op::{Message, MessageType, OpCode};
+use hickory_proto::rr::{DNSClass, Name as HickoryName, RData, Record, RecordType};
+
+use super::support::*;
+
+const ZONE: &str = "a.east.lab.example.";
+const RECORDS: &str = "
+  - {name: fixed, type: A, value: 10.1.0.10}
+  - {name: fixed-alias, type: CNAME, value: fixed}
+";
+
+struct Lab {
+    world: World,
+    store: Store,
+    _folder: tempfile::TempDir,
+    room: usize,
+    is_draining: bool,
+}
+
+/// One record of a message: name, class, TTL, type, data; no data is none.
+type Row = (&'static str, DNSClass, u32, &'static str, &'static str);
+
+fn record((name, class, ttl, kind, data): &Row) -> Record {
+    let name = match *name {
+        "@" => HickoryName::from_ascii(ZONE).unwrap(),
+        name if name.ends_with('.') => HickoryName::from_ascii(name).unwrap(),
+        name => HickoryName::from_ascii(format!("{name}.{ZONE}")).unwrap(),
+    };
+    let kind = RecordType::from_str(kind).unwrap();
+    let mut record = if data.is_empty() {
+        Record::update0(name, *ttl, kind)
+    } else {
+        Record::from_rdata(name, *ttl, RData::try_from_str(kind, data).unwrap())
+    };
+    record.dns_class = *class;
+    record
+}
+
+impl Lab {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self {
+            world: world(&two_tenants(RECORDS)),
+            store: Store::open(&folder.path().join("journal")).unwrap(),
+            _folder: folder,
+            room: 100,
+            is_draining: false,
+        }
+    }
+
+    fn work(&self, prerequisites: &[Row], updates: &[Row]) -> Result<Change, Refusal> {
+        let mut message = Message::new(1, MessageType::Query, OpCode::Update);
+        message.answers = prerequisites.iter().map(record).collect();
+        message.authorities = updates.iter().map(record).collect();
+        self.work_on(&message)
+    }
+
+    fn work_on(&self, message: &Message) -> Result<Change, Refusal> {
+        // What is tested is what came over the wire.
+        let message = Message::from_vec(&message.to_vec().unwrap()).unwrap();
+        let origin = Name::absolute(ZONE).unwrap();
+        let ring = key_ring(&self.world);
+        let key: &Key = ring.key(Name::absolute("a-tf").unwrap().as_wire()).unwrap();
+        let (_, spec) = self.world.own_zone(&origin, "a").unwrap();
+        let nothing = ZoneChanges::default();
+        let target = Target {
+            key,
+            origin: &origin,
+            fixed: &spec.contents,
+            dynamic: self.store.zone(&"a".into(), &origin).unwrap_or(&nothing),
+            room: self.room,
+            is_draining: self.is_draining,
+        };
+        update(target, &message)
+    }
+
+    /// Does it; the code and how many sets it changed.
+    fn run(&mut self, prerequisites: &[Row], updates: &[Row]) -> (u16, usize) {
+        match self.work(prerequisites, updates) {
+            Err(refusal) => (refusal.code, 0),
+            Ok(change) => {
+                let count = change.sets.len();
+                if count > 0 {
+                    let line = self.store.apply(change);
+                    self.store.commit(&[line]).unwrap();
+                }
+                (0, count)
+            }
+        }
+    }
+
+    fn says(&self, name: &str, kind: u16) -> String {
+        let plan = dns::plan::plan(&two_tenants(RECORDS)).unwrap();
+        let world = World::new(plan, self.world.keys.clone(), &self.store);
+        says(&world, IN_A, &format!("{name}.{ZONE}"), kind)
+    }
+}
+
+const IN: DNSClass = DNSClass::IN;
+const ANY_: DNSClass = DNSClass::ANY;
+const NONE: DNSClass = DNSClass::NONE;
+const NOERROR: u16 = 0;
+const FORMERR: u16 = 1;
+const NXDOMAIN: u16 = 3;
+const REFUSED: u16 = 5;
+const YXDOMAIN: u16 = 6;
+const YXRRSET: u16 = 7;
+const NXRRSET: u16 = 8;
+const NOTZONE: u16 = 10;
+
+#[test]
+fn section_2_5_records_are_added_and_deleted() {
+    let mut lab = Lab::new();
+    assert_eq!(
+        lab.run(
+            &[],
+            &[
+                ("w", IN, 77, "A", "10.1.0.20"),
+                ("w", IN, 77, "A", "10.1.0.21")
+            ]
+        ),
+        (0, 1)
+    );
+    assert!(
+        lab.says("w", A)
+            .contains("10.1.0.20; w.a.east.lab.example. A 10.1.0.21")
+    );
+    assert_eq!(lab.run(&[], &[("w", NONE, 0, "A", "10.1.0.20")]), (0, 1));
+    assert!(!lab.says("w", A).contains("10.1.0.20"));
+    assert_eq!(
+        lab.run(&[], &[("w", IN, 5, "TXT", "t"), ("w", ANY_, 0, "A", "")]),
+        (0, 2)
+    );
+    assert!(
+        lab.says("w", A).starts_with("NOERROR aa |  |"),
+        "{}",
+        lab.says("w", A)
+    );
+    assert_eq!(lab.run(&[], &[("w", ANY_, 0, "ANY", "")]), (0, 1));
+    assert!(lab.says("w", A).starts_with("NXDOMAIN"));
+}
+
+#[test]
+fn section_1_1_5_the_ttl_is_returned_as_it_was_set_and_the_serial_grows() {
+    let mut lab = Lab::new();
+    for (ttl, serial) in [(77, 8), (604_801, 9), (0, 10)] {
+        assert_eq!(lab.run(&[], &[("w", IN, ttl, "A", "10.1.0.20")]).0, NOERROR);
+        let plan = dns::plan::plan(&two_tenants(RECORDS)).unwrap();
+        let world = World::new(plan, lab.world.keys.clone(), &lab.store);
+        assert_eq!(
+            ask(&world, IN_A, &format!("w.{ZONE}"), A).answers[0].ttl,
+            ttl
+        );
+        assert!(says(&world, IN_A, ZONE, SOA).contains(&format!(" {serial} 3600 ")));
+    }
+}
+
+#[test]
+fn an_update_that_changes_nothing_is_none() {
+    let mut lab = Lab::new();
+    let add: &[Row] = &[("w", IN, 77, "A", "10.1.0.20")];
+    assert_eq!(lab.run(&[], add), (0, 1));
+    assert_eq!(lab.run(&[], add), (0, 0));
+    assert_eq!(lab.run(&[], &[("nothing", ANY_, 0, "A", "")]), (0, 0));
+    assert_eq!(lab.run(&[], &[("w", NONE, 0, "A", "10.1.0.99")]), (0, 0));
+}
+
+#[test]
+fn section_3_2_prerequisites() {
+    let mut lab = Lab::new();
+    assert_eq!(
+        lab.run(
+            &[],
+            &[
+                ("w", IN, 77, "A", "10.1.0.20"),
+                ("w", IN, 77, "A", "10.1.0.21")
+            ]
+        ),
+        (0, 1)
+    );
+    let rows: &[(&str, &[Row], u16)] = &[
+        ("2.4.1 the set exists", &[("w", ANY_, 0, "A", "")], NOERROR),
+        (
+            "2.4.1 of the inventory",
+            &[("fixed", ANY_, 0, "A", "")],
+            NOERROR,
+        ),
+        ("2.4.1 it does not", &[("w", ANY_, 0, "TXT", "")], NXRRSET),
+        (
+            "2.4.1 SOA exists at the apex",
+            &[("@", ANY_, 0, "SOA", "")],
+            NOERROR,
+        ),
+        (
+            "2.4.2 with just these data",
+            &[
+                ("w", IN, 0, "A", "10.1.0.21"),
+                ("w", IN, 0, "A", "10.1.0.20"),
+            ],
+            NOERROR,
+        ),
+        (
+            "2.4.2 with fewer",
+            &[("w", IN, 0, "A", "10.1.0.20")],
+            NXRRSET,
+        ),
+        (
+            "2.4.2 with others",
+            &[
+                ("w", IN, 0, "A", "10.1.0.20"),
+                ("w", IN, 0, "A", "10.1.0.22"),
+            ],
+            NXRRSET,
+        ),
+        (
+            "2.4.3 the set does not exist",
+            &[("w", NONE, 0, "TXT", "")],
+            NOERROR,
+        ),
+        ("2.4.3 it does", &[("w", NONE, 0, "A", "")], YXRRSET),
+        (
+            "2.4.4 the name is in use",
+            &[("w", ANY_, 0, "ANY", "")],
+            NOERROR,
+        ),
+        (
+            "2.4.4 it is not",
+            &[("nothing", ANY_, 0, "ANY", "")],
+            NXDOMAIN,
+        ),
+        (
+            "2.4.5 the name is not in use",
+            &[("nothing", NONE, 0, "ANY", "")],
+            NOERROR,
+        ),
+        ("2.4.5 it is", &[("fixed", NONE, 0, "ANY", "")], YXDOMAIN),
+        ("3.2 a TTL", &[("w", ANY_, 1, "A", "")], FORMERR),
+        (
+            "3.2 data with class ANY",
+            &[("w", ANY_, 0, "A", "10.1.0.20")],
+            FORMERR,
+        ),
+        (
+            "3.2 class IN without data",
+            &[("w", IN, 0, "A", "")],
+            FORMERR,
+        ),
+        (
+            "3.2 class CHAOS",
+            &[("w", DNSClass::CH, 0, "A", "10.1.0.20")],
+            FORMERR,
+        ),
+        (
+            "3.2.1 another zone",
+            &[("www.b.east.lab.example.", ANY_, 0, "ANY", "")],
+            NOTZONE,
+        ),
+        (
+            "all of them must hold",
+            &[("w", ANY_, 0, "A", ""), ("w", ANY_, 0, "TXT", "")],
+            NXRRSET,
+        ),
+    ];
+    for (what, prerequisites, code) in rows {
+        let done = lab.work(prerequisites, &[("v", IN, 1, "A", "10.1.0.30")]);
+        assert_eq!(
+            done.map_or_else(|refusal| refusal.code, |_| 0),
+            *code,
+            "{what}"
+        );
+    }
+}
+
+#[test]
+fn section_3_4_1_the_prescan_refuses_before_anything_is_changed() {
+    let mut lab = Lab::new();
+    let good: Row = ("w", IN, 1, "A", "10.1.0.20");
+    let rows: &[(&str, Row, u16)] = &[
+        (
+            "another zone",
+            ("www.b.east.lab.example.", IN, 1, "A", "10.1.0.1"),
+            NOTZONE,
+        ),
+        (
+            "above the zone",
+            ("east.lab.example.", IN, 1, "A", "10.1.0.1"),
+            NOTZONE,
+        ),
+        (
+            "class CHAOS",
+            ("w", DNSClass::CH, 1, "A", "10.1.0.1"),
+            FORMERR,
+        ),
+        ("add without data", ("w", IN, 1, "A", ""), FORMERR),
+        ("delete with a TTL", ("w", ANY_, 1, "A", ""), FORMERR),
+        (
+            "delete a set with data",
+            ("w", ANY_, 0, "A", "10.1.0.1"),
+            FORMERR,
+        ),
+        (
+            "delete a record without data",
+            ("w", NONE, 0, "A", ""),
+            FORMERR,
+        ),
+        ("class NONE, type ANY", ("w", NONE, 0, "ANY", ""), FORMERR),
+        (
+            "class NONE with a TTL",
+            ("w", NONE, 1, "A", "10.1.0.1"),
+            FORMERR,
+        ),
+        ("delete type AXFR", ("w", ANY_, 0, "AXFR", ""), FORMERR),
+        (
+            "a TTL of 2^31",
+            ("w", IN, 1 << 31, "A", "10.1.0.1"),
+            FORMERR,
+        ),
+        ("the SOA", ("@", IN, 1, "SOA", "a. b. 99 1 1 1 1"), REFUSED),
+        ("delete the SOA", ("@", ANY_, 0, "SOA", ""), REFUSED),
+        (
+            "NS of the zone",
+            ("@", IN, 1, "NS", "evil.example."),
+            REFUSED,
+        ),
+        ("delete NS of the zone", ("@", ANY_, 0, "NS", ""), REFUSED),
+        (
+            "one NS of the zone",
+            ("@", NONE, 0, "NS", "ns.east.lab.example."),
+            REFUSED,
+        ),
+        (
+            "a type that is not served",
+            ("w", IN, 1, "HINFO", "a b"),
+            REFUSED,
+        ),
+        (
+            "a wildcard NS",
+            ("*.w", IN, 1, "NS", "ns.example."),
+            REFUSED,
+        ),
+        ("an escaped dot", (r"a\.b", IN, 1, "A", "10.1.0.1"), REFUSED),
+    ];
+    for (what, bad, code) in rows {
+        assert_eq!(lab.run(&[], &[good, *bad]), (*code, 0), "{what}");
+        assert!(lab.says("w", A).starts_with("NXDOMAIN"), "{what}: atomic");
+    }
+}
+
+#[test]
+fn what_the_inventory_says_is_not_changed_and_the_reply_says_why() {
+    let mut lab = Lab::new();
+    let rows: &[Row] = &[
+        ("fixed", IN, 1, "A", "10.1.0.66"),
+        ("fixed", ANY_, 0, "A", ""),
+        ("fixed", ANY_, 0, "ANY", ""),
+        ("fixed", NONE, 0, "A", "10.1.0.10"),
+        ("fixed", IN, 1, "CNAME", "w"),
+        ("fixed-alias", IN, 1, "A", "10.1.0.66"),
+        ("fixed-alias", IN, 1, "CNAME", "w"),
+    ];
+    for row in rows {
+        let refusal = lab.work(&[], &[*row]).unwrap_err();
+        assert_eq!(refusal.code, REFUSED, "{row:?}");
+        let (_, why) = refusal.why.unwrap();
+        assert!(why.contains("belongs to inventory"), "{why}");
+    }
+    // Another type at the same name is free, and delete-all then does not touch it.
+    assert_eq!(lab.run(&[], &[("fixed", IN, 1, "TXT", "note")]), (0, 1));
+    assert_eq!(lab.run(&[], &[("fixed", ANY_, 0, "TXT", "")]), (0, 1));
+}
+
+#[test]
+fn section_3_4_2_2_a_cname_beside_other_data_is_ignored() {
+    let mut lab = Lab::new();
+    assert_eq!(lab.run(&[], &[("w", IN, 1, "A", "10.1.0.20")]), (0, 1));
+    assert_eq!(lab.run(&[], &[("w", IN, 1, "CNAME", "v")]), (0, 0));
+    assert_eq!(lab.run(&[], &[("c", IN, 1, "CNAME", "v")]), (0, 1));
+    assert_eq!(lab.run(&[], &[("c", IN, 1, "A", "10.1.0.20")]), (0, 0));
+    // A second CNAME replaces the first.
+    assert_eq!(
+        lab.run(&[], &[("c", IN, 1, "CNAME", "w.a.east.lab.example.")]),
+        (0, 1)
+    );
+    assert!(
+        lab.says("c", CNAME).contains("CNAME w.a."),
+        "{}",
+        lab.says("c", CNAME)
+    );
+    // In one message: first delete, then add.
+    assert_eq!(
+        lab.run(&[], &[("w", ANY_, 0, "A", ""), ("w", IN, 1, "CNAME", "v")]),
+        (0, 2)
+    );
+}
+
+#[test]
+fn section_3_4_2_3_deleting_everything_at_the_apex_leaves_soa_and_ns() {
+    let mut lab = Lab::new();
+    assert_eq!(
+        lab.run(&[], &[("@", IN, 1, "TXT", "t"), ("@", IN, 1, "MX", "10 m")]),
+        (0, 2)
+    );
+    assert_eq!(lab.run(&[], &[("@", ANY_, 0, "ANY", "")]), (0, 2));
+    let plan = dns::plan::plan(&two_tenants(RECORDS)).unwrap();
+    let world = World::new(plan, lab.world.keys.clone(), &lab.store);
+    assert_eq!(ask(&world, IN_A, ZONE, NS).answers.len(), 1);
+    assert_eq!(ask(&world, IN_A, ZONE, SOA).answers.len(), 1);
+}
+
+#[test]
+fn a_tenant_cannot_have_more_records_than_its_quota() {
+    let mut lab = Lab::new();
+    lab.room = 1;
+    let two: &[Row] = &[
+        ("w", IN, 1, "A", "10.1.0.20"),
+        ("w", IN, 1, "A", "10.1.0.21"),
+    ];
+    assert_eq!(lab.run(&[], two), (REFUSED, 0));
+    assert_eq!(lab.run(&[], &two[..1]), (0, 1));
+    lab.room = 0;
+    assert_eq!(lab.run(&[], &two[1..]), (REFUSED, 0));
+    // What replaces another record needs no room.
+    assert_eq!(
+        lab.run(
+            &[],
+            &[("w", ANY_, 0, "A", ""), ("w", IN, 1, "A", "10.1.0.21")]
+        ),
+        (0, 1)
+    );
+}
+
+#[test]
+fn a_draining_tenant_only_removes_names() {
+    let mut lab = Lab::new();
+    assert_eq!(lab.run(&[], &[("w", IN, 1, "A", "10.1.0.20")]), (0, 1));
+    lab.is_draining = true;
+    assert_eq!(
+        lab.run(&[], &[("v", IN, 1, "A", "10.1.0.20")]),
+        (REFUSED, 0)
+    );
+    assert_eq!(lab.run(&[], &[("w", ANY_, 0, "A", "")]), (0, 1));
+}
+
+#[test]
+fn a_set_that_the_inventory_takes_over_is_the_inventorys_until_it_lets_go() {
+    let mut lab = Lab::new();
+    assert_eq!(lab.run(&[], &[("later", IN, 1, "A", "10.1.0.20")]), (0, 1));
+    let serve = |records: &str| {
+        let plan = dns::plan::plan(&two_tenants(records)).unwrap();
+        let world = World::new(plan, lab.world.keys.clone(), &lab.store);
+        says(&world, IN_A, &format!("later.{ZONE}"), A)
+    };
+    assert!(serve("  - {name: later, type: A, value: 10.1.0.30}").contains("A 10.1.0.30 |"));
+    assert!(serve("  - {name: other, type: A, value: 10.1.0.30}").contains("A 10.1.0.20 |"));
+}
+
+#[test]
+fn every_served_type_can_be_added_and_is_read_back() {
+    let mut lab = Lab::new();
+    let rows: &[Row] = &[
+        ("t1", IN, 5, "AAAA", "fd00:1::5"),
+        ("t2", IN, 5, "CAA", "0 issue \"ca.example\""),
+        ("t3", IN, 5, "MX", "10 mail.example."),
+        ("t4", IN, 5, "SRV", "1 2 3 srv.example."),
+        ("t5", IN, 5, "TXT", "\"a b\" \"c\""),
+        ("t6", IN, 5, "PTR", "host.example."),
+        ("t7", IN, 5, "TLSA", "3 1 1 0aff"),
+        ("t8", IN, 5, "SSHFP", "4 2 0aff"),
+        ("t9", IN, 5, "HTTPS", "1 . alpn=h2"),
+        ("t10", IN, 5, "SVCB", "1 svc.example. port=53"),
+        ("*", IN, 5, "A", "10.1.0.40"),
+        ("_acme-challenge", IN, 5, "TXT", "token"),
+    ];
+    assert_eq!(lab.run(&[], rows), (0, rows.len()));
+    let plan = dns::plan::plan(&two_tenants(RECORDS)).unwrap();
+    let world = World::new(plan, lab.world.keys.clone(), &lab.store);
+    for row in rows {
+        let sent = record(row);
+        let kind = u16::from(sent.record_type());
+        let reply = ask(&world, IN_A, &sent.name.to_ascii(), kind);
+        assert_eq!(reply.answers, [sent]);
+        assert_eq!(reply.answers[0].ttl, 5);
+    }
+}
+
+#[test]
+fn a_set_that_would_not_fit_a_reply_is_refused() {
+    let mut lab = Lab::new();
+    lab.room = 10_000;
+    let zone = HickoryName::from_ascii(ZONE).unwrap();
+    let name = zone.prepend_label("big").unwrap();
+    let text = |i: usize| vec![format!("{i:0>250}")];
+    let record = |i| {
+        let data = RData::TXT(hickory_proto::rr::rdata::TXT::new(text(i)));
+        Record::from_rdata(name.clone(), 1, data)
+    };
+    let add = |count: usize| {
+        let mut message = Message::new(1, MessageType::Query, OpCode::Update);
+        message.authorities = (0..count).map(record).collect();
+        lab.work_on(&message).map(|change| change.sets.len())
+    };
+    assert_eq!(add(100), Ok(1));
+    assert_eq!(add(200).unwrap_err().code, REFUSED);
+}

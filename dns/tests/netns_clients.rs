@@ -1,0 +1,555 @@
+//! Real clients (dig, kdig, nsupdate, knsupdate) of two tenants, each in a network namespace of its own,
+//! and the daemon on the router between them. Needs root.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up must fail")]
+
+#[path = "conformance/support.rs"]
+#[allow(dead_code, reason = "every test program uses its own part")]
+mod support;
+
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, TcpStream, UdpSocket};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::rr::rdata::tsig::TsigAlgorithm;
+use hickory_proto::rr::{Name, RData, Record, RecordType, TSigner};
+use netmodel::published;
+use support::{SECRET, question, two_tenants};
+use testkit::netns::NetNs;
+use testkit::wait::wait_for;
+
+const GATEWAY_A: &str = "10.1.0.1";
+const GATEWAY_B: &str = "10.1.0.65";
+const ZONE: &str = "a.east.lab.example";
+const RECORDS: &str = "
+  - {name: web, type: A, value: 10.1.0.10}
+  - {name: '@', type: MX, value: 10 web}
+  - {name: www, type: CNAME, value: web}
+  - {name: txt, type: TXT, value: 'hello world'}
+  - {name: _sip._tcp, type: SRV, value: 0 5 5060 web}
+  - {name: '@', type: CAA, value: '0 issue \"ca.example\"'}
+";
+
+/// A router and a client of each tenant.
+struct Lab {
+    router: NetNs,
+    a: NetNs,
+    b: NetNs,
+    folder: tempfile::TempDir,
+    daemon: Option<Child>,
+}
+
+impl Lab {
+    fn new() -> Self {
+        let ns = |role| NetNs::new(role).expect("root can make a namespace");
+        let lab = Self {
+            router: ns("router"),
+            a: ns("a"),
+            b: ns("b"),
+            folder: tempfile::tempdir().unwrap(),
+            daemon: None,
+        };
+        let links = [
+            (&lab.a, "a", GATEWAY_A, "10.1.0.10"),
+            (&lab.b, "b", GATEWAY_B, "10.1.0.70"),
+        ];
+        for (client, name, gateway, address) in links {
+            lab.router.add_veth(name, client, "eth0").unwrap();
+            lab.router.set_up(name).unwrap();
+            client.set_up("eth0").unwrap();
+            lab.router.add_address(name, ip(gateway), 26).unwrap();
+            client.add_address("eth0", ip(address), 26).unwrap();
+            client.wait_until_up("eth0").unwrap();
+        }
+        lab.router.add_address("a", ip("fd00:1::1"), 64).unwrap();
+        lab.a.add_address("eth0", ip("fd00:1::10"), 64).unwrap();
+        lab.publish(1);
+        let key = |name: &str| {
+            format!("[keys.{name}]\nalgorithm = \"hmac-sha256\"\nsecret = \"{SECRET}\"\n")
+        };
+        std::fs::write(lab.path("keys"), key("a-tf") + &key("b-tf")).unwrap();
+        let mode = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(lab.path("keys"), mode).unwrap();
+        lab
+    }
+
+    fn started() -> Self {
+        let mut lab = Self::new();
+        lab.start();
+        lab
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn publish(&self, number: u32) {
+        let mut published = two_tenants(RECORDS);
+        published.number = number;
+        published::write(&self.path("generation"), &published.to_bytes(), 0o640).unwrap();
+    }
+
+    fn start(&mut self) {
+        let mut command = self.router.command(env!("CARGO_BIN_EXE_bulkhead-dns"));
+        for option in ["generation", "keys", "journal"] {
+            command.arg(format!("--{option}")).arg(self.path(option));
+        }
+        let log = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.path("log"))
+            .unwrap();
+        command.args(["--workers", "2"]).stderr(log);
+        self.daemon = Some(command.spawn().unwrap());
+        wait_for("the daemon to answer", || {
+            let answer = self.dig(
+                &self.a,
+                &[
+                    &format!("@{GATEWAY_A}"),
+                    "+short",
+                    "+time=1",
+                    "+tries=1",
+                    ZONE,
+                    "NS",
+                ],
+            );
+            answer.contains("ns.east").then_some(())
+        })
+        .unwrap_or_else(|error| panic!("{error}\n{}", self.log()));
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.path("log")).unwrap()
+    }
+
+    fn kill(&mut self) {
+        let mut daemon = self.daemon.take().unwrap();
+        daemon.kill().unwrap();
+        daemon.wait().unwrap();
+    }
+
+    fn dig(&self, client: &NetNs, arguments: &[&str]) -> String {
+        text(&run(client.command("dig").args(arguments), ""))
+    }
+
+    /// Runs nsupdate or knsupdate; its output, and whether it was content.
+    fn update(&self, program: &str, client: &NetNs, key: &str, script: &str) -> (bool, String) {
+        let mut command = client.command(program);
+        command.args(["-y", &format!("hmac-sha256:{key}:{SECRET}")]);
+        if program == "nsupdate" {
+            command.args(["-t", "5"]);
+        }
+        let output = run(&mut command, script);
+        (output.status.success(), text(&output))
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        if let Some(daemon) = &mut self.daemon {
+            let _ = daemon.kill();
+            let _ = daemon.wait();
+        }
+    }
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn run(command: &mut Command, input: &str) -> Output {
+    let command = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap_or_else(|error| {
+        panic!(
+            "{:?}: {error} (Debian: bind9-dnsutils, knot-dnsutils)",
+            command.get_program()
+        )
+    });
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(input.as_bytes())
+        .unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    let both = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
+    String::from_utf8_lossy(&both).into_owned()
+}
+
+#[test]
+fn dig_and_kdig_read_every_type_over_udp_and_tcp_in_both_families() {
+    let lab = Lab::started();
+    let rows = [
+        ("web", "A", "10.1.0.10"),
+        ("www", "A", "web.a.east.lab.example."),
+        ("", "MX", "10 web.a.east.lab.example."),
+        ("txt", "TXT", "\"hello world\""),
+        ("_sip._tcp", "SRV", "0 5 5060 web.a.east.lab.example."),
+        ("", "CAA", "0 issue \"ca.example\""),
+        ("", "NS", "ns.east.lab.example."),
+        (
+            "",
+            "SOA",
+            "ns.east.lab.example. hostmaster.east.lab.example. 1 ",
+        ),
+    ];
+    for program in ["dig", "kdig"] {
+        for server in [GATEWAY_A, "fd00:1::1"] {
+            for transport in ["+notcp", "+tcp"] {
+                for (name, kind, expected) in rows {
+                    let name = format!("{name}.{ZONE}");
+                    let name = name.trim_start_matches('.');
+                    let at = format!("@{server}");
+                    let output = run(
+                        lab.a
+                            .command(program)
+                            .args([&at, transport, "+short", name, kind]),
+                        "",
+                    );
+                    let found = text(&output);
+                    assert!(
+                        found.contains(expected),
+                        "{program} {server} {transport} {name} {kind}: {found}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_client_sees_by_its_segment_and_not_by_the_address_that_it_asks() {
+    let lab = Lab::started();
+    let full = |client: &NetNs, server: &str, name: &str| {
+        lab.dig(
+            client,
+            &[
+                &format!("@{server}"),
+                "+norecurse",
+                "+noall",
+                "+comments",
+                "+answer",
+                name,
+                "A",
+            ],
+        )
+    };
+    let own = full(&lab.a, GATEWAY_A, &format!("web.{ZONE}"));
+    assert!(
+        own.contains("status: NOERROR") && own.contains(" aa;"),
+        "{own}"
+    );
+    let foreign = full(&lab.b, GATEWAY_B, &format!("web.{ZONE}"));
+    assert!(foreign.contains("status: NXDOMAIN"), "{foreign}");
+    let other = full(&lab.a, GATEWAY_A, "only-b.b.east.lab.example");
+    assert!(other.contains("status: NXDOMAIN"), "{other}");
+    let outside = full(&lab.a, GATEWAY_A, "www.example.org");
+    assert!(outside.contains("status: REFUSED"), "{outside}");
+    let transfer = lab.dig(&lab.a, &[&format!("@{GATEWAY_A}"), ZONE, "AXFR"]);
+    assert!(transfer.contains("Transfer failed"), "{transfer}");
+}
+
+#[test]
+fn nsupdate_and_knsupdate_change_their_own_zone_and_read_it_back() {
+    let lab = Lab::started();
+    let at = format!("@{GATEWAY_A}");
+    for (program, label) in [("nsupdate", "one"), ("knsupdate", "two")] {
+        let name = format!("{label}.{ZONE}");
+        let script = format!(
+            "server {GATEWAY_A}\nzone {ZONE}.\nupdate add {name}. 77 A 10.1.0.20\n\
+             update add _acme-challenge.{name}. 60 TXT \"token\"\nsend\n"
+        );
+        let (is_good, output) = lab.update(program, &lab.a, "a-tf", &script);
+        assert!(is_good, "{program}: {output}\n{}", lab.log());
+        let answer = lab.dig(&lab.a, &[&at, "+noall", "+answer", &name, "A"]);
+        assert!(answer.contains("77\tIN\tA\t10.1.0.20"), "{answer}");
+        let signed = format!("hmac-sha256:a-tf:{SECRET}");
+        let answer = lab.dig(
+            &lab.a,
+            &[
+                &at,
+                "-y",
+                &signed,
+                "+norecurse",
+                &format!("_acme-challenge.{name}"),
+                "TXT",
+            ],
+        );
+        assert!(
+            answer.contains("\"token\"") && answer.contains("TSIG PSEUDOSECTION"),
+            "{answer}"
+        );
+        assert!(!answer.contains("ould"), "dig could verify it: {answer}");
+        let script = format!(
+            "server {GATEWAY_A}\nzone {ZONE}.\nprereq yxrrset {name}. A\nupdate delete {name}. A\nsend\n"
+        );
+        let (is_good, output) = lab.update(program, &lab.a, "a-tf", &script);
+        assert!(is_good, "{program}: {output}");
+        let answer = lab.dig(&lab.a, &[&at, "+noall", "+comments", &name, "A"]);
+        // The name stays: its challenge is below it.
+        assert!(
+            answer.contains("status: NOERROR") && answer.contains("ANSWER: 0"),
+            "{answer}"
+        );
+        let (is_good, output) = lab.update(program, &lab.a, "a-tf", &script);
+        assert!(
+            !is_good && output.contains("NXRRSET"),
+            "{program}: {output}"
+        );
+    }
+    // Its own reverse zone, of a /26.
+    let script = format!(
+        "server {GATEWAY_A}\nzone 0/26.0.1.10.in-addr.arpa.\n\
+         update add 20.0/26.0.1.10.in-addr.arpa. 60 PTR one.{ZONE}.\nsend\n"
+    );
+    let (is_good, output) = lab.update("nsupdate", &lab.a, "a-tf", &script);
+    assert!(is_good, "{output}");
+    let answer = lab.dig(&lab.a, &[&at, "+short", "-x", "10.1.0.20"]);
+    assert!(answer.contains(&format!("one.{ZONE}.")), "{answer}");
+}
+
+#[test]
+fn updates_out_of_scope_are_refused_with_the_code_that_says_why() {
+    let lab = Lab::started();
+    let add = |zone: &str, name: &str| {
+        format!("server {GATEWAY_A}\nzone {zone}.\nupdate add {name}. 60 A 10.1.0.20\nsend\n")
+    };
+    let good = add(ZONE, &format!("x.{ZONE}"));
+    let rows = [
+        ("an unknown key", "nobody", good.clone(), "BADKEY"),
+        ("the key of another tenant", "b-tf", good.clone(), "REFUSED"),
+        (
+            "a zone that it does not see",
+            "a-tf",
+            add("b.east.lab.example", "x.b.east.lab.example"),
+            "NOTAUTH",
+        ),
+        (
+            "the site's zone",
+            "a-tf",
+            add("east.lab.example", "x.east.lab.example"),
+            "REFUSED",
+        ),
+        (
+            "another's reverse",
+            "a-tf",
+            format!(
+                "server {GATEWAY_A}\nzone 64/26.0.1.10.in-addr.arpa.\n\
+                 update add 70.64/26.0.1.10.in-addr.arpa. 60 PTR x.{ZONE}.\nsend\n"
+            ),
+            "NOTAUTH",
+        ),
+        (
+            "a name of another zone",
+            "a-tf",
+            add(ZONE, "x.b.east.lab.example"),
+            "NOTZONE",
+        ),
+        (
+            "a name of the inventory",
+            "a-tf",
+            add(ZONE, &format!("web.{ZONE}")),
+            "REFUSED",
+        ),
+        (
+            "the apex",
+            "a-tf",
+            format!(
+                "server {GATEWAY_A}\nzone {ZONE}.\nupdate add {ZONE}. 60 NS x.example.\nsend\n"
+            ),
+            "REFUSED",
+        ),
+    ];
+    for (what, key, script, code) in rows {
+        let (is_good, output) = lab.update("nsupdate", &lab.a, key, &script);
+        assert!(!is_good && output.contains(code), "{what}: {output}");
+    }
+    let mut unsigned = lab.a.command("nsupdate");
+    let output = run(unsigned.args(["-t", "5"]), &good);
+    assert!(text(&output).contains("REFUSED"), "{}", text(&output));
+    let answer = lab.dig(
+        &lab.a,
+        &[
+            &format!("@{GATEWAY_A}"),
+            "+noall",
+            "+comments",
+            &format!("x.{ZONE}"),
+            "A",
+        ],
+    );
+    assert!(answer.contains("NXDOMAIN"), "nothing was changed: {answer}");
+}
+
+#[test]
+fn a_new_generation_is_taken_over_without_a_lost_query() {
+    let lab = Lab::started();
+    let socket = lab.a.run(|| {
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        socket.connect((GATEWAY_A, 53)).unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_secs(5)))
+            .unwrap();
+        socket
+    });
+    let is_done = AtomicBool::new(false);
+    let asked = AtomicU32::new(0);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let message = question(&format!("web.{ZONE}"), 1);
+            let mut reply = [0; 512];
+            while !is_done.load(Ordering::Relaxed) {
+                socket.send(&message).unwrap();
+                let length = socket.recv(&mut reply).expect("every query is answered");
+                assert_eq!(
+                    Message::from_vec(&reply[..length]).unwrap().answers.len(),
+                    1
+                );
+                asked.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        let switched: Vec<_> = (2..12u32)
+            .map(|number| {
+                lab.publish(number);
+                let at = format!("@{GATEWAY_A}");
+                wait_for("the new serial", || {
+                    let soa = lab.dig(&lab.a, &[&at, "+short", ZONE, "SOA"]);
+                    soa.contains(&format!("example. {number} ")).then_some(())
+                })
+            })
+            .collect();
+        // What cannot be read leaves the old one.
+        std::fs::write(lab.path("generation"), "{}").unwrap();
+        let complained = wait_for("the complaint", || {
+            lab.log().contains("is damaged").then_some(())
+        });
+        is_done.store(true, Ordering::Relaxed);
+        assert!(
+            switched.iter().all(Result::is_ok) && complained.is_ok(),
+            "{}",
+            lab.log()
+        );
+    });
+    assert!(asked.load(Ordering::Relaxed) > 100);
+    let soa = lab.dig(&lab.a, &[&format!("@{GATEWAY_A}"), "+short", ZONE, "SOA"]);
+    assert!(soa.contains("example. 11 "), "{soa}");
+}
+
+/// An update that adds `n<number>`, signed now.
+fn signed_update(number: u32) -> Vec<u8> {
+    let zone = Name::from_ascii(format!("{ZONE}.")).unwrap();
+    let mut message = Message::new(7, MessageType::Query, OpCode::Update);
+    message.add_query(Query::query(zone.clone(), RecordType::SOA));
+    let name = zone.prepend_label(format!("n{number}").as_str()).unwrap();
+    let data = RData::try_from_str(RecordType::A, "10.1.0.33").unwrap();
+    message.authorities = vec![Record::from_rdata(name, 60, data)];
+    let secret = b"not a secret, only an example !!".to_vec();
+    let key = Name::from_ascii("a-tf.").unwrap();
+    let signer = TSigner::new(secret, TsigAlgorithm::HmacSha256, key, 300).unwrap();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs();
+    message.finalize(&signer, now).unwrap();
+    message.to_vec().unwrap()
+}
+
+/// Sends over a TCP connection; the reply, unless the connection ended.
+fn exchange(stream: &mut TcpStream, message: &[u8]) -> Option<Message> {
+    let length = u16::try_from(message.len()).unwrap().to_be_bytes();
+    stream.write_all(&[&length, message].concat()).ok()?;
+    let mut length = [0; 2];
+    stream.read_exact(&mut length).ok()?;
+    let mut reply = vec![0; usize::from(u16::from_be_bytes(length))];
+    stream.read_exact(&mut reply).ok()?;
+    Message::from_vec(&reply).ok()
+}
+
+#[test]
+fn no_update_that_was_answered_is_lost_when_the_daemon_is_killed() {
+    let mut lab = Lab::started();
+    let mut next = 0;
+    let mut answered = Vec::new();
+    for _ in 0..4 {
+        let mut stream = lab.a.run(|| TcpStream::connect((GATEWAY_A, 53)).unwrap());
+        stream.set_nodelay(true).unwrap();
+        let first = next;
+        let pid =
+            nix::unistd::Pid::from_raw(i32::try_from(lab.daemon.as_ref().unwrap().id()).unwrap());
+        while let Some(reply) = exchange(&mut stream, &signed_update(next)) {
+            assert_eq!(reply.metadata.response_code, ResponseCode::NoError);
+            answered.push(next);
+            next += 1;
+            if next == first + 60 {
+                // Pipelined behind it: the daemon dies while it works.
+                let message = signed_update(next);
+                let length = u16::try_from(message.len()).unwrap().to_be_bytes();
+                let many = [&length[..], &message].concat().repeat(20);
+                stream.write_all(&many).unwrap();
+                nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+            }
+        }
+        next += 1;
+        lab.kill();
+        lab.start();
+    }
+    let mut stream = lab.a.run(|| TcpStream::connect((GATEWAY_A, 53)).unwrap());
+    assert!(answered.len() >= 240);
+    for number in answered {
+        let reply = exchange(&mut stream, &question(&format!("n{number}.{ZONE}"), 1)).unwrap();
+        assert_eq!(
+            reply.answers.len(),
+            1,
+            "n{number} was answered NOERROR and is lost"
+        );
+    }
+}
+
+#[test]
+fn rfc_7766_section_6_2_1_1_questions_in_one_segment_are_all_answered_in_their_order() {
+    let lab = Lab::started();
+    let mut stream = lab.a.run(|| TcpStream::connect((GATEWAY_A, 53)).unwrap());
+    let mut octets = Vec::new();
+    for id in 0..200u16 {
+        let mut message = question(&format!("web.{ZONE}"), 1);
+        message[..2].copy_from_slice(&id.to_be_bytes());
+        octets.extend(u16::try_from(message.len()).unwrap().to_be_bytes());
+        octets.extend(message);
+    }
+    stream.write_all(&octets).unwrap();
+    for id in 0..200u16 {
+        let mut length = [0; 2];
+        stream.read_exact(&mut length).unwrap();
+        let mut reply = vec![0; usize::from(u16::from_be_bytes(length))];
+        stream.read_exact(&mut reply).unwrap();
+        assert_eq!(Message::from_vec(&reply).unwrap().metadata.id, id);
+    }
+}
+
+#[test]
+fn a_tenant_that_opens_many_connections_keeps_out_only_itself() {
+    let lab = Lab::started();
+    let connect = |client: &NetNs, to: &'static str| {
+        client.run(move || TcpStream::connect((to, 53)).unwrap())
+    };
+    let ask = |stream: &mut TcpStream| exchange(stream, &question("east.lab.example", 6)).is_some();
+    let mut held: Vec<TcpStream> = (0..64).map(|_| connect(&lab.a, GATEWAY_A)).collect();
+    assert!(held.iter_mut().all(ask), "64 are served at once");
+    assert!(!ask(&mut connect(&lab.a, GATEWAY_A)), "one more is not");
+    assert!(ask(&mut connect(&lab.b, GATEWAY_B)), "the neighbour is");
+    held.truncate(10);
+    wait_for("a place to be free", || {
+        ask(&mut connect(&lab.a, GATEWAY_A)).then_some(())
+    })
+    .unwrap();
+}
