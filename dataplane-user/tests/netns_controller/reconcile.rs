@@ -172,6 +172,13 @@ struct Story {
     addresses: u8,
 }
 
+/// Starts the daemon, and waits until it has said something: before that, a hangup would end it.
+fn daemon(lab: &Lab) -> Running {
+    let run = lab.start(&["run"]);
+    run.wait_until_it_says(" ");
+    run
+}
+
 impl Story {
     fn tell(&mut self, traffic: &Traffic) {
         for _ in 0..STEPS {
@@ -210,7 +217,7 @@ impl Story {
             Step::Renew => self.lab.renew_trunk(),
             Step::Kill => {
                 self.run = None;
-                self.run = Some(self.lab.start(&["run"]));
+                self.run = Some(daemon(&self.lab));
             }
             Step::KillApply => {
                 self.edit();
@@ -266,7 +273,7 @@ fn live(seed: u64) {
     assert!(traffic.hostile.len() >= 6, "too few frames");
     lab.bulkhead(&["apply", "--yes"]).expect(0);
     let mut story = Story {
-        run: Some(lab.start(&["run"])),
+        run: Some(daemon(&lab)),
         lab,
         random: Rng::with_seed(seed),
         edited: false,
