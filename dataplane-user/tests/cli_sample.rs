@@ -246,3 +246,50 @@ fn wrong_settings_file_is_named_with_the_key() {
     assert_snapshot!(String::from_utf8_lossy(&output.stderr));
     assert_eq!(output.status.code(), Some(1));
 }
+
+#[test]
+fn leases_are_those_that_are_held_now_unless_all_are_wanted() {
+    use netmodel::leases::{Entry, Lease, State, head_line, push_line};
+    let folder = tempfile::tempdir().unwrap();
+    let entry = |number: u64, last: u8, state, until| Entry {
+        number,
+        vlan: netmodel::ids::VlanId::new(100).unwrap(),
+        address: [10, 100, 0, last].into(),
+        lease: Lease {
+            mac: netmodel::ids::MacAddr([2, 0, 0, 0, 0, last]),
+            state,
+            since: 1_700_000_000,
+            until,
+            client_id: [].into(),
+            hostname: "web".into(),
+        },
+    };
+    let mut text = head_line(0);
+    push_line(&mut text, &entry(1, 20, State::Bound, 4_102_444_800));
+    push_line(&mut text, &entry(2, 21, State::Bound, 4_102_444_800));
+    push_line(&mut text, &entry(3, 21, State::Released, 1_700_000_060));
+    push_line(&mut text, &entry(4, 22, State::Bound, 1_700_000_060));
+    fs::write(folder.path().join("leases"), text).unwrap();
+    let leases = |more: &[&str]| {
+        let mut command = Command::cargo_bin("bulkhead").unwrap();
+        let command = command
+            .current_dir(folder.path())
+            .args(["leases", "--file", "leases"]);
+        let output = command.args(more).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_snapshot!(leases(&[]), @r"
+    VLAN  ADDRESS          MAC                STATE     UNTIL                 NAME
+     100  10.100.0.20      02:00:00:00:00:14  bound     2100-01-01 00:00:00Z  web
+    ");
+    assert_snapshot!(leases(&["--all"]), @r"
+    VLAN  ADDRESS          MAC                STATE     UNTIL                 NAME
+     100  10.100.0.20      02:00:00:00:00:14  bound     2100-01-01 00:00:00Z  web
+     100  10.100.0.21      02:00:00:00:00:15  released  2023-11-14 22:14:20Z  web
+     100  10.100.0.22      02:00:00:00:00:16  bound     2023-11-14 22:14:20Z  web
+    ");
+    let json: serde_json::Value = serde_json::from_str(&leases(&["--format", "json"])).unwrap();
+    assert_eq!(json["leases"][0]["address"], "10.100.0.20");
+    assert_eq!(json["leases"][0]["vlan_id"], 100);
+}

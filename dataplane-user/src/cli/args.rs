@@ -81,6 +81,8 @@ pub enum Command {
     History(HistoryArgs),
     /// Drop everything on the trunk but what [hold] in bulkhead.toml lists, until there is a generation
     Hold(HoldArgs),
+    /// Print what DHCP has given to whom
+    Leases(LeasesArgs),
     /// Check the inventory, its policy tests and protected flows; exits with 1 on any error
     Lint(LintArgs),
     /// Print drops and opened connections as they happen
@@ -329,6 +331,25 @@ pub struct HoldArgs {
     /// How to attach: auto, xdp-native, xdp-generic, tcx or clsact
     #[arg(long, value_enum, default_value_t = ModeArg::Auto, hide_possible_values = true)]
     pub mode: ModeArg,
+}
+
+/// Arguments of `leases`.
+#[derive(Args, Clone, Debug)]
+#[command(help_template = TEMPLATE, before_help = "\
+Examples:
+  bulkhead leases                                    who has which address now
+  bulkhead leases --all                              and those that have ended
+  bulkhead leases --watch --format json              each change as it happens, an object per line")]
+pub struct LeasesArgs {
+    /// Also leases that have ended
+    #[arg(long)]
+    pub all: bool,
+    /// Print each change as it happens, after those that there were
+    #[arg(long)]
+    pub watch: bool,
+    /// The lease file of bulkhead-dhcpd [default: /var/lib/bulkhead/dhcp/leases]
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
 }
 
 /// Arguments of `lint`.

@@ -91,7 +91,7 @@ fn line(record: &Record, paint: Paint) -> String {
 }
 
 /// Returns a time as `2026-11-21 07:06:10Z`. (Howard Hinnant's `civil_from_days`.)
-fn utc(seconds: u64) -> String {
+pub(super) fn utc(seconds: u64) -> String {
     let (days, time) = (seconds / 86_400, seconds % 86_400);
     let days = days + 719_468;
     let (era, day) = (days / 146_097, days % 146_097);

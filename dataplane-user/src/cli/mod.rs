@@ -14,6 +14,7 @@ mod explain;
 mod history;
 mod hold;
 mod inventory;
+mod leases;
 mod lint;
 mod matrix;
 mod observe;
@@ -50,6 +51,7 @@ pub fn run() -> ExitCode {
         Command::Explain(args) => explain::run(&cli.common, args),
         Command::History(args) => history::run(&cli.common, args),
         Command::Hold(args) => hold::run(&cli.common, args),
+        Command::Leases(args) => leases::run(&cli.common, args),
         Command::Lint(args) => lint::run(&cli.common, args),
         Command::Observe(args) => observe::run(&cli.common, args),
         Command::Plan(args) => plan::run(&cli.common, args),

@@ -4,6 +4,7 @@ use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
+use netmodel::leases::LeasesError;
 use serde_json::Value;
 use thiserror::Error;
 
@@ -45,6 +46,9 @@ pub enum CliError {
     /// The system cannot be run or looked at.
     #[error(transparent)]
     Run(#[from] RunError),
+    /// The leases cannot be read.
+    #[error("{0} (is bulkhead-dhcpd running here?)")]
+    Leases(#[from] LeasesError),
     /// A plan file cannot be used.
     #[error(transparent)]
     PlanFile(#[from] PlanFileError),
@@ -75,6 +79,7 @@ impl CliError {
     fn code(&self) -> u8 {
         match self {
             Self::Config(_)
+            | Self::Leases(_)
             | Self::Compile(_)
             | Self::Run(_)
             | Self::PlanFile(_)
