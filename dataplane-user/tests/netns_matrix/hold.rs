@@ -1,6 +1,8 @@
 //! The hold: nothing passes but what the operator needs; a generation takes its place without a gap, and it never takes a
 //! generation's.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up must fail")]
+
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::process::Output;
