@@ -284,6 +284,60 @@ mod tests {
         }
     }
 
+    const PACKAGED: &str = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../packaging/etc/bulkhead.toml"
+    );
+
+    /// The keys (or words) that could stand in the place of an unknown one.
+    fn expected_instead(text: &str) -> Vec<String> {
+        let error = toml::from_str::<Config>(text).unwrap_err();
+        let (unknown, expected) = error.message().split_once(", expected ").unwrap();
+        assert!(unknown.contains("`unknown`"), "{unknown}");
+        let names = expected.split('`').skip(1).step_by(2);
+        names.map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn packaged_file_sets_nothing_and_shows_every_key() {
+        let packaged = Config::load(Some(Path::new(PACKAGED))).unwrap();
+        assert_eq!(packaged, Config::default());
+
+        let text = std::fs::read_to_string(PACKAGED).unwrap();
+        // A comment has a space behind its `#`, a key has none.
+        let set = |line: &str| match line.strip_prefix('#') {
+            Some(key) if !key.starts_with(' ') => format!("{key}\n"),
+            _ => format!("{line}\n"),
+        };
+        let text: String = text.lines().map(set).collect();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bulkhead.toml");
+        std::fs::write(&path, &text).unwrap();
+        let config = Config::load(Some(&path)).unwrap();
+        assert_eq!(config.network, NetworkSettings::default());
+        assert_eq!(config.watch, Watch::default());
+
+        let shown: toml::Table = toml::from_str(&text).unwrap();
+        for key in expected_instead("unknown = 1") {
+            let section = shown.get(&key).and_then(toml::Value::as_table);
+            assert!(shown.contains_key(&key), "{key} is not shown");
+            // The keys of this one are the reader's own.
+            let Some(section) = section.filter(|_| key != "aliases") else {
+                continue;
+            };
+            for inner in expected_instead(&format!("[{key}]\nunknown = 1")) {
+                assert!(
+                    section.contains_key(&inner),
+                    "{inner} of [{key}] is not shown"
+                );
+            }
+        }
+        let manage = shown["network"]["manage"].as_array().unwrap();
+        for word in expected_instead("[network]\nmanage = [\"unknown\"]") {
+            assert!(manage.contains(&word.clone().into()), "{word} is not shown");
+        }
+    }
+
     #[test]
     fn absent_default_file_is_an_empty_one_but_a_named_file_must_exist() {
         assert!(Config::load(Some(Path::new("/nonexistent/bulkhead.toml"))).is_err());
