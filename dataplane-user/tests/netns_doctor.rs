@@ -2,14 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::{Child, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use tempfile::TempDir;
 use testkit::bpffs::BpfFs;
 use testkit::fixtures;
 use testkit::netns::NetNs;
-use testkit::wait::{START, wait_at_most};
 
 const BULKHEAD: &str = env!("CARGO_BIN_EXE_bulkhead");
 /// The trunk, as the sample names it.
@@ -20,16 +19,7 @@ struct Place {
     router: NetNs,
     _switch: NetNs,
     fs: BpfFs,
-}
-
-/// `bulkhead run`, ended when it is dropped. What it pinned stays.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
+    folder: TempDir,
 }
 
 impl Place {
@@ -40,10 +30,14 @@ impl Place {
         router.set_rx_vlan_offload(TRUNK, false)?;
         router.set_up(TRUNK)?;
         switch.set_up("port")?;
+        let folder = tempfile::tempdir()?;
+        let settings = "[network]\nmanage = []\n";
+        std::fs::write(folder.path().join("bulkhead.toml"), settings)?;
         Ok(Self {
             router,
             _switch: switch,
             fs: BpfFs::mount()?,
+            folder,
         })
     }
 
@@ -54,9 +48,14 @@ impl Place {
     fn command(&self, verb: &str, pins: PathBuf) -> std::process::Command {
         let mut command = self.router.command(BULKHEAD);
         command.arg(verb).arg("--pins").arg(pins);
-        command
-            .arg("--state")
-            .arg(self.fs.path().with_extension("json"));
+        for (option, name) in [
+            ("--state", "state.json"),
+            ("--store", "store"),
+            ("--publish", "published"),
+            ("--config", "bulkhead.toml"),
+        ] {
+            command.arg(option).arg(self.folder.path().join(name));
+        }
         command.arg("--site").arg(fixtures::sample_site());
         command.arg("--tenants").arg(fixtures::sample_tenants());
         command
@@ -98,23 +97,13 @@ impl Place {
             .unwrap_or_default())
     }
 
-    fn run(&self, mode: &str) -> Result<Running> {
-        let mut command = self.command("run", self.pins());
-        command
-            .args(["--mode", mode])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        let mut running = Running(command.spawn()?);
-        wait_at_most(START, "bulkhead to enforce", || {
-            if let Ok(Some(status)) = running.0.try_wait() {
-                return Some(Err(anyhow::anyhow!("bulkhead run ended: {status}")));
-            }
-            let enforced = self.command("status", self.pins()).output();
-            enforced
-                .is_ok_and(|output| output.status.success())
-                .then_some(Ok(()))
-        })??;
-        Ok(running)
+    /// Lets bulkhead enforce. It makes no devices: not every kernel has them.
+    fn enforce(&self, mode: &str) -> Result<()> {
+        let mut command = self.command("apply", self.pins());
+        let output = command.args(["--mode", mode, "--yes"]).output()?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "bulkhead apply: {said}");
+        Ok(())
     }
 }
 
@@ -122,7 +111,7 @@ impl Place {
 fn trunk_without_enforcement_is_an_error_until_it_is_enforced() -> Result<()> {
     let place = Place::build()?;
     assert_eq!(place.severity("enforcement")?, "error");
-    let _running = place.run("xdp-native")?;
+    place.enforce("xdp-native")?;
     let found = place.doctor()?;
     for name in [
         "enforcement",
@@ -145,7 +134,7 @@ fn trunk_without_enforcement_is_an_error_until_it_is_enforced() -> Result<()> {
 #[test]
 fn trunk_that_was_made_anew_is_no_longer_enforced() -> Result<()> {
     let place = Place::build()?;
-    drop(place.run("xdp-native")?);
+    place.enforce("xdp-native")?;
     assert_eq!(
         place.severity("enforcement")?,
         "ok",
@@ -172,7 +161,7 @@ fn xdp_program_of_somebody_else_is_found() -> Result<()> {
 /// The program of another place stands for somebody else's.
 fn assert_foreign_tc(mode: &str) -> Result<()> {
     let place = Place::build()?;
-    let _running = place.run(mode)?;
+    place.enforce(mode)?;
     let ours = place.doctor()?;
     assert_eq!(ours["enforcement"].0, "ok");
     assert!(!ours.contains_key("foreign-tc"), "{ours:?}");
@@ -194,7 +183,7 @@ fn tcx_program_of_somebody_else_is_found() -> Result<()> {
 #[test]
 fn offload_that_hides_tags_is_found_after_native_xdp_was_attached() -> Result<()> {
     let place = Place::build()?;
-    let _running = place.run("xdp-native")?;
+    place.enforce("xdp-native")?;
     place.router.set_rx_vlan_offload(TRUNK, true)?;
     assert_eq!(place.severity("hidden-tags")?, "error");
     place.router.set_rx_vlan_offload(TRUNK, false)?;
