@@ -135,6 +135,9 @@ impl Site {
         let (middle, router) = (NetNs::new("switch")?, NetNs::new("router")?);
         middle.sysctl("net.ipv6.conf.default.disable_ipv6", "1")?;
         let wakes_far_end = add_trunk(&router, &middle, spec)?;
+        if wiring != Wiring::EmptyRouter {
+            router.set_up(&spec.trunk)?;
+        }
         let mut hosts = Vec::new();
         for (number, host) in spec.hosts.iter().enumerate() {
             let ns = add_host(&middle, &port_name(number), host)
@@ -250,7 +253,6 @@ fn add_trunk(router: &NetNs, middle: &NetNs, spec: &SiteSpec) -> Result<XdpPass>
 fn set_up_router(router: &NetNs, spec: &SiteSpec) -> Result<()> {
     router.sysctl("net.ipv4.ip_forward", "1")?;
     router.sysctl("net.ipv6.conf.all.forwarding", "1")?;
-    router.set_up(&spec.trunk)?;
     for segment in &spec.segments {
         if !segment.gateways.is_empty() {
             set_gateway(router, segment)?;
