@@ -221,6 +221,15 @@ impl Lab {
         dropped.map(|row| row["packets"].as_u64().unwrap()).sum()
     }
 
+    /// Returns the model of a generation, as text.
+    pub(crate) fn model(&self, number: u32) -> String {
+        let path = self
+            .path("store/generations")
+            .join(format!("{number}/generation"));
+        let generation = netmodel::published::read(&path).unwrap();
+        serde_json::to_string(&generation.model).unwrap()
+    }
+
     pub(crate) fn outcome(&self, number: u32) -> String {
         let history = self.json(&["history"]);
         let rows = history["generations"].as_array().unwrap();
