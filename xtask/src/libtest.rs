@@ -57,8 +57,17 @@ pub(crate) struct TestTarget {
     pub(crate) name: String,
     /// The rung it runs on.
     pub(crate) rung: Rung,
-    /// It also runs on rung 4, with these variables in its environment.
-    pub(crate) vm: Option<BTreeMap<String, String>>,
+    /// It also runs on rung 4, in this way.
+    pub(crate) vm: Option<VmRun>,
+}
+
+/// How a test runs on rung 4, where emulation makes it slow: `NAME = { env = {…}, only = […] }`.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct VmRun {
+    /// Variables of its environment.
+    pub(crate) env: BTreeMap<String, String>,
+    /// Only tests with one of these in their name; all, if there is none.
+    pub(crate) only: Vec<String>,
 }
 
 impl TestTarget {
@@ -109,14 +118,19 @@ fn targets(metadata: &Value) -> Result<Vec<TestTarget>> {
     Ok(found)
 }
 
-/// Tests that also run on rung 4, each with its environment.
-fn vm_tests(table: &Value) -> BTreeMap<String, BTreeMap<String, String>> {
+/// Tests that also run on rung 4, and how.
+fn vm_tests(table: &Value) -> BTreeMap<String, VmRun> {
     let tests = table.as_object().into_iter().flatten();
     tests
-        .map(|(name, env)| {
-            let env = env.as_object().into_iter().flatten();
+        .map(|(name, how)| {
+            let env = how["env"].as_object().into_iter().flatten();
             let env = env.map(|(key, value)| (key.clone(), text(value).to_owned()));
-            (name.clone(), env.collect())
+            let only = list(&how["only"]).iter().map(|word| text(word).to_owned());
+            let run = VmRun {
+                env: env.collect(),
+                only: only.collect(),
+            };
+            (name.clone(), run)
         })
         .collect()
 }
@@ -287,15 +301,16 @@ mod tests {
         let metadata = |name: &str| {
             json!({"packages": [{
                 "name": "p", "manifest_path": "/r/p/Cargo.toml",
-                "metadata": {"vm-tests": {name: {"CASES": "3"}}},
+                "metadata": {"vm-tests": {name: {"env": {"CASES": "3"}, "only": ["fast"]}}},
                 "targets": [{"kind": ["test"], "name": "netns_x"}, {"kind": ["test"], "name": "a"}],
             }]})
         };
         let found = targets(&metadata("netns_x")).unwrap();
         assert!(found[0].runs_on(Rung::Netns) && found[0].runs_on(Rung::Vm));
         assert!(!found[0].runs_on(Rung::Kernel) && !found[1].runs_on(Rung::Vm));
-        let env = found[0].vm.as_ref().unwrap();
-        assert_eq!(env.get("CASES").map(String::as_str), Some("3"));
+        let run = found[0].vm.as_ref().unwrap();
+        assert_eq!(run.env.get("CASES").map(String::as_str), Some("3"));
+        assert_eq!(run.only, ["fast"]);
         assert!(targets(&metadata("nothing")).is_err());
     }
 

@@ -195,15 +195,18 @@ fn host_commands(args: &Args, targets: &[TestTarget]) -> Vec<Command> {
     commands
 }
 
+/// The profile of all rungs: one build of everything, as optimised as what is installed, that checks its arithmetic.
+const PROFILE: [&str; 2] = ["--profile", "checked"];
+
 /// Cargo on all crates that can be built for the host.
 fn workspace(args: &[&str]) -> Command {
     let mut command = proc::cargo();
-    command.args(args);
+    command.args(args).args(PROFILE);
     command.args(["--workspace", "--exclude", "dataplane-ebpf"]);
     command
 }
 
-/// Rungs 2 to 4: builds their programs once, optimised, and runs each where it belongs.
+/// Rungs 2 to 4: builds their programs once, and runs each where it belongs.
 fn privileged(args: &Args, targets: &[TestTarget]) -> Result<Vec<Row>> {
     let wanted: Vec<TestTarget> = targets
         .iter()
@@ -232,14 +235,14 @@ fn privileged(args: &Args, targets: &[TestTarget]) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Builds test programs, optimised.
+/// Builds test programs.
 fn build(wanted: &[TestTarget]) -> Result<Vec<Program>> {
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
     eprintln!("== building the programs of the other rungs");
     let mut command = proc::cargo();
-    command.args(["test", "--release", "--no-run"]);
+    command.args(["test", "--no-run"]).args(PROFILE);
     command.arg("--message-format=json-render-diagnostics");
     for target in wanted {
         command.args(["--package", &target.package, "--test", &target.name]);

@@ -1,11 +1,13 @@
-//! Rung 4: test programs on stock Debian kernels, all of one kernel in one boot.
+//! Rung 4: test programs on stock Debian kernels, all of one kernel in one boot, all kernels at once.
 //!
 //! They are those of `tests/vm_*.rs`, and those that a package names in `package.metadata.vm-tests`:
-//! the same executables as on this machine's kernel, with fewer cases where emulation makes them slow.
+//! the same executables as on this machine's kernel, with fewer tests or cases where emulation makes them slow.
 
+use std::fmt::Write as _;
+use std::thread;
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 
 use crate::lacks::{self, Lack};
 use crate::libtest::{Program, Rung, Tally};
@@ -15,32 +17,45 @@ use crate::test::{Args, Row, told};
 use crate::vm::{self, Kernel};
 
 /// The longest that one virtual machine may take, with all of its tests.
-const LIMIT: Duration = Duration::from_secs(20 * 60);
+const LIMIT: Duration = Duration::from_secs(30 * 60);
 /// The longest that one program may take there.
 const PROGRAM_SECONDS: u32 = 600;
 
-/// A row for each kernel.
+/// A row for each kernel. A machine has one processor, so several run side by side.
 pub(crate) fn run(args: &Args, programs: &[Program]) -> Result<Vec<Row>> {
     let programs: Vec<&Program> = programs
         .iter()
         .filter(|program| program.target.runs_on(Rung::Vm))
         .collect();
     let ready = setup::ensure(&[Tier::Vm]);
-    let mut rows = Vec::new();
-    for &series in args.kernels() {
-        let label = format!("vm {series}");
-        eprintln!("== {label}: stock Debian kernel, processor emulated");
-        // A kernel that is there can be used even if another one could not be fetched.
-        rows.push(match (vm::find_kernel(series), &ready) {
-            (Ok(kernel), _) => virtual_machine(label, &kernel, args, &programs)?,
-            (Err(_), Err(error)) => Row::skipped(label, format!("{error:#}")),
-            (Err(error), Ok(())) => Row::skipped(label, format!("{error:#}")),
-        });
-    }
-    Ok(rows)
+    let (programs, ready) = (&programs, &ready);
+    thread::scope(|scope| {
+        let machines: Vec<_> = args
+            .kernels()
+            .iter()
+            .map(|&series| {
+                let label = format!("vm {series}");
+                eprintln!("== {label}: stock Debian kernel, processor emulated");
+                // A kernel that is there can be used even if another one could not be fetched.
+                scope.spawn(move || match (vm::find_kernel(series), ready) {
+                    (Ok(kernel), _) => virtual_machine(label, &kernel, args, programs),
+                    (Err(_), Err(error)) => Ok(Row::skipped(label, format!("{error:#}"))),
+                    (Err(error), Ok(())) => Ok(Row::skipped(label, format!("{error:#}"))),
+                })
+            })
+            .collect();
+        machines
+            .into_iter()
+            .map(|machine| {
+                machine
+                    .join()
+                    .unwrap_or_else(|_| bail!("a machine's thread panicked"))
+            })
+            .collect()
+    })
 }
 
-/// Boots one kernel and runs all programs of rung 4 on it.
+/// Boots one kernel, runs all programs of rung 4 on it and says what they did.
 fn virtual_machine(
     label: String,
     kernel: &Kernel,
@@ -49,23 +64,32 @@ fn virtual_machine(
 ) -> Result<Row> {
     let lacks = lacks::of(&kernel.release);
     let script = script_of(&kernel.release, programs, &lacks);
-    let finished = vm::run_script(kernel, "test", &script, LIMIT, args.echo())?;
+    let finished = vm::run_script(
+        kernel,
+        &label.replace(' ', "-"),
+        &script,
+        LIMIT,
+        args.echo(),
+    )?;
     let mut tally = Tally::default();
+    let mut said = format!("== {label}: {}\n", proc::seconds(finished.elapsed));
     for (name, part) in results(&finished.text, programs) {
         let success = part.as_ref().is_some_and(|part| part.code == 0);
         let text = part.as_ref().map_or(DIED, |part| part.text);
         let result = Tally::of(text, success);
         tally.add(result);
         let took = part.as_ref().map_or("?", |part| part.seconds);
-        eprintln!("   {name}: {} ({took} s)", told(result));
+        writeln!(said, "   {name}: {} ({took} s)", told(result))?;
         if result.failed > 0 && args.echo() == Echo::Keep {
-            eprintln!("{text}");
+            writeln!(said, "{text}")?;
         }
     }
     if !finished.success() {
-        eprintln!("   the virtual machine: {}", finished.ending());
-        eprintln!("{}", proc::tail(&finished.text, 20));
+        writeln!(said, "   the virtual machine: {}", finished.ending())?;
+        writeln!(said, "{}", proc::tail(&finished.text, 20))?;
     }
+    // All of it in one piece: another machine talks at the same time.
+    eprint!("{said}");
     Ok(Row::ran(label, tally, finished.elapsed).lacking(lacks))
 }
 
@@ -104,13 +128,15 @@ fn script_of(release: &str, programs: &[&Program], lacks: &[Lack]) -> String {
 fn command_of(program: &Program, lacks: &[Lack]) -> String {
     let dir = vm::quote(&program.target.dir.display().to_string());
     let path = vm::quote(&program.path.display().to_string());
-    let env = program.target.vm.iter().flatten();
+    let run = program.target.vm.clone().unwrap_or_default();
+    let env = run.env.iter();
     let env: String = env
         .map(|(key, value)| format!(" {key}={}", vm::quote(value)))
         .collect();
+    let only: String = run.only.iter().map(|word| format!(" {word}")).collect();
     let skips: String = lacks::skips(lacks).map(|word| format!(" {word}")).collect();
     format!(
-        "( cd {dir} && env CARGO_MANIFEST_DIR={dir}{env} timeout -k 5 {PROGRAM_SECONDS} {path}{skips} )"
+        "( cd {dir} && env CARGO_MANIFEST_DIR={dir}{env} timeout -k 5 {PROGRAM_SECONDS} {path}{only}{skips} )"
     )
 }
 

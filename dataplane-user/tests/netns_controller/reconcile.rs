@@ -19,8 +19,14 @@ use crate::lab::{FAR_TRUNK, Lab, PATIENCE, Running, TRUNK};
 
 /// Sequences of steps. `BULKHEAD_CASES` changes it.
 const CASES: u64 = 4;
-/// Steps of a sequence, after each of which everything settles.
-const STEPS: usize = 12;
+/// Steps of a sequence, after each of which everything settles. `BULKHEAD_STEPS` changes it.
+const STEPS: u64 = 12;
+
+/// A number of the environment, for longer and for shorter runs.
+fn asked_for(variable: &str, default: u64) -> u64 {
+    let number = std::env::var(variable);
+    number.map_or(default, |number| number.parse().unwrap())
+}
 
 /// Something that happens.
 #[derive(Clone, Copy, Debug)]
@@ -181,7 +187,7 @@ fn daemon(lab: &Lab) -> Running {
 
 impl Story {
     fn tell(&mut self, traffic: &Traffic) {
-        for _ in 0..STEPS {
+        for _ in 0..asked_for("BULKHEAD_STEPS", STEPS) {
             let step = ALL[self.random.usize(..ALL.len())];
             self.take(step);
             self.settle(step, traffic);
@@ -299,9 +305,7 @@ fn live(seed: u64) {
 
 #[test]
 fn whatever_happens_it_settles_and_nothing_forbidden_passes() {
-    let cases = std::env::var("BULKHEAD_CASES");
-    let cases = cases.map_or(CASES, |cases| cases.parse().unwrap());
-    for seed in 0..cases {
+    for seed in 0..asked_for("BULKHEAD_CASES", CASES) {
         live(seed);
     }
 }
