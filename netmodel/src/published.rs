@@ -2,12 +2,11 @@
 //!
 //! # Format
 //!
-//! Two lines of JSON, each ended by a line feed. The first is the [`Head`], at most [`HEAD_BYTES`] long;
-//! the second is the [`Model`], of [`Head::bytes`] octets without its line feed.
+//! A line of JSON, ended by a line feed: the [`Head`], at most [`HEAD_BYTES`] long. All that follows is the [`Body`]: one
+//! Zstandard frame (RFC 8878), which is the [`Model`] as JSON. `tail -n +2 generation | zstd -d` shows it.
 //!
 //! ```text
-//! {"format_version":1,"number":7,"inventory":"…","bytes":48213,"sha256":"…"}
-//! {"site_name":"east","site_domain":"lab.example","segments":[…],…}
+//! {"format_version":2,"number":7,"inventory":"…","bytes":48213,"sha256":"…"}
 //! ```
 //!
 //! # Guarantees
@@ -32,11 +31,13 @@ use crate::Model;
 /// Where the controller publishes unless told otherwise.
 pub const DEFAULT_PATH: &str = "/run/bulkhead/generation";
 /// Version of the format.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
 /// Longest head, in octets.
 pub const HEAD_BYTES: u64 = 4096;
-/// Longest model, in octets.
+/// Longest model, in octets of JSON; a longer body is refused, too.
 pub const MODEL_BYTES: u64 = 1 << 30;
+/// How hard Zstandard tries: models are so regular that the fastest level leaves a thirtieth of them.
+const LEVEL: i32 = 1;
 
 /// The first line.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -47,9 +48,9 @@ pub struct Head {
     pub number: u32,
     /// [`crate::Sources::digest`] of the inventory that the model is of.
     pub inventory: String,
-    /// Octets of the model.
+    /// Octets of the model's JSON, at most [`MODEL_BYTES`].
     pub bytes: u64,
-    /// SHA-256 of the model's octets, in lower-case hexadecimal.
+    /// SHA-256 of the body, in lower-case hexadecimal.
     pub sha256: String,
 }
 
@@ -128,12 +129,14 @@ pub fn read(path: &Path) -> Result<Published, PublishedError> {
     if head.bytes > MODEL_BYTES {
         return Err(damaged(format!("it says it has {} octets", head.bytes)));
     }
-    let mut text = Vec::new();
-    let mut body = file.take(head.bytes);
-    body.read_to_end(&mut text).map_err(wrap)?;
-    if text.len() as u64 != head.bytes || digest(&text) != head.sha256 {
+    let mut body = Vec::new();
+    file.take(MODEL_BYTES)
+        .read_to_end(&mut body)
+        .map_err(wrap)?;
+    if digest(&body) != head.sha256 {
         return Err(damaged("its checksum is another".to_owned()));
     }
+    let text = unpacked(&body, head.bytes).map_err(|error| damaged(error.to_string()))?;
     let model = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
     Ok(Published {
         number: head.number,
@@ -182,27 +185,69 @@ fn read_head(file: &mut BufReader<File>, path: &Path) -> Result<Head, PublishedE
     serde_json::from_slice(&line).map_err(damaged)
 }
 
-impl Published {
-    /// Returns the file's octets.
+/// The second part of the file: a model, packed. Making it takes most of the time that a large generation takes.
+#[derive(Clone, Debug)]
+pub struct Body {
+    packed: Vec<u8>,
+    bytes: u64,
+    sha256: String,
+}
+
+impl Body {
+    /// Packs a model.
     ///
     /// # Panics
     ///
-    /// Never: a model is made of text, numbers and lists.
+    /// Never: a model is made of text, numbers and lists, and memory takes what is written to it.
     #[must_use]
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let model = serde_json::to_vec(&self.model).expect("a model can be written as JSON");
+    pub fn new(model: &Model) -> Self {
+        let json = serde_json::to_vec(model).expect("a model can be written as JSON");
+        let packed = zstd::bulk::compress(&json, LEVEL).expect("memory takes what is packed");
+        Self {
+            bytes: json.len() as u64,
+            sha256: digest(&packed),
+            packed,
+        }
+    }
+
+    /// Returns the whole file's octets.
+    ///
+    /// # Panics
+    ///
+    /// Never: a head is made of text and numbers.
+    #[must_use]
+    pub fn to_file(&self, number: u32, inventory: &str) -> Vec<u8> {
         let head = Head {
             format_version: FORMAT_VERSION,
-            number: self.number,
-            inventory: self.inventory.clone(),
-            bytes: model.len() as u64,
-            sha256: digest(&model),
+            number,
+            inventory: inventory.to_owned(),
+            bytes: self.bytes,
+            sha256: self.sha256.clone(),
         };
-        let mut bytes = serde_json::to_vec(&head).expect("a head can be written as JSON");
-        bytes.push(b'\n');
-        bytes.extend_from_slice(&model);
-        bytes.push(b'\n');
-        bytes
+        let mut octets = serde_json::to_vec(&head).expect("a head can be written as JSON");
+        octets.push(b'\n');
+        octets.extend_from_slice(&self.packed);
+        octets
+    }
+}
+
+/// Unpacks what should be `bytes` octets, and never more.
+fn unpacked(body: &[u8], bytes: u64) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    let unpacker = zstd::Decoder::with_buffer(body)?;
+    unpacker.take(bytes + 1).read_to_end(&mut text)?;
+    if text.len() as u64 == bytes {
+        Ok(text)
+    } else {
+        Err(io::Error::other(format!("it does not have {bytes} octets")))
+    }
+}
+
+impl Published {
+    /// Returns the file's octets.
+    #[must_use]
+    pub fn to_bytes(&self) -> Vec<u8> {
+        Body::new(&self.model).to_file(self.number, &self.inventory)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use netmodel::published::{self, Published};
+use netmodel::published;
 use tracing::{info, warn};
 
 use super::{Controller, How, Prepared};
@@ -38,12 +38,7 @@ impl Controller {
         let host = prepared.new.facts.host;
         record.host = host.map(|id| prepared.new.model.host(id).name.to_string());
         record.summary = how.summary;
-        let bytes = Published {
-            number,
-            inventory: prepared.inventory.clone(),
-            model: prepared.new.model.clone(),
-        }
-        .to_bytes();
+        let bytes = prepared.body.to_file(number, &prepared.inventory);
         self.store.add(&bytes, &record, &how.plan)?;
         if let Some(within) = how.confirm_within {
             let pending = Pending::new(number, prepared.base, within);

@@ -21,12 +21,14 @@ mod observe;
 mod review;
 mod rollback;
 
+use std::panic::resume_unwind;
+use std::thread;
 use std::time::Duration;
 
 use dataplane_common::hold::Needs;
 use netmodel::Model;
 use netmodel::model::HostId;
-use netmodel::published::Published;
+use netmodel::published::{Body, Published};
 
 pub use self::apply::Applied;
 pub use self::enforcement::{Enforcement, EnforcementChange};
@@ -112,6 +114,8 @@ pub struct Prepared {
     pub new: Build,
     /// Digest of the inventory.
     pub inventory: String,
+    /// The model as it is stored and published.
+    pub(crate) body: Body,
     /// What the kernel has.
     pub observed: Observed,
     /// How the maps differ from `new`.
@@ -199,20 +203,53 @@ impl Controller {
     /// If the store or the kernel cannot be read, or the model cannot be enforced.
     pub async fn prepare(&self, desired: Desired) -> Result<Prepared, RunError> {
         let observed = self.observe(&desired).await?;
-        let (base, old, unreadable) = self.applied(observed.enforcement.generation);
-        let new = build(desired.model, desired.host, &observed)?;
-        let old = match old {
-            Some(old) => Some(build(old.model, old.host, &observed)?),
-            None => None,
+        let enforced = observed.enforcement.generation;
+        let facts = &observed.router;
+        // Both are as large as the inventory, and neither needs the other.
+        let (applied, new) = thread::scope(|scope| {
+            let applied = scope.spawn(|| applied(&self.store, enforced, facts));
+            let new = build(desired.model, desired.host, facts);
+            let new = new.map(|new| (Body::new(&new.model), new));
+            (
+                applied.join().unwrap_or_else(|panic| resume_unwind(panic)),
+                new,
+            )
+        });
+        let (applied, (body, new)) = (applied?, new?);
+        self.prepared(observed, applied, new, body, desired.inventory)
+    }
+
+    /// Finds out how the kernel differs from the generation that is current.
+    async fn prepare_current(&self, current: u32) -> Result<Prepared, RunError> {
+        let desired = stored(&self.store, current)?;
+        let observed = self.observe(&desired).await?;
+        let new = build(desired.model, desired.host, &observed.router)?;
+        let applied = AppliedBefore {
+            base: Some(current),
+            ..AppliedBefore::default()
         };
-        let tables =
-            Pins::at(&self.options.place.pins).differences(&new.tables, &observed.trunk)?;
+        let body = Body::new(&new.model);
+        self.prepared(observed, applied, new, body, desired.inventory)
+    }
+
+    fn prepared(
+        &self,
+        observed: Observed,
+        applied: AppliedBefore,
+        new: Build,
+        body: Body,
+        inventory: String,
+    ) -> Result<Prepared, RunError> {
+        let pins = Pins::at(&self.options.place.pins);
+        let tables = pins.differences(&new.tables, &observed.trunk)?;
         let (network, ruleset, nat) = self.kernel_plan(&new, &observed);
+        let base = applied.base;
         Ok(Prepared {
             base,
-            old,
-            unreadable,
-            inventory: desired.inventory,
+            old: applied.build,
+            unreadable: applied.problem,
+            inventory,
+            body,
             enforcement: observed.enforcement.changes(&self.options, base, &tables),
             new,
             observed,
@@ -232,23 +269,6 @@ impl Controller {
         let current = self.store.current()?.ok_or(RunError::NoPrevious)?;
         let previous = self.store.record(current)?.previous;
         previous.ok_or(RunError::NoPrevious)
-    }
-
-    /// Returns the generation to compare with, and what it says. A store that is damaged must not hinder the apply that mends it:
-    /// then the generation that the kernel enforces is as good, if it can be read.
-    fn applied(&self, enforced: u32) -> (Option<u32>, Option<Desired>, Option<String>) {
-        let mut problem = None;
-        let current = self.store.current().unwrap_or_else(|error| {
-            problem = Some(with_causes(&error));
-            (enforced > 0).then_some(enforced)
-        });
-        let Some(number) = current else {
-            return (None, None, problem);
-        };
-        match self.stored(number) {
-            Ok(stored) => (Some(number), Some(stored), problem),
-            Err(error) => (Some(number), None, Some(with_causes(&error))),
-        }
     }
 
     /// Plans what is beside the programs and maps.
@@ -275,7 +295,7 @@ impl Controller {
     /// If nothing was applied yet, or the two halves do not fit.
     pub fn only_tenant(&self, desired: Desired, tenant: &str) -> Result<Desired, RunError> {
         let current = self.store.current()?.ok_or(RunError::NothingApplied)?;
-        let applied = self.stored(current)?;
+        let applied = stored(&self.store, current)?;
         let merged = plan::tenant::merged(&applied.model, &desired.model, tenant);
         let model = merged.map_err(|why| RunError::Tenant {
             tenant: tenant.to_owned(),
@@ -299,16 +319,58 @@ impl Controller {
     ///
     /// If it is not there or damaged.
     pub fn stored(&self, number: u32) -> Result<Desired, RunError> {
-        let host = self.store.record(number)?.host;
-        let published = self.store.generation(number)?;
-        Ok(Desired::of_generation(published, host.as_deref()))
+        stored(&self.store, number)
     }
 }
 
-fn build(model: Model, host: Option<HostId>, observed: &Observed) -> Result<Build, RunError> {
+fn stored(store: &Store, number: u32) -> Result<Desired, RunError> {
+    let host = store.record(number)?.host;
+    let published = store.generation(number)?;
+    Ok(Desired::of_generation(published, host.as_deref()))
+}
+
+/// What was applied before.
+#[derive(Debug, Default)]
+struct AppliedBefore {
+    /// The generation's number.
+    base: Option<u32>,
+    /// What it says, for the router as it is now.
+    build: Option<Build>,
+    /// What of the store is damaged.
+    problem: Option<String>,
+}
+
+/// Returns the generation to compare with, and what it says. A store that is damaged must not hinder the apply that mends it:
+/// then the generation that the kernel enforces is as good, if it can be read.
+fn applied(
+    store: &Store,
+    enforced: u32,
+    observed: &RouterFacts,
+) -> Result<AppliedBefore, RunError> {
+    let mut problem = None;
+    let base = store.current().unwrap_or_else(|error| {
+        problem = Some(with_causes(&error));
+        (enforced > 0).then_some(enforced)
+    });
+    let build = match base.map(|number| stored(store, number)) {
+        None => None,
+        Some(Ok(stored)) => Some(build(stored.model, stored.host, observed)?),
+        Some(Err(error)) => {
+            problem = Some(with_causes(&error));
+            None
+        }
+    };
+    Ok(AppliedBefore {
+        base,
+        build,
+        problem,
+    })
+}
+
+fn build(model: Model, host: Option<HostId>, observed: &RouterFacts) -> Result<Build, RunError> {
     let facts = RouterFacts {
         host: host.or(model.routers.first().map(|router| router.host)),
-        ..observed.router.clone()
+        ..observed.clone()
     };
     Ok(Build::new(model, facts)?)
 }

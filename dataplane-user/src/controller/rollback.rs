@@ -196,7 +196,7 @@ impl Controller {
         let Some(current) = self.store.current()? else {
             return Ok(Converged::NoGeneration);
         };
-        let prepared = self.prepare(self.stored(current)?).await?;
+        let prepared = self.prepare_current(current).await?;
         let enforced = prepared.observed.enforcement.generation;
         for conflict in &prepared.network.conflicts {
             warn!("{conflict}");
@@ -267,7 +267,7 @@ impl Controller {
         let Some(current) = self.store.current()? else {
             return Ok(Drift::default());
         };
-        let prepared = self.prepare(self.stored(current)?).await?;
+        let prepared = self.prepare_current(current).await?;
         let mut lines: Vec<String> = prepared
             .enforcement
             .iter()

@@ -59,12 +59,26 @@ fn every_cut_and_every_changed_octet_is_refused() {
 }
 
 #[test]
+fn body_that_is_longer_than_its_head_says_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("generation");
+    let bytes = generation().to_bytes();
+    let at = bytes.iter().position(|&b| b == b'\n').unwrap();
+    let mut head: serde_json::Value = serde_json::from_slice(&bytes[..at]).unwrap();
+    head["bytes"] = serde_json::json!(head["bytes"].as_u64().unwrap() - 1);
+    let changed = [head.to_string().as_bytes(), &bytes[at..]].concat();
+    fs::write(&path, changed).unwrap();
+    let error = published::read(&path).unwrap_err();
+    assert!(error.to_string().contains("does not have"), "{error}");
+}
+
+#[test]
 fn another_format_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("generation");
-    fs::write(&path, "{\"format_version\":2,\"what\":\"ever\"}\n").unwrap();
+    fs::write(&path, "{\"format_version\":1,\"what\":\"ever\"}\n").unwrap();
     let error = published::read(&path).unwrap_err();
-    assert!(error.to_string().contains("has format 2"), "{error}");
+    assert!(error.to_string().contains("has format 1"), "{error}");
 }
 
 #[test]
