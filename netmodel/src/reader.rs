@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::Bounds;
 use crate::finding::{Code, Finding};
-use crate::source::{FileId, Place, Realm, Source, Sources};
+use crate::source::{FileId, Place, Realm, Shelf, Source};
 use crate::tree::{Tree, TreeError, join};
 use crate::yaml::{self, Kind, Value, YamlBounds};
 
@@ -27,7 +27,7 @@ pub(crate) struct Reader<'a> {
     /// What it may cost.
     pub(crate) bounds: Bounds,
     /// Where the files are kept.
-    pub(crate) sources: &'a mut Sources,
+    pub(crate) sources: &'a mut Shelf,
     /// Where findings go.
     pub(crate) findings: &'a mut Vec<Finding>,
     /// Files read so far.

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use crate::model::Origin;
 use crate::published::hex;
 
-/// Index of a file in [`Sources`].
+/// A file in [`Sources`]: the number of its shelf, and its place there, 16 bits each.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct FileId(pub(crate) u32);
 
@@ -65,14 +65,24 @@ pub struct Source {
     pub realm: Realm,
 }
 
-/// All files of one load.
+/// The files of one tree. A tree is read without knowing how many files the others have.
 #[derive(Clone, Debug, Default)]
-pub struct Sources {
+pub(crate) struct Shelf {
+    number: u16,
     files: Vec<Source>,
 }
 
-impl Sources {
+impl Shelf {
+    /// Makes an empty shelf.
+    pub(crate) fn new(number: u16) -> Self {
+        let files = Vec::new();
+        Self { number, files }
+    }
+
     /// Adds a file. Names of files are chosen by tenants: control characters are taken out.
+    ///
+    /// A shelf is larger than the bound on a tree's files; what is beyond all the same (folders that cannot be read)
+    /// shares the last place.
     pub(crate) fn add(&mut self, mut source: Source) -> FileId {
         if source.path.chars().any(char::is_control) {
             let printable = |c: char| if c.is_control() { '\u{fffd}' } else { c };
@@ -83,14 +93,55 @@ impl Sources {
                 .collect::<String>()
                 .into();
         }
-        let id = u32::try_from(self.files.len()).unwrap_or(u32::MAX);
-        self.files.push(source);
-        FileId(id)
+        let place = u16::try_from(self.files.len()).unwrap_or(u16::MAX);
+        if self.files.len() <= usize::from(u16::MAX) {
+            self.files.push(source);
+        }
+        FileId(u32::from(self.number) << 16 | u32::from(place))
+    }
+}
+
+/// All files of one load: the site's, then each tenant's.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    shelves: Vec<Shelf>,
+}
+
+impl Default for Sources {
+    fn default() -> Self {
+        Self {
+            shelves: vec![Shelf::new(0)],
+        }
+    }
+}
+
+impl Sources {
+    /// Adds a file of the site.
+    pub(crate) fn add(&mut self, source: Source) -> FileId {
+        self.site().add(source)
+    }
+
+    /// Returns the site's files.
+    pub(crate) fn site(&mut self) -> &mut Shelf {
+        self.shelf(0)
+    }
+
+    /// Returns the files of a tree.
+    pub(crate) fn shelf(&mut self, number: u16) -> &mut Shelf {
+        let count = u16::try_from(self.shelves.len()).unwrap_or(u16::MAX);
+        self.shelves.extend((count..=number).map(Shelf::new));
+        &mut self.shelves[usize::from(number)]
+    }
+
+    /// Puts a shelf that was filled elsewhere into its place.
+    pub(crate) fn put(&mut self, shelf: Shelf) {
+        let number = shelf.number;
+        *self.shelf(number) = shelf;
     }
 
     /// Returns the first file that was read; a tree without any file has got one by then.
     pub(crate) fn first(&mut self) -> FileId {
-        if self.files.is_empty() {
+        if self.site().files.is_empty() {
             return self.add(Source {
                 path: "".into(),
                 text: "".into(),
@@ -100,22 +151,27 @@ impl Sources {
         FileId(0)
     }
 
+    fn files(&self) -> impl Iterator<Item = &Source> {
+        self.shelves.iter().flat_map(|shelf| &shelf.files)
+    }
+
     /// Returns a file.
     #[must_use]
     pub fn get(&self, file: FileId) -> &Source {
-        &self.files[file.0 as usize]
+        let [shelf, place] = [file.0 >> 16, file.0 & 0xffff].map(|part| part as usize);
+        &self.shelves[shelf].files[place]
     }
 
-    /// Returns the paths of all files, in the order in which they were read.
+    /// Returns the paths of all files: the site's, then each tenant's.
     pub fn paths(&self) -> impl Iterator<Item = &str> {
-        self.files.iter().map(|source| &*source.path)
+        self.files().map(|source| &*source.path)
     }
 
     /// Returns the SHA-256 of all paths and texts, in lower-case hexadecimal: has anything changed?
     #[must_use]
     pub fn digest(&self) -> String {
         let mut sha = Sha256::new();
-        for source in &self.files {
+        for source in self.files() {
             for part in [&source.path, &source.text] {
                 // The length goes first, so that no two lists of files are the same octets.
                 sha.update((part.len() as u64).to_be_bytes());

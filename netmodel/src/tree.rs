@@ -55,7 +55,9 @@ pub struct DirEntry {
 }
 
 /// A tree of files. Paths are relative to its root, `/`-separated; the root itself is `""`.
-pub trait Tree {
+///
+/// Several threads read different parts of one tree at once.
+pub trait Tree: Sync {
     /// Returns the root as the operator gave it: the beginning of every path that is shown.
     fn root(&self) -> &str;
 

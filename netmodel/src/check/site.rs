@@ -30,7 +30,7 @@ pub(crate) fn open(tree: &dyn Tree, options: &Options) -> Draft {
         tree,
         realm: Realm::Site,
         bounds: options.site_bounds,
-        sources: &mut sources,
+        sources: sources.site(),
         findings: &mut findings,
         files: 0,
         bytes: 0,

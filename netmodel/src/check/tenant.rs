@@ -1,7 +1,11 @@
 //! A tenant's own tree: what it says about itself, within what the registry grants.
 
 use std::collections::HashMap;
+use std::num::NonZero;
+use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use super::cx::{Fields, Unknown};
 use super::draft::Draft;
@@ -15,8 +19,8 @@ use crate::finding::{Code, Finding, Severity};
 use crate::model::{Owner, TenantId, TenantKind};
 use crate::options::Options;
 use crate::reader::{Reader, unreadable};
-use crate::source::{Place, Realm, Source};
-use crate::tree::{EntryKind, Tree, join};
+use crate::source::{Place, Realm, Shelf, Source};
+use crate::tree::{EntryKind, Tree, TreeError, join};
 use crate::yaml::Entry;
 
 /// Reads the trees of all tenants that are in the registry.
@@ -32,25 +36,105 @@ pub(crate) fn read_all(draft: &mut Draft, tenants: &dyn Tree, options: &Options)
     let folders = entries
         .into_iter()
         .filter(|entry| entry.kind == EntryKind::Dir && !entry.name.starts_with('.'));
+    let mut registered = Vec::new();
     for folder in folders {
         if draft.absent.contains_key(&folder.name) || draft.unusable.contains(&folder.name) {
             continue;
         }
-        let Some(&id) = draft.tenant_ids.get(&folder.name) else {
-            not_registered(draft, tenants, &folder.name);
-            continue;
-        };
-        match tenants.subtree(&folder.name) {
-            Ok(tree) => read(draft, id, &*tree, options),
+        match draft.tenant_ids.get(&folder.name) {
+            // So many tenants cannot all have a VLAN, which is a finding of its own: shelves are not for them.
+            Some(&id) if id.0 + 1 >= usize::from(u16::MAX) => {}
+            Some(&id) => registered.push((id, Arc::from(folder.name))),
+            None => not_registered(draft, tenants, &folder.name),
+        }
+    }
+    for ((id, name), found) in registered
+        .iter()
+        .zip(load_all(&registered, tenants, options))
+    {
+        match found {
+            Ok(found) => read(draft, *id, found, tenants, options),
             Err(error) => {
-                let place = folder_place(draft, tenants, &folder.name);
+                let place = folder_place(draft, tenants, name);
                 draft.findings.push(unreadable(&error, place));
             }
         }
     }
 }
 
-fn folder_place(draft: &mut Draft, tenants: &dyn Tree, folder: &str) -> Place {
+/// A tenant's tree, read and not yet looked at.
+struct Found {
+    inventory: Inventory,
+    shelf: Shelf,
+    findings: Vec<Finding>,
+    /// Files, and octets in them.
+    read: (usize, u64),
+}
+
+/// The shelf of a tenant's files; the first one is the site's.
+pub(super) fn shelf(id: TenantId) -> u16 {
+    u16::try_from(id.0 + 1).unwrap_or(u16::MAX)
+}
+
+/// Reads the trees, which is most of the work of a load, on all processors. The order of the results is that of the tenants.
+fn load_all(
+    registered: &[(TenantId, Arc<str>)],
+    tenants: &dyn Tree,
+    options: &Options,
+) -> Vec<Result<Found, TreeError>> {
+    let threads = thread::available_parallelism().map_or(1, NonZero::get);
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut done = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some((id, name)) = registered.get(index) else {
+                return done;
+            };
+            done.push((index, load(*id, name, tenants, options)));
+        }
+    };
+    let mut found = thread::scope(|scope| {
+        let others = 1..threads.min(registered.len());
+        let others: Vec<_> = others.map(|_| scope.spawn(work)).collect();
+        let mut found = work();
+        for other in others {
+            found.extend(other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        }
+        found
+    });
+    found.sort_unstable_by_key(|(index, _)| *index);
+    found.into_iter().map(|(_, found)| found).collect()
+}
+
+fn load(
+    id: TenantId,
+    name: &Arc<str>,
+    tenants: &dyn Tree,
+    options: &Options,
+) -> Result<Found, TreeError> {
+    let tree = tenants.subtree(name)?;
+    let (mut shelf, mut findings) = (Shelf::new(shelf(id)), Vec::new());
+    let mut reader = Reader {
+        tree: &*tree,
+        realm: Realm::Tenant(Arc::clone(name)),
+        bounds: options.tenant_bounds,
+        sources: &mut shelf,
+        findings: &mut findings,
+        files: 0,
+        bytes: 0,
+    };
+    let inventory = Inventory::load(&mut reader);
+    let read = (reader.files, reader.bytes);
+    Ok(Found {
+        inventory,
+        shelf,
+        findings,
+        read,
+    })
+}
+
+pub(super) fn folder_place(draft: &mut Draft, tenants: &dyn Tree, folder: &str) -> Place {
     let realm = match folder {
         "" => Realm::Site,
         folder => Realm::Tenant(folder.into()),
@@ -80,22 +164,13 @@ fn not_registered(draft: &mut Draft, tenants: &dyn Tree, folder: &str) {
     });
 }
 
-fn read(draft: &mut Draft, id: TenantId, tree: &dyn Tree, options: &Options) {
+fn read(draft: &mut Draft, id: TenantId, found: Found, tenants: &dyn Tree, options: &Options) {
     let name = draft.tenant_name(id);
-    let mut reader = Reader {
-        tree,
-        realm: Realm::Tenant(Arc::clone(&name)),
-        bounds: options.tenant_bounds,
-        sources: &mut draft.sources,
-        findings: &mut draft.findings,
-        files: 0,
-        bytes: 0,
-    };
-    let before = reader.findings.len();
-    let inventory = Arc::new(Inventory::load(&mut reader));
-    let read = (reader.files, reader.bytes);
     let is_error = |finding: &Finding| finding.severity() == Severity::Error;
-    let is_readable = !reader.findings[before..].iter().any(is_error);
+    let is_readable = !found.findings.iter().any(is_error);
+    draft.findings.extend(found.findings);
+    draft.sources.put(found.shelf);
+    let inventory = Arc::new(found.inventory);
     let target = inventory.group(&name).map_or(Target::All, Target::Group);
     let scope = Scope::new(inventory, Arc::new(Engine::new(false)), target);
     draft.tenants[id.0].scope = Some(scope.clone());
@@ -105,7 +180,7 @@ fn read(draft: &mut Draft, id: TenantId, tree: &dyn Tree, options: &Options) {
     read_segments(draft, id, &scope);
     read_flags(draft, id, &scope);
     hosts::read(draft, Owner::Tenant(id), &scope);
-    terraform::read(draft, id, tree, options, read);
+    terraform::read(draft, id, tenants, options, found.read);
 }
 
 fn check_claimed_name(draft: &mut Draft, id: TenantId, scope: &Scope) {

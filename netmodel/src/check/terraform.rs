@@ -6,11 +6,12 @@ use std::sync::Arc;
 use super::cx::{Cx, Unknown};
 use super::draft::{Draft, HostDraft};
 use super::hosts::{self, Read, add_interface, read_mac};
+use super::tenant;
 use crate::finding::{Code, Finding};
 use crate::ids::HostName;
 use crate::model::{Host, HostId, Owner, TenantId};
 use crate::options::Options;
-use crate::reader::{Content, Reader};
+use crate::reader::{Content, Reader, unreadable};
 use crate::source::{Place, Realm};
 use crate::tree::Tree;
 use crate::yaml::{Entry, Value};
@@ -24,7 +25,7 @@ const INTERFACE: &str = "eth0";
 pub(crate) fn read(
     draft: &mut Draft,
     id: TenantId,
-    tree: &dyn Tree,
+    tenants: &dyn Tree,
     options: &Options,
     (files, bytes): (usize, u64),
 ) {
@@ -34,11 +35,21 @@ pub(crate) fn read(
     let Some(path) = outputs_path(&mut draft.cx(&scope)) else {
         return;
     };
+    let name = draft.tenant_name(id);
+    let tree = match tenants.subtree(&name) {
+        Ok(tree) => tree,
+        // It was read a moment ago: somebody is changing it.
+        Err(error) => {
+            let place = tenant::folder_place(draft, tenants, &name);
+            draft.findings.push(unreadable(&error, place));
+            return;
+        }
+    };
     let mut reader = Reader {
-        tree,
-        realm: Realm::Tenant(draft.tenants[id.0].tenant.name.as_str().into()),
+        tree: &*tree,
+        realm: Realm::Tenant(name),
         bounds: options.tenant_bounds,
-        sources: &mut draft.sources,
+        sources: draft.sources.shelf(tenant::shelf(id)),
         findings: &mut draft.findings,
         files,
         bytes,
