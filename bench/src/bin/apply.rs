@@ -19,11 +19,16 @@ use dataplane_user::controller::{ControlOptions, Controller, Desired, How, Revie
 use dataplane_user::network::{Manage, NetworkSettings};
 use dataplane_user::run::{Place, RunError, block_on};
 use dataplane_user::store::Cause;
+use mimalloc::MiMalloc;
 use netmodel::Options;
 use serde_json::json;
 use tempfile::TempDir;
 use testkit::bpffs::BpfFs;
 use testkit::netns::NetNs;
+
+/// As in `bulkhead`.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 const TRUNK: &str = "eth0";
 

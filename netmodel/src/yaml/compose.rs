@@ -166,7 +166,7 @@ impl<'input> Composer<'input, '_> {
     fn map(&mut self, span: Span, tag: Option<&Tag>, depth: usize) -> Result<Value, Abort> {
         let mut entries = Vec::new();
         let mut merges = Vec::new();
-        let mut seen: HashMap<Arc<str>, Place> = HashMap::new();
+        let mut seen = SeenKeys::default();
         loop {
             let (event, key_span) = self.next()?;
             if event == Event::MappingEnd {
@@ -191,7 +191,7 @@ impl<'input> Composer<'input, '_> {
                 continue;
             }
             let name: Arc<str> = (*scalar.text).into();
-            if let Some(first) = seen.insert(Arc::clone(&name), key.place) {
+            if let Some(first) = seen.add(&entries, &name, key.place) {
                 self.duplicate(&name, key.place, first);
             }
             entries.push(Entry {
@@ -288,6 +288,30 @@ impl<'input> Composer<'input, '_> {
         let flow = !start.is_empty() && !end.is_empty();
         let end = if flow { end.end } else { start.start };
         self.place(Span::new(start.start, end))
+    }
+}
+
+/// The keys of a map so far. Nearly all maps are so small that looking at their entries is faster than hashing.
+#[derive(Default)]
+struct SeenKeys(HashMap<Arc<str>, Place>);
+
+impl SeenKeys {
+    /// Entries that are looked at one by one.
+    const FEW: usize = 8;
+
+    /// Adds a key; the place of the one before, if there is one. `entries` has all keys so far.
+    fn add(&mut self, entries: &[Entry], name: &Arc<str>, place: Place) -> Option<Place> {
+        if entries.len() < Self::FEW {
+            let mut same = entries.iter().rev().filter(|entry| entry.key == *name);
+            return same.next().map(|entry| entry.key_place);
+        }
+        if self.0.is_empty() {
+            let keys = entries
+                .iter()
+                .map(|entry| (Arc::clone(&entry.key), entry.key_place));
+            self.0.extend(keys);
+        }
+        self.0.insert(Arc::clone(name), place)
     }
 }
 
