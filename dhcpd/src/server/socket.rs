@@ -14,7 +14,7 @@ use netmodel::ids::MacAddr;
 
 use crate::engine::SERVER_PORT;
 
-/// Most frames that one call receives.
+/// Most frames of a batch: what comes in within 2 ms at 60,000 messages a second.
 pub(super) const BATCH: usize = 128;
 /// Longer than any frame with a DHCP message over Ethernet without jumbo frames.
 const FRAME_BYTES: usize = 2048;
