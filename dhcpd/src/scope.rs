@@ -1,7 +1,7 @@
 //! Scopes: what one generation of the inventory, and the settings, mean for DHCP.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use ipnet::Ipv4Net;
@@ -10,6 +10,7 @@ use netmodel::ids::{MacAddr, VlanId};
 use netmodel::model::{Owner, Segment, SegmentId, Subnet4, TenantState};
 
 use crate::settings::{Boot, Route, SegmentSettings, Settings, SettingsError};
+use crate::six::Scope6;
 
 /// DHCP on one segment.
 #[derive(Clone, Debug)]
@@ -92,6 +93,10 @@ pub struct Scopes {
     pub by_vlan: BTreeMap<VlanId, Arc<Scope>>,
     /// By the address that the relay writes into `giaddr`.
     pub relays: HashMap<Ipv4Addr, Relay>,
+    /// Those of DHCPv6, by VLAN.
+    pub six: BTreeMap<VlanId, Arc<Scope6>>,
+    /// Relays of DHCPv6, by the address that they send from.
+    pub relays6: HashMap<Ipv6Addr, Relay>,
 }
 
 impl Scopes {
@@ -112,19 +117,50 @@ impl Scopes {
         {
             return Err(no_segment("segments", name));
         }
-        let mut scopes = Self {
-            relays: relays(model, settings, &names)?,
-            ..Self::default()
-        };
+        let mut scopes = Self::default();
+        scopes.add_relays(model, settings, &names)?;
         if !model.gateway_services.dhcp {
             return Ok(scopes);
         }
         for (name, id) in names {
+            if let Some(scope) = Scope6::new(model, settings, (&name, id))? {
+                scopes.six.insert(scope.vlan, Arc::new(scope));
+            }
             if let Some(scope) = scope(model, settings, (name, id))? {
                 scopes.by_vlan.insert(scope.vlan, Arc::new(scope));
             }
         }
         Ok(scopes)
+    }
+}
+
+impl Scopes {
+    fn add_relays(
+        &mut self,
+        model: &Model,
+        settings: &Settings,
+        names: &HashMap<String, SegmentId>,
+    ) -> Result<(), SettingsError> {
+        let vlan = |key: &str, name: &String| match names.get(name) {
+            Some(id) => Ok(model.segment(*id).vlan_id),
+            None => Err(no_segment(key, name)),
+        };
+        for relay in &settings.relays {
+            let serves: Result<_, _> = relay
+                .serves
+                .iter()
+                .map(|name| vlan("relays.serves", name))
+                .collect();
+            let made = Relay {
+                vlan: vlan("relays.segment", &relay.segment)?,
+                serves: serves?,
+            };
+            match relay.address {
+                IpAddr::V4(address) => drop(self.relays.insert(address, made)),
+                IpAddr::V6(address) => drop(self.relays6.insert(address, made)),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -144,31 +180,6 @@ fn no_segment(key: &str, name: &str) -> SettingsError {
         value: name.to_owned(),
         why: "is no segment of the inventory: `bulkhead show segments` lists them, a tenant's as TENANT/NAME",
     }
-}
-
-fn relays(
-    model: &Model,
-    settings: &Settings,
-    names: &HashMap<String, SegmentId>,
-) -> Result<HashMap<Ipv4Addr, Relay>, SettingsError> {
-    let vlan = |key: &str, name: &String| match names.get(name) {
-        Some(id) => Ok(model.segment(*id).vlan_id),
-        None => Err(no_segment(key, name)),
-    };
-    let mut relays = HashMap::new();
-    for relay in &settings.relays {
-        let serves: Result<_, _> = relay
-            .serves
-            .iter()
-            .map(|name| vlan("relays.serves", name))
-            .collect();
-        let made = Relay {
-            vlan: vlan("relays.segment", &relay.segment)?,
-            serves: serves?,
-        };
-        relays.insert(relay.address, made);
-    }
-    Ok(relays)
 }
 
 fn scope(
@@ -227,11 +238,7 @@ fn told(
     if dns_servers.is_empty() && model.gateway_services.dns {
         dns_servers.clone_from(&gateway);
     }
-    let site = format!("{}.{}", model.site_name, model.site_domain);
-    let domain = match segment.owner {
-        Owner::Platform => site,
-        Owner::Tenant(tenant) => format!("{}.{site}", model.tenant(tenant).name),
-    };
+    let domain = domain(model, segment);
     let offered = if model.gateway_services.ntp {
         gateway
     } else {
@@ -254,6 +261,15 @@ fn told(
             why: "is not an even number of hexadecimal digits",
         })?,
     })
+}
+
+/// The DNS zone of a segment's owner.
+pub(crate) fn domain(model: &Model, segment: &Segment) -> String {
+    let site = format!("{}.{}", model.site_name, model.site_domain);
+    match segment.owner {
+        Owner::Platform => site,
+        Owner::Tenant(tenant) => format!("{}.{site}", model.tenant(tenant).name),
+    }
 }
 
 /// Reads hexadecimal digits.

@@ -11,11 +11,10 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use daemon::{Answer, Lab, Talk, discover, rapid, release, renew, request};
+use daemon::{Answer, GUEST, Lab, Talk, discover, rapid, release, renew, request};
 use dhcproto::v4::MessageType;
 use netmodel::leases::State;
 
-const GUEST: u16 = 40;
 /// More clients than the pool of 201 addresses has room for.
 const CLIENTS: u16 = 230;
 
@@ -42,7 +41,7 @@ struct Crash {
 impl Crash {
     fn new(talk: &Talk) -> Self {
         let seed = number("BULKHEAD_SEED", fastrand::u64(..));
-        println!("BULKHEAD_SEED={seed}");
+        eprintln!("BULKHEAD_SEED={seed}");
         Self {
             lab: Lab::new(talk),
             random: fastrand::Rng::with_seed(seed),
@@ -155,7 +154,7 @@ fn no_acknowledged_lease_is_lost_when_the_daemon_is_killed_at_any_moment() {
         crash.check(round);
     }
     let told = crash.acknowledged;
-    println!("{rounds} rounds, {told} acknowledgements");
+    eprintln!("{rounds} rounds, {told} acknowledgements");
     assert!(told as u64 > rounds * 2, "{told}: the test saw too little");
 }
 
@@ -178,6 +177,6 @@ fn no_acknowledged_lease_is_lost_when_it_is_killed_while_the_disk_is_full() {
         crash.check(round);
     }
     let told = crash.acknowledged;
-    println!("{rounds} rounds, {told} acknowledgements");
+    eprintln!("{rounds} rounds, {told} acknowledgements");
     assert!(told as u64 > rounds, "{told}: the test saw too little");
 }

@@ -7,11 +7,10 @@ use std::fs;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-use daemon::{Lab, Talk, discover, rapid, renew, request};
+use daemon::{GUEST, Lab, Talk, discover, rapid, renew, request};
 use netmodel::leases::State;
 use testkit::wait::wait_for;
 
-const GUEST: u16 = 40;
 const IOT: u16 = 30;
 
 fn mac(number: u16) -> [u8; 6] {

@@ -69,6 +69,7 @@ fn scopes(vlan: VlanId) -> Option<Scopes> {
     Some(Scopes {
         by_vlan: [(vlan, Arc::new(scope))].into(),
         relays: [(RELAY, relay)].into(),
+        ..Scopes::default()
     })
 }
 

@@ -211,7 +211,7 @@ impl Case<'_> {
             .set(Some(self.scope), address, Some(after.clone()));
         self.changes.push(Change {
             vlan: self.scope.vlan,
-            address,
+            address: address.into(),
             before,
             after,
         });

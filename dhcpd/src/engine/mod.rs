@@ -20,7 +20,7 @@ mod offer;
 mod probe;
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use dhcproto::v4::MessageType;
@@ -100,8 +100,8 @@ pub struct Reply {
 pub struct Change {
     /// The VLAN.
     pub vlan: VlanId,
-    /// The address.
-    pub address: Ipv4Addr,
+    /// The address, of either family.
+    pub address: IpAddr,
     /// What it was.
     pub before: Option<Lease>,
     /// What it is.
@@ -380,9 +380,11 @@ impl Engine {
     pub fn revert(&mut self) {
         for change in self.changes.drain(..).rev() {
             let scope = self.scopes.by_vlan.get(&change.vlan);
-            if let Some(state) = self.segments.get_mut(&change.vlan) {
+            if let Some(state) = self.segments.get_mut(&change.vlan)
+                && let IpAddr::V4(address) = change.address
+            {
                 let scope = scope.map(AsRef::as_ref);
-                state.table.set(scope, change.address, change.before);
+                state.table.set(scope, address, change.before);
             }
         }
     }
@@ -495,7 +497,7 @@ fn end(
     let before = state.table.set(scope, address, Some(after.clone()));
     changes.push(Change {
         vlan,
-        address,
+        address: address.into(),
         before,
         after,
     });

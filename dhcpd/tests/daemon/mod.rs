@@ -2,9 +2,11 @@
 
 #![allow(dead_code, reason = "each test program uses a part")]
 
+pub(crate) mod wire;
+
 use std::collections::HashMap;
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -13,6 +15,7 @@ use dhcproto::v4::{DhcpOption, Message, MessageType, OptionCode};
 use dhcproto::{Decodable, Decoder, Encodable, Encoder};
 use netmodel::Model;
 use netmodel::leases::{Follow, Lease, Step};
+use netmodel::model::Subnet6;
 use netmodel::published::{self, Published};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -24,6 +27,8 @@ use testkit::wait::wait_for;
 /// How long an answer may take on a busy machine; also how long silence is waited for.
 const ANSWER: Duration = Duration::from_millis(700);
 
+pub(crate) const GUEST: u16 = 40;
+
 /// How the daemon is set up.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Talk {
@@ -34,6 +39,10 @@ pub(crate) struct Talk {
     pub(crate) plain: Option<u16>,
     /// Seconds; 0 is the default.
     pub(crate) lease_time: u32,
+    /// The guests have IPv6, too: fd00:40::/64.
+    pub(crate) six: bool,
+    /// Lines for the settings.
+    pub(crate) settings: &'static str,
 }
 
 /// Router and switch, joined by a trunk, and the daemon.
@@ -71,13 +80,22 @@ impl Lab {
         let (router, switch) = (NetNs::new("router").unwrap(), NetNs::new("switch").unwrap());
         router.add_veth("trunk", &switch, "far").unwrap();
         for (ns, link) in [(&router, "trunk"), (&switch, "far")] {
-            ns.sysctl(&format!("net.ipv6.conf.{link}.disable_ipv6"), "1")
+            let is_off = if talk.six { "0" } else { "1" };
+            ns.sysctl(&format!("net.ipv6.conf.{link}.disable_ipv6"), is_off)
                 .unwrap();
             ns.set_up(link).unwrap();
         }
         let raw = RawSocket::open(&switch, "far").unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let model = testkit::lab::load(&testkit::fixtures::sample()).unwrap();
+        let mut model = testkit::lab::load(&testkit::fixtures::sample()).unwrap();
+        if talk.six {
+            let mut segments = model.segments.iter_mut();
+            let guest = segments.find(|segment| segment.vlan_id.as_u16() == GUEST);
+            guest.unwrap().ipv6 = Some(Subnet6 {
+                net: "fd00:40::/64".parse().unwrap(),
+                gateway: wire::GATEWAY6,
+            });
+        }
         fs::create_dir(folder.path().join("state")).unwrap();
         let lease_time = if talk.lease_time == 0 {
             3600
@@ -85,8 +103,8 @@ impl Lab {
             talk.lease_time
         };
         let settings = format!(
-            "probe_wait = {}\nlease_time = {lease_time}\nmessages_per_mac = 0\nstrangers_per_segment = 0\n",
-            talk.probe_wait
+            "probe_wait = {}\nlease_time = {lease_time}\nmessages_per_mac = 0\nstrangers_per_segment = 0\n{}",
+            talk.probe_wait, talk.settings
         );
         fs::write(folder.path().join("dhcpd.toml"), settings).unwrap();
         write_generation(&folder.path().join("generation"), 1, &model);
@@ -170,7 +188,7 @@ impl Lab {
     }
 
     /// The last state of each address, out of the lease file.
-    pub(crate) fn leases(&self) -> HashMap<Ipv4Addr, Lease> {
+    pub(crate) fn all_leases(&self) -> HashMap<IpAddr, Lease> {
         let mut follow = Follow::open(&self.state().join("leases"), 0).unwrap();
         let mut leases = HashMap::new();
         while let Some(step) = follow.next().unwrap() {
@@ -182,6 +200,16 @@ impl Lab {
             }
         }
         leases
+    }
+
+    /// Those of IPv4.
+    pub(crate) fn leases(&self) -> HashMap<Ipv4Addr, Lease> {
+        let all = self.all_leases().into_iter();
+        all.filter_map(|(address, lease)| match address {
+            IpAddr::V4(address) => Some((address, lease)),
+            IpAddr::V6(_) => None,
+        })
+        .collect()
     }
 
     pub(crate) fn send(&self, vlan: u16, from: [u8; 6], message: &Message) {

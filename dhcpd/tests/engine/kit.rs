@@ -72,7 +72,7 @@ pub(crate) fn scopes(list: impl IntoIterator<Item = Scope>) -> Scopes {
             .into_iter()
             .map(|scope| (scope.vlan, Arc::new(scope)))
             .collect(),
-        relays: Default::default(),
+        ..Scopes::default()
     }
 }
 
