@@ -1,4 +1,4 @@
-//! What the server does, as a file: `/run/bulkhead/dhcpd.json`, replaced in one step every few seconds.
+//! What the server does, as a file: `/run/bulkhead/dhcp/status.json`, replaced in one step every few seconds.
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -190,9 +190,11 @@ impl Answer {
             .opts()
             .get_all(OptionCode::IANA)
             .unwrap_or_default();
-        let ias = ias.iter().filter_map(|option| match option {
-            DhcpOption::IANA(ia) => Some((ia.clone(), told(ia))),
-            _ => None,
+        let ias = ias.iter().filter_map(|option| {
+            let DhcpOption::IANA(ia) = option else {
+                return None;
+            };
+            Some((ia.clone(), told(ia)))
         });
         ias.collect()
     }
@@ -221,18 +223,20 @@ impl Answer {
 
 fn told(ia: &IANA) -> Told {
     let list = ia.opts.get_all(OptionCode::IAAddr).unwrap_or_default();
-    let list = list.iter().filter_map(|option| match option {
-        DhcpOption::IAAddr(at) => Some((at.addr, at.valid_life)),
-        _ => None,
+    let list = list.iter().filter_map(|option| {
+        let DhcpOption::IAAddr(at) = option else {
+            return None;
+        };
+        Some((at.addr, at.valid_life))
     });
     (list.collect(), status(&ia.opts))
 }
 
 fn status(options: &DhcpOptions) -> Option<Status> {
-    match options.get(OptionCode::StatusCode)? {
-        DhcpOption::StatusCode(code) => Some(code.status),
-        _ => None,
-    }
+    let DhcpOption::StatusCode(code) = options.get(OptionCode::StatusCode)? else {
+        return None;
+    };
+    Some(code.status)
 }
 
 /// A server and a clock.
