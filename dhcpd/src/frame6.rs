@@ -178,3 +178,140 @@ pub fn advert(advert: &Advert, mac: MacAddr, tag: Option<VlanId>) -> Option<Vec<
     push(&mut frame, addresses, (ICMPV6, NEVER_FORWARDED), (icmp, 2))?;
     Some(frame)
 }
+
+#[cfg(test)]
+mod tests {
+    use testkit::frame::{Frame as Builder, ParsedFrame};
+
+    use super::*;
+    use crate::counters::Reason;
+    use crate::frame::{self, Frame};
+
+    const CLIENT: [u8; 6] = [2, 0, 0, 0, 0, 1];
+    const SERVERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 1, 2);
+    const ROUTERS: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 2);
+
+    fn request() -> Builder {
+        Builder::new(CLIENT, [0x33, 0x33, 0, 1, 0, 2])
+            .ipv6(link_local(MacAddr(CLIENT)), SERVERS)
+            .udp(546, 547)
+            .payload(b"hello")
+    }
+
+    fn solicitation(from: Ipv6Addr) -> Builder {
+        Builder::new(CLIENT, [0x33, 0x33, 0, 0, 0, 2])
+            .ipv6(from, ROUTERS)
+            .hop_limit(255)
+            .icmp(ROUTER_SOLICITATION, 0, [0; 4])
+    }
+
+    fn packet(frame: &[u8]) -> Option<(Option<u16>, Packet6<'_>)> {
+        match frame::parse(frame, None) {
+            Ok(Frame::Six { vlan, packet, .. }) => Some((vlan, packet)),
+            Ok(Frame::Message { .. } | Frame::Taken { .. }) | Err(_) => None,
+        }
+    }
+
+    #[test]
+    fn a_message_is_found_with_and_without_a_tag() {
+        let wanted = Packet6::Message {
+            from: link_local(MacAddr(CLIENT)),
+            to: SERVERS,
+            payload: b"hello",
+        };
+        assert_eq!(packet(&request().build()), Some((None, wanted)));
+        let tagged = request().vlan(100).build();
+        assert_eq!(packet(&tagged), Some((Some(100), wanted)));
+    }
+
+    #[test]
+    fn a_packet_that_is_cut_off_or_wrong_is_refused() {
+        let whole = request().build();
+        for length in 0..whole.len() {
+            let cut = whole.get(..length).unwrap_or_default();
+            assert_eq!(
+                frame::parse(cut, None),
+                Err((None, Reason::MalformedPacket))
+            );
+        }
+        let wrong = [
+            request().transport_checksum(7),
+            request().transport_checksum(0),
+            request().udp(546, 548),
+            request().udp_length(9000),
+            request().udp_length(12),
+            request().version(4),
+            request().protocol(6),
+        ];
+        for frame in wrong {
+            assert_eq!(packet(&frame.build()), None);
+        }
+    }
+
+    #[test]
+    fn only_a_solicitation_of_this_link_is_one() {
+        let from = link_local(MacAddr(CLIENT));
+        let source = [1, 1, 2, 0, 0, 0, 0, 1];
+        let right = |from| Some((None, Packet6::Solicitation { from }));
+        let plain = solicitation(from).build();
+        assert_eq!(packet(&plain), right(from));
+        let with_source = solicitation(from).payload(&source).build();
+        assert_eq!(packet(&with_source), right(from));
+        let nobody = Ipv6Addr::UNSPECIFIED;
+        assert_eq!(packet(&solicitation(nobody).build()), right(nobody));
+        let wrong = [
+            solicitation(from).hop_limit(254),
+            solicitation(from).icmp(ROUTER_SOLICITATION, 1, [0; 4]),
+            solicitation(from).icmp(ROUTER_ADVERTISEMENT, 0, [0; 4]),
+            solicitation(from).transport_checksum(7),
+            solicitation(from).payload(&[1, 0, 0, 0, 0, 0, 0, 0]),
+            solicitation(from).payload(&[1, 2, 0, 0, 0, 0, 0, 0]),
+            solicitation(from).payload(&[1]),
+            solicitation(nobody).payload(&source),
+            solicitation(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 9)),
+        ];
+        for frame in wrong {
+            assert_eq!(packet(&frame.build()), None);
+        }
+    }
+
+    #[test]
+    fn what_is_sent_has_its_tag_and_right_checksums_and_comes_from_the_link_where_it_must() {
+        let router = MacAddr([2, 0, 0, 0, 0, 0xfe]);
+        let (vlan, gateway) = (
+            VlanId::new(100).unwrap(),
+            Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 1),
+        );
+        let to = |to| Reply6 {
+            vlan,
+            to_mac: MacAddr(CLIENT),
+            from: gateway,
+            to,
+            to_port: 546,
+            payload: vec![7; 301],
+            is_binding: false,
+        };
+        let relay = Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 2);
+        let local = link_local(MacAddr(CLIENT));
+        for (to_address, from) in [(local, link_local(router)), (relay, gateway)] {
+            let frame = reply(&to(to_address), router, Some(vlan)).unwrap();
+            let parsed = ParsedFrame::parse(&frame).unwrap();
+            assert_eq!((parsed.vlan(), parsed.checksums_ok), (Some(100), true));
+            assert_eq!(frame.get(26..42), Some(&from.octets()[..]));
+        }
+        let sent = Advert {
+            vlan,
+            to_mac: MacAddr(CLIENT),
+            to: local,
+            body: vec![64, 0xc0, 0, 9, 0, 0, 0, 0, 0, 0, 0, 0],
+        };
+        let frame = advert(&sent, router, None).unwrap();
+        let parsed = ParsedFrame::parse(&frame).unwrap();
+        assert_eq!((parsed.vlan(), parsed.checksums_ok), (None, true));
+        assert_eq!(frame.get(21), Some(&255), "hop limit");
+        assert!(
+            frame.ends_with(&[1, 1, 2, 0, 0, 0, 0, 0xfe]),
+            "the router's own address"
+        );
+    }
+}

@@ -5,10 +5,11 @@ mod daemon;
 
 use std::fs;
 use std::net::Ipv4Addr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use daemon::{GUEST, Lab, Talk, discover, rapid, renew, request};
 use netmodel::leases::State;
+use testkit::frame::{Frame, ParsedFrame, link_local, multicast_mac_v6};
 use testkit::wait::wait_for;
 
 const IOT: u16 = 30;
@@ -33,6 +34,67 @@ fn each_vlan_is_served_out_of_its_scope_with_its_tag() {
     assert_eq!(lab.ask(20, mac(1), &discover(mac(1))), None, "no scope");
     assert_eq!(lab.ask(999, mac(1), &discover(mac(1))), None, "no subnet");
     assert_eq!(lab.ask(0, mac(1), &discover(mac(1))), None, "no tag");
+}
+
+#[test]
+fn ipv6_has_its_tag_too_and_leases_of_both_families_are_in_one_file() {
+    let lab = Lab::new(&Talk {
+        six: true,
+        ..Talk::default()
+    });
+    let client = mac(1);
+    let router = testkit::frame::link_local(lab.router.mac("trunk").unwrap());
+    let solicit = {
+        use dhcproto::Encodable as _;
+        use dhcproto::v6::{DhcpOption, DhcpOptions, IANA, Message, MessageType};
+        let mut message = Message::new_with_id(MessageType::Solicit, [1, 2, 3]);
+        message
+            .opts_mut()
+            .insert(DhcpOption::ClientId(vec![0, 4, 1, 2]));
+        message.opts_mut().insert(DhcpOption::RapidCommit);
+        message.opts_mut().insert(DhcpOption::IANA(IANA {
+            id: 1,
+            t1: 0,
+            t2: 0,
+            opts: DhcpOptions::new(),
+        }));
+        message.to_vec().unwrap()
+    };
+    let servers = "ff02::1:2".parse().unwrap();
+    let ask = |vlan: u16| {
+        let frame = Frame::new(client, multicast_mac_v6(servers)).vlan(vlan);
+        let frame = frame.ipv6(link_local(client), servers).udp(546, 547);
+        lab.raw.drain().unwrap();
+        lab.raw.send(&frame.payload(&solicit).build()).unwrap();
+        let deadline = Instant::now() + Duration::from_millis(700);
+        let answer = lab.raw.receive_where(deadline, |frame| {
+            let parsed = ParsedFrame::parse(frame)?;
+            assert!(parsed.checksums_ok);
+            let at = parsed.packet_at;
+            // UDP to port 546; REPLY is 7.
+            let is_reply =
+                frame.get(at + 42..at + 44)? == [0x02, 0x22] && *frame.get(at + 48)? == 7;
+            (is_reply && parsed.destination == client)
+                .then(|| (parsed.vlan(), frame[at + 8..at + 24].to_vec()))
+        });
+        answer.unwrap()
+    };
+    assert_eq!(ask(GUEST), Some((Some(GUEST), router.octets().to_vec())));
+    assert_eq!(ask(IOT), None, "no subnet of IPv6");
+    let ack = lab.ask(GUEST, client, &rapid(client));
+    let leases = lab.all_leases();
+    let is_six = |six: bool| leases.iter().filter(move |(at, _)| at.is_ipv6() == six);
+    assert_eq!((is_six(true).count(), is_six(false).count()), (1, 1));
+    assert!(leases.contains_key(&ack.unwrap().address.into()));
+    wait_for("the status to say so", || {
+        let text = fs::read(lab.path("dhcpd.json")).ok()?;
+        let status: serde_json::Value = serde_json::from_slice(&text).ok()?;
+        let segments = status["segments"].as_array()?;
+        let guest = segments.iter().find(|s| s["name"] == "guest")?;
+        let six = &guest["ipv6"];
+        (six["bound"] == 1 && six["events"]["solicit"] == 1 && guest["free"] == 200).then_some(())
+    })
+    .unwrap();
 }
 
 #[test]

@@ -50,7 +50,7 @@ pub(crate) struct Lab {
     child: Child,
     /// Keeps the daemon's own disk while no daemon runs.
     disk: Option<Child>,
-    raw: RawSocket,
+    pub(crate) raw: RawSocket,
     pub(crate) router: NetNs,
     pub(crate) switch: NetNs,
     folder: tempfile::TempDir,
