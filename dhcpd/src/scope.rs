@@ -27,6 +27,8 @@ pub struct Scope {
     pub pool: Option<(Ipv4Addr, Ipv4Addr)>,
     /// Who has an address of his own, with the name of the host.
     pub reservations: HashMap<MacAddr, (Ipv4Addr, String)>,
+    /// The same by client identifier: of the settings, since the inventory knows hardware addresses only.
+    pub client_ids: HashMap<Box<[u8]>, Ipv4Addr>,
     /// Addresses that are nobody's to give: reserved, static, the gateway's.
     pub fixed: HashSet<Ipv4Addr>,
     /// May new clients have leases? Not while the tenant is draining.
@@ -70,10 +72,22 @@ impl Scope {
         in_pool && !self.fixed.contains(&address)
     }
 
-    /// Returns the address that is kept for a hardware address.
+    /// Returns the address that is kept for a client: by its hardware address, else by its client identifier.
     #[must_use]
-    pub fn reserved(&self, mac: MacAddr) -> Option<Ipv4Addr> {
-        self.reservations.get(&mac).map(|(address, _)| *address)
+    pub fn reserved(&self, mac: MacAddr, client_id: &[u8]) -> Option<Ipv4Addr> {
+        let by_mac = self.reservations.get(&mac).map(|(address, _)| *address);
+        by_mac.or_else(|| self.client_ids.get(client_id).copied())
+    }
+
+    /// Is the address kept for anybody?
+    #[must_use]
+    pub fn is_reserved(&self, address: Ipv4Addr) -> bool {
+        let mut by_mac = self.reservations.values();
+        by_mac.any(|(reserved, _)| *reserved == address)
+            || self
+                .client_ids
+                .values()
+                .any(|reserved| *reserved == address)
     }
 }
 
@@ -202,6 +216,10 @@ fn scope(
     let mut fixed: HashSet<_> = on_segment.filter_map(|interface| interface.ipv4).collect();
     fixed.extend(reservations.values().map(|(address, _)| *address));
     fixed.extend([gateway, net.network(), net.broadcast()]);
+    let client_ids = client_ids(settings, &name, |at| {
+        net.contains(&at) && !fixed.contains(&at)
+    })?;
+    fixed.extend(client_ids.values());
     let told = told(model, segment, settings, &name)?;
     Ok(Some(Scope {
         vlan: segment.vlan_id,
@@ -210,6 +228,7 @@ fn scope(
         gateway,
         pool: dhcp.pool,
         reservations,
+        client_ids,
         fixed,
         takes_new: match segment.owner {
             Owner::Platform => true,
@@ -217,6 +236,36 @@ fn scope(
         },
         told,
     }))
+}
+
+/// Reads the reservations of the settings; `is_free` says whether an address can be one.
+fn client_ids(
+    settings: &Settings,
+    name: &str,
+    is_free: impl Fn(Ipv4Addr) -> bool,
+) -> Result<HashMap<Box<[u8]>, Ipv4Addr>, SettingsError> {
+    let said = settings.segments.get(name).map(|own| &own.client_ids);
+    let mut known = HashMap::new();
+    for (text, address) in said.into_iter().flatten() {
+        let wrong = |value: String, why| SettingsError::Value {
+            key: format!("segments.{name}.client_ids"),
+            value,
+            why,
+        };
+        let id = octets(text).filter(|id| (2..=255).contains(&id.len()));
+        let id = id.ok_or_else(|| {
+            wrong(
+                text.clone(),
+                "is no client identifier: 2 to 255 octets in hexadecimal",
+            )
+        })?;
+        if !is_free(*address) || known.values().any(|other| other == address) {
+            let why = "is not in the subnet, or somebody's already: a host's of the inventory or the gateway's";
+            return Err(wrong(address.to_string(), why));
+        }
+        known.insert(id.into(), *address);
+    }
+    Ok(known)
 }
 
 fn told(

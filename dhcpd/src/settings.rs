@@ -82,6 +82,9 @@ pub struct SegmentSettings {
     pub routes: Vec<Route>,
     /// `V6ONLY_WAIT` of RFC 8925, in seconds: clients that can do without IPv4 shall.
     pub ipv6_only_wait: Option<u32>,
+    /// Addresses that are kept for clients without a known hardware address: by client identifier (option 61), in
+    /// hexadecimal. Whoever says that identifier on the segment gets the address.
+    pub client_ids: BTreeMap<String, Ipv4Addr>,
     /// Clients make up their IPv6 addresses (RFC 4862) instead of asking for them.
     pub slaac: bool,
     /// Network boot.

@@ -47,6 +47,7 @@ fn scopes(vlan: VlanId) -> Option<Scopes> {
         gateway: at(1),
         pool: Some((at(100), at(109))),
         reservations: [reserved].into(),
+        client_ids: Default::default(),
         fixed: [at(0), at(1), at(20), at(255)].into(),
         takes_new: true,
         told: Told {
