@@ -442,3 +442,15 @@ fn small_subnets_are_used_up_and_never_beyond() {
     );
     assert!(given.iter().all(|at| net.contains(at)));
 }
+
+#[test]
+fn addresses_that_are_routers_by_definition_are_given_to_nobody() {
+    let mut scope = scope(VLAN);
+    scope.net = format!("{}/112", at(VLAN, 0)).parse().unwrap();
+    // RFC 2526: the last 128.
+    let first = at(VLAN, 0xff80);
+    let mut server = Server::new(scope);
+    for number in 1..=4000 {
+        assert!(server.bind(number) < first);
+    }
+}

@@ -132,6 +132,17 @@ fn a_relay_that_the_settings_do_not_name_or_a_link_that_it_does_not_serve_is_ref
         hear(&mut server(), at(VLAN, 66), &to(at(200, 1))),
         Err(Reason::UnknownRelay)
     );
+    let elsewhere = Inbound6 {
+        vlan: vlan(200),
+        source: mac(9),
+        from: RELAY,
+        to: at(200, 1),
+        payload: &to(at(200, 1)),
+    };
+    let mut other = server();
+    let now = other.now;
+    let refused = other.engine.receive(&elsewhere, now);
+    assert_eq!(refused, Err(Reason::UnknownRelay));
     assert_eq!(
         hear(&mut server(), RELAY, &to(at(VLAN, 1))),
         Err(Reason::RelayLink)
