@@ -100,6 +100,12 @@ names! {
         Released => "released",
         /// Declined, as told: there is no answer to that.
         Declined => "declined",
+        /// A message of DHCPv6 that lacks what it must have, or has what it must not (RFC 8415 section 16).
+        InvalidMessage => "invalid-message",
+        /// A message of DHCPv6 from another address than a link-local one.
+        OffLink => "off-link",
+        /// Too many relays on the way.
+        TooManyRelays => "too-many-relays",
         /// The lease could not be written down.
         NotDurable => "not-durable",
     }
@@ -126,6 +132,30 @@ names! {
         Nak => "nak",
         /// Sent: an offer of no address (RFC 2563).
         NoAutoConfigure => "no-auto-configure",
+        /// Received, of DHCPv6.
+        Solicit => "solicit",
+        /// Received, of DHCPv6.
+        Request6 => "request6",
+        /// Received, of DHCPv6.
+        Confirm => "confirm",
+        /// Received, of DHCPv6.
+        Renew => "renew",
+        /// Received, of DHCPv6.
+        Rebind => "rebind",
+        /// Received, of DHCPv6.
+        Release6 => "release6",
+        /// Received, of DHCPv6.
+        Decline6 => "decline6",
+        /// Received, of DHCPv6.
+        InformationRequest => "information-request",
+        /// Sent, of DHCPv6.
+        Advertise => "advertise",
+        /// Sent, of DHCPv6.
+        Reply => "reply",
+        /// Received: somebody asks for a router.
+        RouterSolicitation => "router-solicitation",
+        /// Sent.
+        RouterAdvertisement => "router-advertisement",
         /// A probe was answered: the address was taken.
         Conflict => "conflict",
         /// An address was not quarantined, since a quarter of the pool is already.

@@ -10,6 +10,7 @@ use netmodel::ids::{MacAddr, VlanId};
 
 use crate::counters::Reason;
 use crate::engine::{ProbeRequest, Reply, SERVER_PORT};
+use crate::frame6::{self, IPV6, Packet6};
 
 const IPV4: u16 = 0x0800;
 const ARP: u16 = 0x0806;
@@ -42,6 +43,25 @@ pub enum Frame<'a> {
         /// By whom.
         mac: MacAddr,
     },
+    /// A packet of IPv6.
+    Six {
+        /// VLAN id of the tag; `None` is no tag.
+        vlan: Option<u16>,
+        /// The frame's source.
+        source: MacAddr,
+        /// What is in it.
+        packet: Packet6<'a>,
+    },
+}
+
+impl Frame<'_> {
+    /// Returns the VLAN id of the tag.
+    #[must_use]
+    pub fn vlan(&self) -> Option<u16> {
+        match self {
+            Self::Message { vlan, .. } | Self::Taken { vlan, .. } | Self::Six { vlan, .. } => *vlan,
+        }
+    }
 }
 
 /// Parses a frame. `hidden` is the tag that the kernel took out of the bytes, with priority bits.
@@ -49,7 +69,7 @@ pub enum Frame<'a> {
 ///
 /// # Errors
 ///
-/// Why it is neither a message to a server nor an answer to a probe.
+/// Why it is neither a message to a server, nor an answer to a probe, nor a router solicitation.
 pub fn parse(frame: &[u8], hidden: Option<u16>) -> Result<Frame<'_>, (Option<u16>, Reason)> {
     let (mut vlan, bad) = (hidden.map(|tag| tag & 0xfff), Reason::MalformedPacket);
     let (header, mut rest) = frame.split_first_chunk::<12>().ok_or((vlan, bad))?;
@@ -73,6 +93,14 @@ pub fn parse(frame: &[u8], hidden: Option<u16>) -> Result<Frame<'_>, (Option<u16
             None => Err((vlan, bad)),
         },
         ARP => taken(rest, vlan).ok_or((vlan, bad)),
+        IPV6 => match frame6::parse(rest) {
+            Some(packet) => Ok(Frame::Six {
+                vlan,
+                source: MacAddr(source),
+                packet,
+            }),
+            None => Err((vlan, bad)),
+        },
         VLAN | SERVICE_VLAN => Err((vlan, Reason::DoubleTagged)),
         _ => Err((vlan, bad)),
     }
@@ -120,7 +148,7 @@ fn pseudo_header(addresses: &[u8], length: usize) -> u64 {
 }
 
 /// Adds octets as big-endian words in one's complement.
-fn sum(start: u64, octets: &[u8]) -> u64 {
+pub(crate) fn sum(start: u64, octets: &[u8]) -> u64 {
     let words = octets.chunks(2).map(|pair| match pair {
         [high, low] => u64::from(u16::from_be_bytes([*high, *low])),
         [high] => u64::from(*high) << 8,
@@ -129,7 +157,7 @@ fn sum(start: u64, octets: &[u8]) -> u64 {
     fold(start + words.sum::<u64>())
 }
 
-fn fold(mut sum: u64) -> u64 {
+pub(crate) fn fold(mut sum: u64) -> u64 {
     while sum > 0xffff {
         sum = (sum >> 16) + (sum & 0xffff);
     }
@@ -172,7 +200,7 @@ fn taken(packet: &[u8], vlan: Option<u16>) -> Option<Frame<'_>> {
 }
 
 /// Starts a frame; `vlan` is the tag to write.
-fn start(to: MacAddr, from: MacAddr, vlan: Option<VlanId>, ether_type: u16) -> Vec<u8> {
+pub(crate) fn start(to: MacAddr, from: MacAddr, vlan: Option<VlanId>, ether_type: u16) -> Vec<u8> {
     let mut frame = Vec::with_capacity(400);
     frame.extend(to.0);
     frame.extend(from.0);

@@ -27,7 +27,7 @@ struct Args {
     #[arg(long, default_value = "/var/lib/bulkhead/dhcp")]
     state: PathBuf,
     /// The status file.
-    #[arg(long, default_value = "/run/bulkhead/dhcpd.json")]
+    #[arg(long, default_value = "/run/bulkhead/dhcp/status.json")]
     status: PathBuf,
     /// What the inventory does not say: lease time, relays, network boot (default: /etc/bulkhead/dhcpd.toml, if it is there).
     #[arg(long)]

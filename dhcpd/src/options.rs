@@ -231,8 +231,8 @@ fn boot_file<'a>(scope: &'a Scope, request: &Request) -> Option<&'a str> {
     by_number.or(boot.file.as_ref()).map(String::as_str)
 }
 
-/// RFC 3397: names as in DNS, here without compression.
-fn search_list(domains: &[String]) -> Vec<u8> {
+/// RFC 3397, RFC 8415 section 10: names as in DNS, here without compression.
+pub(crate) fn search_list(domains: &[String]) -> Vec<u8> {
     let mut octets = Vec::new();
     for domain in domains {
         for label in domain.split('.').filter(|label| !label.is_empty()) {

@@ -1,7 +1,7 @@
 //! Scopes: what one generation of the inventory, and the settings, mean for DHCP.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
 use ipnet::Ipv4Net;
@@ -10,6 +10,7 @@ use netmodel::ids::{MacAddr, VlanId};
 use netmodel::model::{Owner, Segment, SegmentId, Subnet4, TenantState};
 
 use crate::settings::{Boot, Route, SegmentSettings, Settings, SettingsError};
+use crate::six::Scope6;
 
 /// DHCP on one segment.
 #[derive(Clone, Debug)]
@@ -26,6 +27,8 @@ pub struct Scope {
     pub pool: Option<(Ipv4Addr, Ipv4Addr)>,
     /// Who has an address of his own, with the name of the host.
     pub reservations: HashMap<MacAddr, (Ipv4Addr, String)>,
+    /// The same by client identifier: of the settings, since the inventory knows hardware addresses only.
+    pub client_ids: HashMap<Box<[u8]>, Ipv4Addr>,
     /// Addresses that are nobody's to give: reserved, static, the gateway's.
     pub fixed: HashSet<Ipv4Addr>,
     /// May new clients have leases? Not while the tenant is draining.
@@ -69,10 +72,22 @@ impl Scope {
         in_pool && !self.fixed.contains(&address)
     }
 
-    /// Returns the address that is kept for a hardware address.
+    /// Returns the address that is kept for a client: by its hardware address, else by its client identifier.
     #[must_use]
-    pub fn reserved(&self, mac: MacAddr) -> Option<Ipv4Addr> {
-        self.reservations.get(&mac).map(|(address, _)| *address)
+    pub fn reserved(&self, mac: MacAddr, client_id: &[u8]) -> Option<Ipv4Addr> {
+        let by_mac = self.reservations.get(&mac).map(|(address, _)| *address);
+        by_mac.or_else(|| self.client_ids.get(client_id).copied())
+    }
+
+    /// Is the address kept for anybody?
+    #[must_use]
+    pub fn is_reserved(&self, address: Ipv4Addr) -> bool {
+        let mut by_mac = self.reservations.values();
+        by_mac.any(|(reserved, _)| *reserved == address)
+            || self
+                .client_ids
+                .values()
+                .any(|reserved| *reserved == address)
     }
 }
 
@@ -92,6 +107,10 @@ pub struct Scopes {
     pub by_vlan: BTreeMap<VlanId, Arc<Scope>>,
     /// By the address that the relay writes into `giaddr`.
     pub relays: HashMap<Ipv4Addr, Relay>,
+    /// Those of DHCPv6, by VLAN.
+    pub six: BTreeMap<VlanId, Arc<Scope6>>,
+    /// Relays of DHCPv6, by the address that they send from.
+    pub relays6: HashMap<Ipv6Addr, Relay>,
 }
 
 impl Scopes {
@@ -112,19 +131,50 @@ impl Scopes {
         {
             return Err(no_segment("segments", name));
         }
-        let mut scopes = Self {
-            relays: relays(model, settings, &names)?,
-            ..Self::default()
-        };
+        let mut scopes = Self::default();
+        scopes.add_relays(model, settings, &names)?;
         if !model.gateway_services.dhcp {
             return Ok(scopes);
         }
         for (name, id) in names {
+            if let Some(scope) = Scope6::new(model, settings, (&name, id))? {
+                scopes.six.insert(scope.vlan, Arc::new(scope));
+            }
             if let Some(scope) = scope(model, settings, (name, id))? {
                 scopes.by_vlan.insert(scope.vlan, Arc::new(scope));
             }
         }
         Ok(scopes)
+    }
+}
+
+impl Scopes {
+    fn add_relays(
+        &mut self,
+        model: &Model,
+        settings: &Settings,
+        names: &HashMap<String, SegmentId>,
+    ) -> Result<(), SettingsError> {
+        let vlan = |key: &str, name: &String| match names.get(name) {
+            Some(id) => Ok(model.segment(*id).vlan_id),
+            None => Err(no_segment(key, name)),
+        };
+        for relay in &settings.relays {
+            let serves: Result<_, _> = relay
+                .serves
+                .iter()
+                .map(|name| vlan("relays.serves", name))
+                .collect();
+            let made = Relay {
+                vlan: vlan("relays.segment", &relay.segment)?,
+                serves: serves?,
+            };
+            match relay.address {
+                IpAddr::V4(address) => drop(self.relays.insert(address, made)),
+                IpAddr::V6(address) => drop(self.relays6.insert(address, made)),
+            }
+        }
+        Ok(())
     }
 }
 
@@ -144,31 +194,6 @@ fn no_segment(key: &str, name: &str) -> SettingsError {
         value: name.to_owned(),
         why: "is no segment of the inventory: `bulkhead show segments` lists them, a tenant's as TENANT/NAME",
     }
-}
-
-fn relays(
-    model: &Model,
-    settings: &Settings,
-    names: &HashMap<String, SegmentId>,
-) -> Result<HashMap<Ipv4Addr, Relay>, SettingsError> {
-    let vlan = |key: &str, name: &String| match names.get(name) {
-        Some(id) => Ok(model.segment(*id).vlan_id),
-        None => Err(no_segment(key, name)),
-    };
-    let mut relays = HashMap::new();
-    for relay in &settings.relays {
-        let serves: Result<_, _> = relay
-            .serves
-            .iter()
-            .map(|name| vlan("relays.serves", name))
-            .collect();
-        let made = Relay {
-            vlan: vlan("relays.segment", &relay.segment)?,
-            serves: serves?,
-        };
-        relays.insert(relay.address, made);
-    }
-    Ok(relays)
 }
 
 fn scope(
@@ -191,6 +216,10 @@ fn scope(
     let mut fixed: HashSet<_> = on_segment.filter_map(|interface| interface.ipv4).collect();
     fixed.extend(reservations.values().map(|(address, _)| *address));
     fixed.extend([gateway, net.network(), net.broadcast()]);
+    let client_ids = client_ids(settings, &name, |at| {
+        net.contains(&at) && !fixed.contains(&at)
+    })?;
+    fixed.extend(client_ids.values());
     let told = told(model, segment, settings, &name)?;
     Ok(Some(Scope {
         vlan: segment.vlan_id,
@@ -199,6 +228,7 @@ fn scope(
         gateway,
         pool: dhcp.pool,
         reservations,
+        client_ids,
         fixed,
         takes_new: match segment.owner {
             Owner::Platform => true,
@@ -206,6 +236,36 @@ fn scope(
         },
         told,
     }))
+}
+
+/// Reads the reservations of the settings; `is_free` says whether an address can be one.
+fn client_ids(
+    settings: &Settings,
+    name: &str,
+    is_free: impl Fn(Ipv4Addr) -> bool,
+) -> Result<HashMap<Box<[u8]>, Ipv4Addr>, SettingsError> {
+    let said = settings.segments.get(name).map(|own| &own.client_ids);
+    let mut known = HashMap::new();
+    for (text, address) in said.into_iter().flatten() {
+        let wrong = |value: String, why| SettingsError::Value {
+            key: format!("segments.{name}.client_ids"),
+            value,
+            why,
+        };
+        let id = octets(text).filter(|id| (2..=255).contains(&id.len()));
+        let id = id.ok_or_else(|| {
+            wrong(
+                text.clone(),
+                "is no client identifier: 2 to 255 octets in hexadecimal",
+            )
+        })?;
+        if !is_free(*address) || known.values().any(|other| other == address) {
+            let why = "is not in the subnet, or somebody's already: a host's of the inventory or the gateway's";
+            return Err(wrong(address.to_string(), why));
+        }
+        known.insert(id.into(), *address);
+    }
+    Ok(known)
 }
 
 fn told(
@@ -227,11 +287,7 @@ fn told(
     if dns_servers.is_empty() && model.gateway_services.dns {
         dns_servers.clone_from(&gateway);
     }
-    let site = format!("{}.{}", model.site_name, model.site_domain);
-    let domain = match segment.owner {
-        Owner::Platform => site,
-        Owner::Tenant(tenant) => format!("{}.{site}", model.tenant(tenant).name),
-    };
+    let domain = domain(model, segment);
     let offered = if model.gateway_services.ntp {
         gateway
     } else {
@@ -254,6 +310,15 @@ fn told(
             why: "is not an even number of hexadecimal digits",
         })?,
     })
+}
+
+/// The DNS zone of a segment's owner.
+pub(crate) fn domain(model: &Model, segment: &Segment) -> String {
+    let site = format!("{}.{}", model.site_name, model.site_domain);
+    match segment.owner {
+        Owner::Platform => site,
+        Owner::Tenant(tenant) => format!("{}.{site}", model.tenant(tenant).name),
+    }
 }
 
 /// Reads hexadecimal digits.

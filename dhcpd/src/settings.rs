@@ -4,7 +4,7 @@
 //! normal case. `docs/dhcp.md` shows every key.
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -60,8 +60,8 @@ impl Default for Settings {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub struct RelaySettings {
-    /// Its address, as it writes it into `giaddr`.
-    pub address: Ipv4Addr,
+    /// Its address, as it writes it into `giaddr`; of a relay of DHCPv6, the one that it sends from.
+    pub address: IpAddr,
     /// The segment on which its packets reach the router.
     pub segment: String,
     /// The segments whose clients it relays.
@@ -82,6 +82,11 @@ pub struct SegmentSettings {
     pub routes: Vec<Route>,
     /// `V6ONLY_WAIT` of RFC 8925, in seconds: clients that can do without IPv4 shall.
     pub ipv6_only_wait: Option<u32>,
+    /// Addresses that are kept for clients without a known hardware address: by client identifier (option 61), in
+    /// hexadecimal. Whoever says that identifier on the segment gets the address.
+    pub client_ids: BTreeMap<String, Ipv4Addr>,
+    /// Clients make up their IPv6 addresses (RFC 4862) instead of asking for them.
+    pub slaac: bool,
     /// Network boot.
     pub boot: Option<Boot>,
     /// Vendor-specific information (option 43), in hexadecimal.

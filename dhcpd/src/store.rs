@@ -16,7 +16,7 @@ use std::fs::{self, File};
 use std::io::{
     self, BufRead as _, BufReader, BufWriter, Read as _, Seek as _, SeekFrom, Write as _,
 };
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -31,7 +31,7 @@ use crate::engine::Change;
 /// Name of the file in the state folder.
 pub const FILE: &str = "leases";
 /// Most lines that are written between two syncs: what a crash can cut off.
-pub const LINES_AT_ONCE: usize = 256;
+pub const LINES_AT_ONCE: u64 = 256;
 /// A file with fewer lines than this is not summed up.
 const SMALL: u64 = 100_000;
 /// How much room is reserved at once, in octets.
@@ -40,7 +40,7 @@ const RESERVE: u64 = 16 << 10;
 const MODE: u32 = 0o640;
 
 /// A lease that was written down, and where.
-pub type Known = (VlanId, Ipv4Addr, Lease);
+pub type Known = (VlanId, IpAddr, Lease);
 
 /// The leases cannot be kept.
 #[derive(Debug, Error)]
@@ -157,18 +157,18 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Io`]: none of the changes count.
-    pub fn append<'a, I>(
+    pub fn append<'a, 'c, I>(
         &mut self,
-        changes: &[Change],
+        changes: impl IntoIterator<Item = &'c Change>,
         all: impl FnOnce() -> I,
     ) -> Result<(), StoreError>
     where
-        I: Iterator<Item = (VlanId, Ipv4Addr, &'a Lease)>,
+        I: Iterator<Item = (VlanId, IpAddr, &'a Lease)>,
     {
+        let (text, count) = self.lines_of(changes);
         if self.is_doubtful {
-            return self.rewrite(changes.len() as u64, all());
+            return self.rewrite(count, all());
         }
-        let text = self.lines_of(changes);
         self.reserve(text.iter().map(|part| part.len() as u64).sum())?;
         let written = text.iter().try_for_each(|part| {
             self.file.write_all(part.as_bytes())?;
@@ -176,33 +176,35 @@ impl Store {
             self.file.sync_data()
         });
         // Readers may have seen numbers that do not count: they are not used again.
-        self.number += changes.len() as u64;
+        self.number += count;
         if let Err(source) = written {
             self.is_doubtful = true;
             return Err(wrap("write", &self.path)(source));
         }
         self.good += text.iter().map(|part| part.len() as u64).sum::<u64>();
-        self.lines += changes.len() as u64;
+        self.lines += count;
         Ok(())
     }
 
-    /// Returns the lines of changes, in parts that are synced one by one.
-    fn lines_of(&self, changes: &[Change]) -> Vec<String> {
-        let mut numbers = self.number + 1..;
-        let parts = changes.chunks(LINES_AT_ONCE).map(|part| {
-            let mut text = String::with_capacity(part.len() * 128);
-            for (change, number) in part.iter().zip(&mut numbers) {
-                let entry = Entry {
-                    number,
-                    vlan: change.vlan,
-                    address: change.address,
-                    lease: change.after.clone(),
-                };
-                leases::push_line(&mut text, &entry);
+    /// Returns the lines of changes, in parts that are synced one by one, and how many they are.
+    fn lines_of<'c>(&self, changes: impl IntoIterator<Item = &'c Change>) -> (Vec<String>, u64) {
+        let (mut parts, mut count) = (Vec::new(), 0_u64);
+        for change in changes {
+            if count.is_multiple_of(LINES_AT_ONCE) {
+                parts.push(String::new());
             }
-            text
-        });
-        parts.collect()
+            count += 1;
+            let entry = Entry {
+                number: self.number + count,
+                vlan: change.vlan,
+                address: change.address,
+                lease: change.after.clone(),
+            };
+            if let Some(text) = parts.last_mut() {
+                leases::push_line(text, &entry);
+            }
+        }
+        (parts, count)
     }
 
     /// Makes sure that there is room, without making the file longer.
@@ -245,7 +247,7 @@ impl Store {
     /// [`StoreError::Io`]; the old file is then untouched.
     pub fn sum_up<'a>(
         &mut self,
-        all: impl Iterator<Item = (VlanId, Ipv4Addr, &'a Lease)>,
+        all: impl Iterator<Item = (VlanId, IpAddr, &'a Lease)>,
     ) -> Result<(), StoreError> {
         self.rewrite(0, all)
     }
@@ -254,7 +256,7 @@ impl Store {
     fn rewrite<'a>(
         &mut self,
         more: u64,
-        all: impl Iterator<Item = (VlanId, Ipv4Addr, &'a Lease)>,
+        all: impl Iterator<Item = (VlanId, IpAddr, &'a Lease)>,
     ) -> Result<(), StoreError> {
         // What is summed up has a number: 0 is where a reader starts that has read nothing.
         let number = (self.number + more).max(1);
@@ -300,7 +302,7 @@ fn lock(path: &Path) -> Result<File, StoreError> {
 fn replace<'a>(
     path: &Path,
     base: u64,
-    all: impl Iterator<Item = (VlanId, Ipv4Addr, &'a Lease)>,
+    all: impl Iterator<Item = (VlanId, IpAddr, &'a Lease)>,
 ) -> Result<(u64, u64), StoreError> {
     let draft = path.with_extension("new");
     let written = write_summary(&draft, base, all);
@@ -321,7 +323,7 @@ fn replace<'a>(
 fn write_summary<'a>(
     draft: &Path,
     base: u64,
-    all: impl Iterator<Item = (VlanId, Ipv4Addr, &'a Lease)>,
+    all: impl Iterator<Item = (VlanId, IpAddr, &'a Lease)>,
 ) -> io::Result<(u64, u64)> {
     let mut options = File::options();
     let file = options
@@ -371,7 +373,7 @@ fn check_rest(path: &Path, good: u64, before: u64) -> Result<(), StoreError> {
         }
         let entry = line.strip_suffix(b"\n").and_then(leases::parse_line);
         if let Some(entry) = entry
-            && entry.number > before + LINES_AT_ONCE as u64
+            && entry.number > before + LINES_AT_ONCE
         {
             return Err(StoreError::Damaged {
                 path: path.to_owned(),
@@ -396,7 +398,7 @@ mod tests {
         let (mut store, _) = Store::open(folder.path()).unwrap();
         let change = |last| Change {
             vlan: VlanId::new(100).unwrap(),
-            address: Ipv4Addr::new(10, 0, 0, last),
+            address: [10, 0, 0, last].into(),
             before: None,
             after: Lease {
                 mac: MacAddr([2, 0, 0, 0, 0, last]),
@@ -421,7 +423,7 @@ mod tests {
         while let Some(step) = reader.next().unwrap() {
             match step {
                 Step::Restart => seen.clear(),
-                Step::Entry(entry) => seen.push(entry.address.octets()[3]),
+                Step::Entry(entry) => seen.push(entry.lease.mac.0[5]),
             }
         }
         assert_eq!(seen, [1, 3]);
@@ -439,7 +441,7 @@ mod tests {
         store.reserved = u64::MAX;
         let change = Change {
             vlan: VlanId::new(100).unwrap(),
-            address: Ipv4Addr::new(10, 0, 0, 1),
+            address: [10, 0, 0, 1].into(),
             before: None,
             after: Lease {
                 mac: MacAddr([2, 0, 0, 0, 0, 1]),

@@ -94,6 +94,12 @@ impl Pool {
         true
     }
 
+    /// Returns how many addresses nobody ever had.
+    fn free_count(&self) -> usize {
+        let words = self.taken.iter();
+        words.map(|word| word.count_zeros() as usize).sum()
+    }
+
     /// Returns an address that is not taken; the search starts at a place that `seed` says.
     fn free(&self, seed: usize) -> Option<Ipv4Addr> {
         let words = self.taken.len();
@@ -305,6 +311,7 @@ impl Table {
     pub(crate) fn usage(&self) -> Usage {
         Usage {
             pool: self.pool.usable,
+            free: self.pool.free_count() + self.ended.len(),
             bound: self.bound,
             declined: self.declined,
             offered: self.offers.len(),
@@ -320,6 +327,8 @@ const DUE_AT_ONCE: usize = 64;
 pub struct Usage {
     /// Addresses of the pool that can be given at all.
     pub pool: usize,
+    /// Those of them that nobody has or is offered.
+    pub free: usize,
     /// Bound addresses, reserved ones too.
     pub bound: usize,
     /// Addresses in quarantine.

@@ -3,174 +3,20 @@
 //! Their scripts write down what they were told, and set the address: nothing of the machine's own (its
 //! `/etc/resolv.conf`, its leases) is touched.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot be set up must fail")]
-
 #[cfg(test)]
 mod daemon;
 
 use std::fs;
-use std::net::Ipv4Addr;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 
-use daemon::{Lab, Talk};
-use netmodel::leases::{Lease, State};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use daemon::Talk;
+use daemon::wire::{LINK, Wire, bound, later};
+use netmodel::leases::State;
+use nix::sys::signal::Signal;
 use testkit::wait::wait_for;
-
-const GUEST: u16 = 40;
-const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 20, 40, 1);
-const LINK: &str = "far";
-
-/// What all scripts do: say what happened, and hold the address while it is bound.
-const SCRIPT: &str = r#"
-said() { echo "$1 address=$2 mask=$3 router=$4 dns=$5 domain=$6" >> "$LOG"; }
-bind() { ip address replace "$1/24" dev far; }
-unbind() { ip address flush dev far; }
-"#;
-
-/// A client at the far end of a plain interface in VLAN 40, whose gateway has a kernel behind it.
-struct Wire {
-    lab: Lab,
-    mac: [u8; 6],
-}
-
-/// A client's process; killed when it is dropped.
-struct Client(Child);
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Client {
-    fn signal(&self, signal: Signal) {
-        kill(Pid::from_raw(i32::try_from(self.0.id()).unwrap()), signal).unwrap();
-    }
-
-    /// Signals the process that the child of this one waits for.
-    fn signal_grandchild(&self, signal: Signal) {
-        let child = |id: u32| -> u32 {
-            let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
-            children
-                .split_whitespace()
-                .next()
-                .expect("a child")
-                .parse()
-                .unwrap()
-        };
-        let id = child(child(self.0.id()));
-        kill(Pid::from_raw(i32::try_from(id).unwrap()), signal).unwrap();
-    }
-}
-
-impl Wire {
-    fn new() -> Self {
-        let lab = Lab::new(&Talk {
-            plain: Some(GUEST),
-            probe_wait: 50,
-            ..Talk::default()
-        });
-        lab.router.add_address("trunk", GATEWAY.into(), 24).unwrap();
-        // No device fills checksums in behind a veth: what the clients' raw sockets see is whole.
-        lab.router.set_tx_checksum("trunk", false).unwrap();
-        let mac = lab.switch.mac(LINK).unwrap();
-        Self { lab, mac }
-    }
-
-    fn log(&self) -> PathBuf {
-        self.lab.path("client-log")
-    }
-
-    fn script(&self, body: &str) -> String {
-        let path = self.lab.path("script");
-        let log = self.log().display().to_string();
-        fs::write(&path, format!("#!/bin/sh\nLOG={log}\n{SCRIPT}{body}")).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-        path.display().to_string()
-    }
-
-    fn command(&self, program: &str, arguments: &[&str]) -> Command {
-        let mut command = self.lab.switch.command(program);
-        let output = fs::File::options()
-            .create(true)
-            .append(true)
-            .open(self.lab.path("client-output"));
-        let output = output.unwrap();
-        command.args(arguments).stdin(Stdio::null());
-        command.stdout(output.try_clone().unwrap()).stderr(output);
-        command
-    }
-
-    fn start(&self, program: &str, arguments: &[&str]) -> Client {
-        Client(self.command(program, arguments).spawn().unwrap())
-    }
-
-    /// Waits until the server has such a lease of the client.
-    fn wait(&self, what: &str, wanted: impl Fn(&Lease) -> bool) -> (Ipv4Addr, Lease) {
-        let found = wait_for(what, || {
-            let leases = self.lab.leases();
-            let mut own = leases
-                .into_iter()
-                .filter(|(_, lease)| lease.mac.0 == self.mac);
-            own.find(|(_, lease)| wanted(lease))
-        });
-        found.unwrap_or_else(|error| {
-            let read = |name: &str| fs::read_to_string(self.lab.path(name)).unwrap_or_default();
-            panic!(
-                "{error:#}\nscript: {}\nclient: {}",
-                read("client-log"),
-                read("client-output")
-            )
-        })
-    }
-
-    /// Waits until the client's script has said so, and returns the whole line.
-    fn wait_for_log(&self, start: &str) -> String {
-        let found = wait_for(start, || {
-            let log = fs::read_to_string(self.log()).ok()?;
-            log.lines()
-                .find(|line| line.starts_with(start))
-                .map(str::to_owned)
-        });
-        found.unwrap_or_else(|error| {
-            let read = |name: &str| fs::read_to_string(self.lab.path(name)).unwrap_or_default();
-            panic!(
-                "{error:#}\nscript: {}\nclient: {}",
-                read("client-log"),
-                read("client-output")
-            )
-        })
-    }
-
-    fn assert_told(&self, line: &str, address: Ipv4Addr, mask: &str) {
-        let wanted = format!(
-            "address={address} mask={mask} router={GATEWAY} dns={GATEWAY} domain=east.lab.example"
-        );
-        assert!(
-            line.ends_with(&wanted),
-            "{line:?} does not end with {wanted:?}"
-        );
-    }
-}
-
-fn bound(lease: &Lease) -> bool {
-    lease.state == State::Bound
-}
-
-/// Was it extended: does it end later than the one before?
-fn later(than: &Lease) -> impl Fn(&Lease) -> bool {
-    let until = than.until;
-    move |lease| bound(lease) && lease.until > until
-}
 
 #[test]
 fn udhcpc_is_bound_renews_and_releases() {
-    let wire = Wire::new();
+    let wire = Wire::new(&Talk::default());
     let script = wire.script(
         r#"case "$1" in
             bound|renew) bind "$ip"; said "$1" "$ip" "$mask" "$router" "$dns" "$domain";;
@@ -191,7 +37,7 @@ fn udhcpc_is_bound_renews_and_releases() {
 
 #[test]
 fn dhclient_is_bound_reboots_and_releases() {
-    let wire = Wire::new();
+    let wire = Wire::new(&Talk::default());
     let script = wire.script(
         r#"case "$reason" in
             BOUND|REBOOT|RENEW|REBIND)
@@ -238,7 +84,7 @@ fn dhclient_is_bound_reboots_and_releases() {
 
 #[test]
 fn dhcpcd_is_bound_renews_rebinds_and_releases() {
-    let wire = Wire::new();
+    let wire = Wire::new(&Talk::default());
     let script = wire.script(
         r#"case "$reason" in
             BOUND|REBOOT|RENEW|REBIND)

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use dhcpd::scope::Scopes;
 use dhcpd::settings::{Settings, SettingsError, parse};
+use dhcpd::six::Mode;
 use netmodel::Model;
 use netmodel::ids::VlanId;
 
@@ -47,6 +48,19 @@ fn the_sample_has_a_scope_for_each_segment_with_dhcp() {
 }
 
 #[test]
+fn a_segment_with_both_families_has_scopes_of_both() {
+    let scopes = Scopes::new(&sample(), &Settings::default()).expect("scopes");
+    let found: Vec<_> = scopes.six.values().map(|s| s.name.as_str()).collect();
+    assert_eq!(found, ["grooveiq/main", "vintronics/main"]);
+    let grooveiq = &scopes.six[&vlan(100)];
+    assert_eq!(grooveiq.told.dns_servers, [grooveiq.gateway]);
+    assert_eq!(grooveiq.told.domain_search, ["grooveiq.east.lab.example"]);
+    let slaac = settings("[segments.\"grooveiq/main\"]\nslaac = true\n").expect("settings");
+    let scopes = Scopes::new(&sample(), &slaac).expect("scopes");
+    assert_eq!(scopes.six[&vlan(100)].mode, Mode::Slaac);
+}
+
+#[test]
 fn gateways_that_do_not_offer_dhcp_serve_nobody() {
     let mut model = sample();
     model.gateway_services.dhcp = false;
@@ -81,7 +95,8 @@ fn the_example_of_the_documentation_fits_the_sample() {
             .values()
             .any(|scope| scope.told.boot.is_some())
     );
-    assert_eq!(scopes.relays.len(), 1);
+    assert_eq!((scopes.relays.len(), scopes.relays6.len()), (1, 1));
+    assert_eq!(scopes.by_vlan[&vlan(40)].client_ids.len(), 1);
 }
 
 #[test]
@@ -97,6 +112,12 @@ fn settings_that_cannot_be_used_are_refused() {
     for text in [
         "[segments.gest]\n",
         "[segments.guest]\nvendor = \"abc\"\n",
+        "[segments.guest]\nslaac = true\n",
+        "[segments.guest.client_ids]\n\"xy\" = \"10.20.40.9\"\n",
+        "[segments.guest.client_ids]\n\"01\" = \"10.20.40.9\"\n",
+        "[segments.guest.client_ids]\n\"0102\" = \"10.20.41.9\"\n",
+        "[segments.guest.client_ids]\n\"0102\" = \"10.20.40.1\"\n",
+        "[segments.guest.client_ids]\n\"0102\" = \"10.20.40.9\"\n\"0103\" = \"10.20.40.9\"\n",
         "[[relays]]\naddress = \"10.20.30.2\"\nsegment = \"iott\"\nserves = []\n",
         "[[relays]]\naddress = \"10.20.30.2\"\nsegment = \"iot\"\nserves = [\"gest\"]\n",
     ] {

@@ -47,6 +47,7 @@ fn scopes(vlan: VlanId) -> Option<Scopes> {
         gateway: at(1),
         pool: Some((at(100), at(109))),
         reservations: [reserved].into(),
+        client_ids: Default::default(),
         fixed: [at(0), at(1), at(20), at(255)].into(),
         takes_new: true,
         told: Told {
@@ -69,6 +70,7 @@ fn scopes(vlan: VlanId) -> Option<Scopes> {
     Some(Scopes {
         by_vlan: [(vlan, Arc::new(scope))].into(),
         relays: [(RELAY, relay)].into(),
+        ..Scopes::default()
     })
 }
 

@@ -12,7 +12,8 @@
 //!
 //! The first line is the name, the format's version, and the *base*: the number of the last change that the
 //! first lines sum up. Then number, VLAN id, address, hardware address, state, since and until (seconds
-//! since 1970-01-01 UTC), client identifier (hexadecimal, `-` is none), host name (`-` is none), and the
+//! since 1970-01-01 UTC), client identifier (hexadecimal, `-` is none; of DHCPv6, 255, IAID and DUID as in RFC 4361), host
+//! name (`-` is none), and the
 //! CRC-32 (IEEE) of the line up to the blank before it, in eight hexadecimal digits.
 //!
 //! A line says the whole state of one address: to read a line twice does no harm. Lines with a number up to
@@ -28,7 +29,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Seek as _, SeekFrom};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -109,8 +110,8 @@ pub struct Entry {
     pub number: u64,
     /// VLAN id of the segment.
     pub vlan: VlanId,
-    /// The address.
-    pub address: Ipv4Addr,
+    /// The address, of either family.
+    pub address: IpAddr,
     /// Its state from then on.
     #[serde(flatten)]
     pub lease: Lease,
@@ -380,7 +381,7 @@ mod tests {
         Entry {
             number: 7,
             vlan: VlanId::new(100).unwrap(),
-            address: Ipv4Addr::new(10, 100, 0, 20),
+            address: [10, 100, 0, 20].into(),
             lease: Lease {
                 mac: MacAddr([2, 0, 0, 0, 1, 0x14]),
                 state,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -41,7 +41,7 @@ pub(super) fn run(common: &Common, args: &LeasesArgs) -> Result<Report, CliError
 }
 
 /// By VLAN id and address.
-type Leases = BTreeMap<(VlanId, Ipv4Addr), Lease>;
+type Leases = BTreeMap<(VlanId, IpAddr), Lease>;
 
 fn to_json(leases: &Leases) -> serde_json::Value {
     let rows = leases.iter().map(|((vlan, address), lease)| {
@@ -69,7 +69,7 @@ fn head() -> String {
     format!("{vlan:>4}  {address:<15}  {mac:<17}  {state:<8}  {until:<20}  NAME\n")
 }
 
-fn line(vlan: VlanId, address: Ipv4Addr, lease: &Lease) -> String {
+fn line(vlan: VlanId, address: IpAddr, lease: &Lease) -> String {
     // Padding is for text, and these are none.
     let (vlan, address, mac) = (vlan.to_string(), address.to_string(), lease.mac.to_string());
     let (state, until, name) = (lease.state, utc(lease.until), &lease.hostname);

@@ -5,7 +5,8 @@ use std::net::Ipv4Addr;
 use dhcproto::v4::MessageType;
 use netmodel::leases::{Lease, State};
 
-use super::{Change, SegmentState, end};
+use super::Change;
+use super::segment::{SegmentState, end};
 use crate::counters::{Event, Reason};
 use crate::options::Answer;
 use crate::request::{ClientState, Kind, Request};
@@ -88,9 +89,15 @@ impl Case<'_> {
             .map(|(_, lease)| lease)
     }
 
+    /// Returns the client's reserved address.
+    pub(super) fn reserved(&self) -> Option<Ipv4Addr> {
+        let request = self.request;
+        self.scope.reserved(request.mac, &request.client_id)
+    }
+
     /// Returns the client's reserved address, if nobody else holds it still.
     pub(super) fn reservation(&self) -> Option<Ipv4Addr> {
-        let reserved = self.scope.reserved(self.request.mac);
+        let reserved = self.reserved();
         reserved.filter(|at| !self.state.table.is_held_from(self.request.mac, *at))
     }
 
@@ -118,11 +125,7 @@ impl Case<'_> {
             return Err(Denied::Held);
         }
         if !self.scope.is_dynamic(at) {
-            let is_reserved = self
-                .scope
-                .reservations
-                .values()
-                .any(|(reserved, _)| *reserved == at);
+            let is_reserved = self.scope.is_reserved(at);
             return Err(match (is_reserved, is_bound) {
                 (true, _) => Denied::Held,
                 (false, true) => Denied::Foreign,
@@ -153,7 +156,7 @@ impl Case<'_> {
             .unwrap_or(longest)
             .max(MIN_LEASE_TIME);
         let time = longest.min(asked);
-        let reserved = self.scope.reserved(self.request.mac);
+        let reserved = self.reserved();
         if reserved.is_some_and(|reserved| reserved != at) {
             return time.min(INTERIM_LEASE_TIME);
         }
@@ -211,7 +214,7 @@ impl Case<'_> {
             .set(Some(self.scope), address, Some(after.clone()));
         self.changes.push(Change {
             vlan: self.scope.vlan,
-            address,
+            address: address.into(),
             before,
             after,
         });
@@ -241,7 +244,7 @@ impl Case<'_> {
             return false;
         }
         let longest = u64::from(self.settings.decline_time);
-        let is_reserved = self.scope.reserved(self.request.mac) == Some(at);
+        let is_reserved = self.reserved() == Some(at);
         let time = if is_reserved {
             longest.min(RESERVED_DECLINE_TIME)
         } else {
@@ -279,8 +282,7 @@ impl Case<'_> {
         if !self.scope.net.contains(&self.request.ciaddr) {
             return Err(Reason::NotInTable4);
         }
-        let is_stranger =
-            self.scope.pool.is_none() && self.scope.reserved(self.request.mac).is_none();
+        let is_stranger = self.scope.pool.is_none() && self.reserved().is_none();
         if is_stranger {
             return Err(Reason::NoReservation);
         }

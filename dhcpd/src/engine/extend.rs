@@ -18,8 +18,7 @@ impl Case<'_> {
         if !self.scope.net.contains(&at) && !self.is_stranger() {
             return Ok(self.refuse(at));
         }
-        let is_known =
-            self.own().next().is_some() || self.scope.reserved(self.request.mac).is_some();
+        let is_known = self.own().next().is_some() || self.reserved().is_some();
         if !is_known {
             return Err(Reason::UnknownClient);
         }

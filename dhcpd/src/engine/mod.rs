@@ -16,11 +16,13 @@
 
 mod case;
 mod extend;
+mod link;
 mod offer;
 mod probe;
+mod segment;
 
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use dhcproto::v4::MessageType;
@@ -28,7 +30,6 @@ use netmodel::ids::{MacAddr, VlanId};
 use netmodel::leases::{Lease, State};
 
 use crate::counters::{Counters, Event, Reason};
-use crate::limit::{Limits, Rate};
 use crate::options::Answer;
 use crate::request::{Kind, Request};
 use crate::scope::{Scope, Scopes};
@@ -37,6 +38,7 @@ use crate::table::{Table, Usage};
 use crate::time::Time;
 use case::Decision;
 use probe::Probe;
+use segment::{SegmentState, admit, expire, is_home};
 
 /// UDP port of clients.
 const CLIENT_PORT: u16 = 68;
@@ -100,20 +102,12 @@ pub struct Reply {
 pub struct Change {
     /// The VLAN.
     pub vlan: VlanId,
-    /// The address.
-    pub address: Ipv4Addr,
+    /// The address, of either family.
+    pub address: IpAddr,
     /// What it was.
     pub before: Option<Lease>,
     /// What it is.
     pub after: Lease,
-}
-
-/// All that is known of one segment. Outlives its scope: a lease does not end because a file changed.
-#[derive(Debug, Default)]
-struct SegmentState {
-    table: Table,
-    limits: Limits,
-    counters: Counters,
 }
 
 /// The server.
@@ -153,7 +147,7 @@ impl Engine {
                 .iter()
                 .filter(|(_, lease)| lease.state == State::Bound);
             let count = bound
-                .filter(|(at, lease)| !is_home(scope, *at, lease.mac))
+                .filter(|(at, lease)| !is_home(scope, *at, lease))
                 .count();
             if count > 0 {
                 foreign.insert(scope.name.clone(), count);
@@ -215,54 +209,6 @@ impl Engine {
         }
     }
 
-    /// Returns the VLAN whose scope answers.
-    fn link(&self, inbound: &Inbound<'_>, request: &Request) -> Result<VlanId, Reason> {
-        let is_group = request.mac.0.first().is_none_or(|octet| octet & 1 == 1);
-        if is_group || request.mac.0 == [0; 6] {
-            return Err(Reason::MacNotUnicast);
-        }
-        if !self.is_for_us(inbound.to, inbound.vlan, request) {
-            return Err(Reason::OtherDestination);
-        }
-        if request.giaddr.is_unspecified() {
-            let is_own = request.mac == inbound.source;
-            return if is_own {
-                Ok(inbound.vlan)
-            } else {
-                Err(Reason::MacMismatch)
-            };
-        }
-        let relay = self.scopes.relays.get(&request.giaddr);
-        let relay = relay
-            .filter(|relay| relay.vlan == inbound.vlan)
-            .ok_or(Reason::UnknownRelay)?;
-        // RFC 3527 section 3: the link of the client, where it is not that of `giaddr`.
-        let link = request.link.unwrap_or(request.giaddr);
-        let is_on = |vlan: &&VlanId| {
-            self.scopes
-                .by_vlan
-                .get(*vlan)
-                .is_some_and(|scope| scope.net.contains(&link))
-        };
-        relay
-            .serves
-            .iter()
-            .find(is_on)
-            .copied()
-            .ok_or(Reason::RelayLink)
-    }
-
-    /// Is the packet sent to everybody, or to this server? A router also sees what is for servers elsewhere.
-    fn is_for_us(&self, to: Ipv4Addr, vlan: VlanId, request: &Request) -> bool {
-        let is_at = |scope: &Arc<Scope>| to == scope.gateway;
-        if !request.giaddr.is_unspecified() {
-            return self.scopes.by_vlan.values().any(is_at);
-        }
-        let scope = self.scopes.by_vlan.get(&vlan);
-        to == Ipv4Addr::BROADCAST
-            || scope.is_some_and(|scope| is_at(scope) || to == scope.net.broadcast())
-    }
-
     fn answer(
         &mut self,
         vlan: VlanId,
@@ -273,8 +219,8 @@ impl Engine {
         let scope = Arc::clone(self.scopes.by_vlan.get(&vlan).ok_or(Reason::NoScope)?);
         let state = self.segments.entry(vlan).or_default();
         state.table.end_offers(&scope, now);
-        expire(&scope, state, &mut self.changes, now);
-        admit(&self.settings, &scope, state, (request.mac, now))?;
+        expire((vlan, Some(&scope)), state, &mut self.changes, now);
+        admit(&self.settings, &scope, state, (&request, now))?;
         state.counters.add(match request.kind {
             Kind::Discover => Event::Discover,
             Kind::Request => Event::Request,
@@ -335,7 +281,8 @@ impl Engine {
             // "In all cases, when 'giaddr' is zero, the server broadcasts any DHCPNAK messages to 0xffffffff."
             all
         } else if !request.ciaddr.is_unspecified() {
-            (request.mac, request.ciaddr, CLIENT_PORT)
+            // A renewal through a router goes back to the router.
+            (inbound.source, request.ciaddr, CLIENT_PORT)
         } else if request.broadcast || answer.yiaddr.is_unspecified() {
             all
         } else {
@@ -355,13 +302,11 @@ impl Engine {
     /// Ends leases whose time is over. To be called from time to time; a message does it for its segment.
     pub fn expire(&mut self, now: Time) {
         for (vlan, state) in &mut self.segments {
-            match self.scopes.by_vlan.get(vlan) {
-                Some(scope) => {
-                    state.table.end_offers(scope, now);
-                    expire(scope, state, &mut self.changes, now);
-                }
-                None => expire_orphans(*vlan, state, &mut self.changes, now),
+            let scope = self.scopes.by_vlan.get(vlan).map(AsRef::as_ref);
+            if let Some(scope) = scope {
+                state.table.end_offers(scope, now);
             }
+            expire((*vlan, scope), state, &mut self.changes, now);
         }
     }
 
@@ -380,9 +325,11 @@ impl Engine {
     pub fn revert(&mut self) {
         for change in self.changes.drain(..).rev() {
             let scope = self.scopes.by_vlan.get(&change.vlan);
-            if let Some(state) = self.segments.get_mut(&change.vlan) {
+            if let Some(state) = self.segments.get_mut(&change.vlan)
+                && let IpAddr::V4(address) = change.address
+            {
                 let scope = scope.map(AsRef::as_ref);
-                state.table.set(scope, change.address, change.before);
+                state.table.set(scope, address, change.before);
             }
         }
     }
@@ -412,91 +359,4 @@ impl Engine {
     pub fn elsewhere(&self) -> &Counters {
         &self.elsewhere
     }
-}
-
-/// Is the address one that the scope could give to this client today?
-fn is_home(scope: &Scope, address: Ipv4Addr, mac: MacAddr) -> bool {
-    match scope.reserved(mac) {
-        Some(reserved) => reserved == address,
-        None => scope.is_dynamic(address),
-    }
-}
-
-/// Limits rates. Strangers share one; whoever has a lease or a reservation is not theirs to crowd out.
-fn admit(
-    settings: &Settings,
-    scope: &Scope,
-    state: &mut SegmentState,
-    (mac, now): (MacAddr, Time),
-) -> Result<(), Reason> {
-    let holds = |(_, lease): (_, &Lease)| lease.state == State::Bound;
-    let is_known = scope.reserved(mac).is_some() || state.table.of(mac).any(holds);
-    let rate = |per_second: u32, burst: u64| Rate {
-        per_second: per_second.into(),
-        burst: u64::from(per_second) * burst,
-    };
-    if !is_known
-        && !state
-            .limits
-            .admit_stranger(rate(settings.strangers_per_segment, 2), now)
-    {
-        return Err(Reason::RateStrangers);
-    }
-    if !state
-        .limits
-        .admit_mac(mac, rate(settings.messages_per_mac, 4), now)
-    {
-        return Err(Reason::RateMac);
-    }
-    Ok(())
-}
-
-fn expire(scope: &Scope, state: &mut SegmentState, changes: &mut Vec<Change>, now: Time) {
-    for address in state.table.due(now) {
-        end(
-            scope.vlan,
-            Some(scope),
-            state,
-            (address, State::Expired, now),
-            changes,
-        );
-    }
-}
-
-fn expire_orphans(vlan: VlanId, state: &mut SegmentState, changes: &mut Vec<Change>, now: Time) {
-    for address in state.table.due(now) {
-        end(vlan, None, state, (address, State::Expired, now), changes);
-    }
-}
-
-/// Ends the lease of an address.
-fn end(
-    vlan: VlanId,
-    scope: Option<&Scope>,
-    state: &mut SegmentState,
-    (address, to, now): (Ipv4Addr, State, Time),
-    changes: &mut Vec<Change>,
-) {
-    let Some(old) = state.table.get(address).cloned() else {
-        return;
-    };
-    if old.state == State::Bound {
-        match to {
-            State::Expired => state.counters.add(Event::Expired),
-            State::Revoked => state.counters.add(Event::Revoked),
-            State::Bound | State::Declined | State::Released => {}
-        }
-    }
-    let after = Lease {
-        state: to,
-        until: old.until.min(now.seconds()),
-        ..old
-    };
-    let before = state.table.set(scope, address, Some(after.clone()));
-    changes.push(Change {
-        vlan,
-        address,
-        before,
-        after,
-    });
 }

@@ -105,9 +105,7 @@ impl Case<'_> {
 
     /// Would the scope never give this client anything?
     pub(super) fn is_stranger(&self) -> bool {
-        self.scope.pool.is_none()
-            && self.scope.reserved(self.request.mac).is_none()
-            && self.own().next().is_none()
+        self.scope.pool.is_none() && self.reserved().is_none() && self.own().next().is_none()
     }
 
     /// DHCPACK: the address is the client's.

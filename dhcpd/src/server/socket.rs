@@ -7,14 +7,14 @@
 
 use std::io;
 use std::mem::{MaybeUninit, size_of, zeroed};
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use netmodel::ids::MacAddr;
 
-use crate::engine::SERVER_PORT;
+use crate::{engine, six};
 
-/// Most frames that one call receives.
+/// Most frames of a batch: what comes in within 2 ms at 60,000 messages a second.
 pub(super) const BATCH: usize = 128;
 /// Longer than any frame with a DHCP message over Ethernet without jumbo frames.
 const FRAME_BYTES: usize = 2048;
@@ -56,6 +56,9 @@ impl Socket {
         )
         .or_else(|_| set(&fd, (libc::SOL_SOCKET, libc::SO_RCVBUF), RECEIVE_BUFFER))?;
         let mac = bind(&fd, index)?;
+        for group in GROUPS {
+            join(&fd, index, group)?;
+        }
         Ok(Self {
             fd,
             mac,
@@ -142,12 +145,39 @@ impl AsFd for Socket {
     }
 }
 
-/// Takes port 67, and drops all that comes there: the packet sockets have seen it. Without it the
+/// Takes a port, and drops all that comes there: the packet sockets have seen it. Without it the
 /// kernel tells a client that renews by unicast that nobody is there (ICMP port unreachable).
-pub(super) fn take_port() -> io::Result<UdpSocket> {
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, SERVER_PORT))?;
+pub(super) fn take_port(is_six: bool, port: u16) -> io::Result<UdpSocket> {
+    let any = if is_six {
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED)
+    } else {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED)
+    };
+    let socket = UdpSocket::bind((any, port))?;
     attach(socket.as_fd(), &[ret(0)])?;
     Ok(socket)
+}
+
+/// What clients of IPv6 send to: all routers, all DHCP servers and relay agents, all DHCP servers.
+const GROUPS: [[u8; 6]; 3] = [
+    [0x33, 0x33, 0, 0, 0, 2],
+    [0x33, 0x33, 0, 1, 0, 2],
+    [0x33, 0x33, 0, 1, 0, 3],
+];
+
+/// Lets the device receive what is sent to a group.
+fn join(fd: &OwnedFd, index: u32, [a, b, c, d, e, f]: [u8; 6]) -> io::Result<()> {
+    let request = libc::packet_mreq {
+        mr_ifindex: i32::try_from(index).map_err(io::Error::other)?,
+        mr_type: u16::try_from(libc::PACKET_MR_MULTICAST).unwrap_or_default(),
+        mr_alen: 6,
+        mr_address: [a, b, c, d, e, f, 0, 0],
+    };
+    let length = libc::socklen_t::try_from(size_of::<libc::packet_mreq>()).unwrap_or_default();
+    let (level, name) = (libc::SOL_PACKET, libc::PACKET_ADD_MEMBERSHIP);
+    let value = (&raw const request).cast();
+    // SAFETY: the pointer and the length are those of one packet_mreq.
+    checked(unsafe { libc::setsockopt(fd.as_raw_fd(), level, name, value, length) }).map(drop)
 }
 
 fn checked(result: libc::c_int) -> io::Result<libc::c_int> {
@@ -252,8 +282,8 @@ fn ret(octets: u32) -> libc::sock_filter {
     load(RETURN, octets)
 }
 
-/// Accepts UDP to port 67 over IPv4, whole, and ARP replies to a target without an address; with a tag in
-/// the bytes, or without one.
+/// Accepts UDP to port 67 over IPv4, whole; ARP replies to a target without an address; UDP to port 547 and router
+/// solicitations over IPv6. With a tag in the bytes, or without one.
 fn requests_and_probes() -> Vec<libc::sock_filter> {
     let untagged = requests_and_probes_at(14);
     let over = u8::try_from(untagged.len()).unwrap_or_default();
@@ -265,21 +295,30 @@ fn requests_and_probes() -> Vec<libc::sock_filter> {
 }
 
 /// The same with the packet at an offset; its EtherType is in the accumulator.
-fn requests_and_probes_at(packet: u32) -> [libc::sock_filter; 15] {
+fn requests_and_probes_at(packet: u32) -> [libc::sock_filter; 23] {
+    let (four, six) = (engine::SERVER_PORT, six::SERVER_PORT);
     [
         jump(JUMP_EQUAL, 0x0800, (0, 7)),
         load(LOAD_BYTE, packet + 9),
-        jump(JUMP_EQUAL, 17, (0, 11)),
+        jump(JUMP_EQUAL, 17, (0, 19)),
         load(LOAD_HALF, packet + 6),
-        jump(JUMP_ANY_BIT, 0x3fff, (9, 0)),
+        jump(JUMP_ANY_BIT, 0x3fff, (17, 0)),
         load(LOAD_X_HEADER_LENGTH, packet),
         load(LOAD_HALF_BEHIND_X, packet + 2),
-        jump(JUMP_EQUAL, u32::from(SERVER_PORT), (5, 6)),
-        jump(JUMP_EQUAL, 0x0806, (0, 5)),
+        jump(JUMP_EQUAL, u32::from(four), (13, 14)),
+        jump(JUMP_EQUAL, 0x0806, (0, 4)),
         load(LOAD_HALF, packet + 6),
-        jump(JUMP_EQUAL, 2, (0, 3)),
+        jump(JUMP_EQUAL, 2, (0, 11)),
         load(LOAD_WORD, packet + 24),
-        jump(JUMP_EQUAL, 0, (0, 1)),
+        jump(JUMP_EQUAL, 0, (8, 9)),
+        jump(JUMP_EQUAL, 0x86dd, (0, 8)),
+        load(LOAD_BYTE, packet + 6),
+        jump(JUMP_EQUAL, 58, (3, 0)),
+        jump(JUMP_EQUAL, 17, (0, 5)),
+        load(LOAD_HALF, packet + 42),
+        jump(JUMP_EQUAL, u32::from(six), (2, 3)),
+        load(LOAD_BYTE, packet + 40),
+        jump(JUMP_EQUAL, 133, (0, 1)),
         ret(u32::MAX),
         ret(0),
     ]

@@ -1,10 +1,11 @@
-//! What the server does, as a file: `/run/bulkhead/dhcpd.json`, replaced in one step every few seconds.
+//! What the server does, as a file: `/run/bulkhead/dhcp/status.json`, replaced in one step every few seconds.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::Serialize;
 
-use crate::Engine;
+use super::engines::Engines;
 use crate::counters::Counters;
 use crate::table::Usage;
 
@@ -39,6 +40,7 @@ struct Status<'a> {
     latency: &'a Latency,
     segments: Vec<Segment<'a>>,
     elsewhere: &'a Counters,
+    elsewhere6: &'a Counters,
 }
 
 #[derive(Serialize)]
@@ -46,9 +48,41 @@ struct Segment<'a> {
     name: &'a str,
     vlan_id: u16,
     #[serde(flatten)]
+    ipv4: Option<Family<'a>>,
+    /// DHCPv6 and router advertisements.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ipv6: Option<Family<'a>>,
+}
+
+#[derive(Serialize)]
+struct Family<'a> {
+    #[serde(flatten)]
     usage: Usage,
     #[serde(flatten)]
     counters: &'a Counters,
+}
+
+fn segments(engines: &Engines) -> Vec<Segment<'_>> {
+    let mut segments = BTreeMap::new();
+    for (scope, usage, counters) in engines.four.segments() {
+        let segment = Segment {
+            name: &scope.name,
+            vlan_id: scope.vlan.as_u16(),
+            ipv4: Some(Family { usage, counters }),
+            ipv6: None,
+        };
+        segments.insert(scope.vlan, segment);
+    }
+    for (scope, usage, counters) in engines.six.segments() {
+        let segment = segments.entry(scope.vlan).or_insert_with(|| Segment {
+            name: &scope.name,
+            vlan_id: scope.vlan.as_u16(),
+            ipv4: None,
+            ipv6: None,
+        });
+        segment.ipv6 = Some(Family { usage, counters });
+    }
+    segments.into_values().collect()
 }
 
 /// What the status says beside what the engine knows.
@@ -60,21 +94,16 @@ pub(super) struct About<'a> {
 }
 
 /// Writes the file.
-pub(super) fn write(path: &Path, engine: &Engine, about: &About<'_>) -> std::io::Result<()> {
-    let segments = engine.segments().map(|(scope, usage, counters)| Segment {
-        name: &scope.name,
-        vlan_id: scope.vlan.as_u16(),
-        usage,
-        counters,
-    });
+pub(super) fn write(path: &Path, engines: &Engines, about: &About<'_>) -> std::io::Result<()> {
     let status = Status {
         format_version: FORMAT_VERSION,
         generation: about.generation,
         change: about.change,
         durable: about.durable,
         latency: about.latency,
-        segments: segments.collect(),
-        elsewhere: engine.elsewhere(),
+        segments: segments(engines),
+        elsewhere: engines.four.elsewhere(),
+        elsewhere6: engines.six.elsewhere(),
     };
     let draft = path.with_extension("new");
     std::fs::write(&draft, serde_json::to_vec(&status)?)?;

@@ -2,17 +2,20 @@
 
 #![allow(dead_code, reason = "each test program uses a part")]
 
+pub(crate) mod wire;
+
 use std::collections::HashMap;
 use std::fs;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use dhcproto::v4::{DhcpOption, Message, MessageType, OptionCode};
 use dhcproto::{Decodable, Decoder, Encodable, Encoder};
 use netmodel::Model;
 use netmodel::leases::{Follow, Lease, Step};
+use netmodel::model::Subnet6;
 use netmodel::published::{self, Published};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -24,22 +27,30 @@ use testkit::wait::wait_for;
 /// How long an answer may take on a busy machine; also how long silence is waited for.
 const ANSWER: Duration = Duration::from_millis(700);
 
+pub(crate) const GUEST: u16 = 40;
+
 /// How the daemon is set up.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Talk {
     pub(crate) probe_wait: u32,
-    /// Size of a disk of its own.
+    /// Size of a disk of its own, for the state folder.
     pub(crate) disk: Option<&'static str>,
     /// `--interface trunk=VLAN` instead of a trunk.
     pub(crate) plain: Option<u16>,
     /// Seconds; 0 is the default.
     pub(crate) lease_time: u32,
+    /// The guests have IPv6, too: fd00:40::/64.
+    pub(crate) six: bool,
+    /// Lines for the settings.
+    pub(crate) settings: &'static str,
 }
 
 /// Router and switch, joined by a trunk, and the daemon.
 pub(crate) struct Lab {
     child: Child,
-    raw: RawSocket,
+    /// Keeps the daemon's own disk while no daemon runs.
+    disk: Option<Child>,
+    pub(crate) raw: RawSocket,
     pub(crate) router: NetNs,
     pub(crate) switch: NetNs,
     folder: tempfile::TempDir,
@@ -69,13 +80,22 @@ impl Lab {
         let (router, switch) = (NetNs::new("router").unwrap(), NetNs::new("switch").unwrap());
         router.add_veth("trunk", &switch, "far").unwrap();
         for (ns, link) in [(&router, "trunk"), (&switch, "far")] {
-            ns.sysctl(&format!("net.ipv6.conf.{link}.disable_ipv6"), "1")
+            let is_off = if talk.six { "0" } else { "1" };
+            ns.sysctl(&format!("net.ipv6.conf.{link}.disable_ipv6"), is_off)
                 .unwrap();
             ns.set_up(link).unwrap();
         }
         let raw = RawSocket::open(&switch, "far").unwrap();
         let folder = tempfile::tempdir().unwrap();
-        let model = testkit::lab::load(&testkit::fixtures::sample()).unwrap();
+        let mut model = testkit::lab::load(&testkit::fixtures::sample()).unwrap();
+        if talk.six {
+            let mut segments = model.segments.iter_mut();
+            let guest = segments.find(|segment| segment.vlan_id.as_u16() == GUEST);
+            guest.unwrap().ipv6 = Some(Subnet6 {
+                net: "fd00:40::/64".parse().unwrap(),
+                gateway: wire::GATEWAY6,
+            });
+        }
         fs::create_dir(folder.path().join("state")).unwrap();
         let lease_time = if talk.lease_time == 0 {
             3600
@@ -83,14 +103,18 @@ impl Lab {
             talk.lease_time
         };
         let settings = format!(
-            "probe_wait = {}\nlease_time = {lease_time}\nmessages_per_mac = 0\nstrangers_per_segment = 0\n",
-            talk.probe_wait
+            "probe_wait = {}\nlease_time = {lease_time}\nmessages_per_mac = 0\nstrangers_per_segment = 0\n{}",
+            talk.probe_wait, talk.settings
         );
         fs::write(folder.path().join("dhcpd.toml"), settings).unwrap();
         write_generation(&folder.path().join("generation"), 1, &model);
-        let child = spawn(&router, folder.path(), talk);
+        let disk = talk
+            .disk
+            .map(|size| mount(&folder.path().join("state"), size));
+        let child = spawn(&router, folder.path(), (talk, disk.as_ref()));
         let lab = Self {
             child,
+            disk,
             raw,
             router,
             switch,
@@ -109,11 +133,10 @@ impl Lab {
     /// The state folder, as the daemon sees it.
     pub(crate) fn state(&self) -> PathBuf {
         let folder = self.path("state");
-        let inside = folder.strip_prefix("/").unwrap();
-        format!("/proc/{}/root", self.child.id())
-            .parse::<PathBuf>()
-            .unwrap()
-            .join(inside)
+        match &self.disk {
+            None => folder,
+            Some(disk) => inside(disk, &folder),
+        }
     }
 
     fn wait_until_serving(&self) {
@@ -130,7 +153,11 @@ impl Lab {
     }
 
     pub(crate) fn start(&mut self) {
-        self.child = spawn(&self.router, self.folder.path(), &self.talk);
+        self.child = spawn(
+            &self.router,
+            self.folder.path(),
+            (&self.talk, self.disk.as_ref()),
+        );
         self.wait_until_serving();
     }
 
@@ -161,7 +188,7 @@ impl Lab {
     }
 
     /// The last state of each address, out of the lease file.
-    pub(crate) fn leases(&self) -> HashMap<Ipv4Addr, Lease> {
+    pub(crate) fn all_leases(&self) -> HashMap<IpAddr, Lease> {
         let mut follow = Follow::open(&self.state().join("leases"), 0).unwrap();
         let mut leases = HashMap::new();
         while let Some(step) = follow.next().unwrap() {
@@ -173,6 +200,16 @@ impl Lab {
             }
         }
         leases
+    }
+
+    /// Those of IPv4.
+    pub(crate) fn leases(&self) -> HashMap<Ipv4Addr, Lease> {
+        let all = self.all_leases().into_iter();
+        all.filter_map(|(address, lease)| match address {
+            IpAddr::V4(address) => Some((address, lease)),
+            IpAddr::V6(_) => None,
+        })
+        .collect()
     }
 
     pub(crate) fn send(&self, vlan: u16, from: [u8; 6], message: &Message) {
@@ -205,13 +242,10 @@ impl Lab {
             .unwrap()
     }
 
-    /// Returns the acknowledgements that are already there.
-    pub(crate) fn answers(&self) -> Vec<Answer> {
+    /// Returns the answers that are already there.
+    pub(crate) fn all_answers(&self) -> Vec<Answer> {
         let frames = std::iter::from_fn(|| self.raw.try_receive().unwrap());
-        let answers = frames.filter_map(|frame| parse(&frame));
-        answers
-            .filter(|answer| answer.kind == MessageType::Ack)
-            .collect()
+        frames.filter_map(|frame| parse(&frame)).collect()
     }
 
     /// Waits for an ARP probe and answers it; returns the address.
@@ -234,8 +268,10 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        for process in std::iter::once(&mut self.child).chain(&mut self.disk) {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
         if std::thread::panicking() {
             let log = fs::read_to_string(self.path("log")).unwrap_or_default();
             eprintln!("the daemon said:\n{log}");
@@ -252,21 +288,37 @@ fn write_generation(path: &Path, number: u32, model: &Model) {
     published::write(path, &published.to_bytes(), 0o640).unwrap();
 }
 
-fn spawn(router: &NetNs, folder: &Path, talk: &Talk) -> Child {
+/// Mounts a disk in memory on a folder, for those who enter the mount namespace of the process.
+fn mount(folder: &Path, size: &str) -> Child {
+    let script =
+        "mount -t tmpfs -o size=$1 tmpfs \"$2\" && touch \"$2/mounted\" && exec sleep 3600";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--kill-child", "sh", "-c", script, "sh", size]);
+    let process = command.arg(folder).spawn().unwrap();
+    let mark = inside(&process, &folder.join("mounted"));
+    wait_for("the disk", || mark.exists().then_some(())).unwrap();
+    fs::remove_file(mark).unwrap();
+    process
+}
+
+/// A path as a process sees it.
+fn inside(process: &Child, path: &Path) -> PathBuf {
+    let root = PathBuf::from(format!("/proc/{}/root", process.id()));
+    root.join(path.strip_prefix("/").unwrap())
+}
+
+fn spawn(router: &NetNs, folder: &Path, (talk, disk): (&Talk, Option<&Child>)) -> Child {
     let daemon = env!("CARGO_BIN_EXE_bulkhead-dhcpd");
     let place = |name: &str| folder.join(name).display().to_string();
     let interface = talk
         .plain
         .map_or("trunk".to_owned(), |vlan| format!("trunk={vlan}"));
-    let mut command = match talk.disk {
+    let mut command = match disk {
         None => router.command(daemon),
-        Some(size) => {
-            let mut command = router.command("unshare");
-            let script = "mount -t tmpfs -o size=$1 tmpfs \"$2\" && shift 2 && exec \"$@\"";
-            command
-                .args(["--mount", "sh", "-c", script, "sh", size])
-                .arg(place("state"))
-                .arg(daemon);
+        Some(disk) => {
+            let mut command = router.command("nsenter");
+            command.arg(format!("--mount=/proc/{}/ns/mnt", disk.id()));
+            command.arg(daemon);
             command
         }
     };
@@ -335,6 +387,12 @@ pub(crate) fn request(client: [u8; 6], address: Ipv4Addr, server: Ipv4Addr) -> M
     message
         .opts_mut()
         .insert(DhcpOption::ServerIdentifier(server));
+    message
+}
+
+pub(crate) fn release(client: [u8; 6], address: Ipv4Addr) -> Message {
+    let mut message = message(client, MessageType::Release);
+    message.set_ciaddr(address);
     message
 }
 

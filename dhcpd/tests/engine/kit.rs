@@ -41,6 +41,7 @@ pub(crate) fn scope(id: u16) -> Scope {
         gateway: address(1),
         pool: Some((address(100), address(109))),
         reservations: Default::default(),
+        client_ids: Default::default(),
         fixed: [address(0), address(1), address(255)].into(),
         takes_new: true,
         told: Told {
@@ -72,7 +73,7 @@ pub(crate) fn scopes(list: impl IntoIterator<Item = Scope>) -> Scopes {
             .into_iter()
             .map(|scope| (scope.vlan, Arc::new(scope)))
             .collect(),
-        relays: Default::default(),
+        ..Scopes::default()
     }
 }
 

@@ -263,7 +263,11 @@ fn a_client_that_takes_another_address_gives_its_first_one_back() {
         .iter()
         .map(|c| (c.address, c.after.state))
         .collect();
-    assert_eq!(states, [(first, State::Released), (other, State::Bound)]);
+    let wanted = [
+        (first.into(), State::Released),
+        (other.into(), State::Bound),
+    ];
+    assert_eq!(states, wanted);
 }
 
 #[test]

@@ -256,3 +256,50 @@ fn options_in_the_fields_for_names_are_read() {
     server.answer(&client.option(DhcpOption::RapidCommit));
     assert_eq!(&*server.engine.changes()[0].after.hostname, "web");
 }
+
+/// The options that iPXE 1.21 sends for UEFI on x86-64 (`dhcp_request_options_data` and what its drivers add).
+fn ipxe(client: Client) -> Client {
+    const WANTED: &[u8] = &[
+        1, 3, 6, 7, 12, 15, 17, 26, 42, 43, 60, 66, 67, 119, 128, 129, 130, 131, 132, 133, 134,
+        135, 175, 203,
+    ];
+    let encapsulated = [
+        &[177, 5, 1, 0x80, 0x86, 0x10, 0x0e, 19, 1, 1][..],
+        &[23, 1, 1, 21, 1, 1, 235, 3, 1, 21, 1],
+    ];
+    let uuid = [&[0][..], &[7; 16]].concat();
+    client
+        .option(DhcpOption::MaxMessageSize(1472))
+        .raw_option(93, &[0, 7])
+        .raw_option(94, &[1, 3, 16])
+        .raw_option(60, b"PXEClient:Arch:00007:UNDI:003016")
+        .raw_option(77, b"iPXE")
+        .wants(WANTED)
+        .raw_option(175, &encapsulated.concat())
+        .id(&[1, 2, 0, 0, 0, 0, 1])
+        .raw_option(97, &uuid)
+}
+
+#[test]
+fn a_machine_that_boots_by_ipxe_goes_from_discover_to_its_script() {
+    let mut scope = scope(100);
+    reserve(&mut scope, mac(1), at(20));
+    scope.told.boot = Some(Boot {
+        next_server: at(5),
+        file: Some("undionly.kpxe".to_owned()),
+        architectures: BTreeMap::from([("7".to_owned(), "x64.efi".to_owned())]),
+        ipxe: Some("http://10.100.0.5/menu.ipxe".to_owned()),
+    });
+    let mut server = Server::new(scope);
+    let offer = server.answer(&ipxe(Client::discover(1)));
+    assert_eq!(offer.message.yiaddr(), at(20));
+    // What iPXE wants, as far as there is such a thing, in its order; and its identifier.
+    let told = [53, 54, 51, 1, 3, 6, 12, 15, 26, 42, 66, 67, 119, 61];
+    assert_eq!(offer.codes(), told);
+    let ack = server.answer(&ipxe(Client::selecting(1, at(20))));
+    assert_eq!((ack.kind, ack.codes()), (MessageType::Ack, told.to_vec()));
+    let file = Some(&DhcpOption::BootfileName(
+        "http://10.100.0.5/menu.ipxe".into(),
+    ));
+    assert_eq!((ack.message.siaddr(), ack.option(67)), (at(5), file));
+}

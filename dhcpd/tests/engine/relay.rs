@@ -117,3 +117,92 @@ fn a_client_does_not_choose_its_segment() {
         assert_eq!(offer.message.yiaddr().octets()[1], 100);
     }
 }
+
+/// Binds a client behind the relay, and returns its address.
+fn bind_behind(server: &mut Server) -> Ipv4Addr {
+    let rapid = relayed(Client::discover(1).option(DhcpOption::RapidCommit), RELAY);
+    let ack = Answer::of(server.hear_on(100, mac(200), &rapid));
+    assert_eq!(ack.kind, MessageType::Ack);
+    server.engine.commit();
+    ack.message.yiaddr()
+}
+
+/// The gateway of the client's segment: the server that it knows.
+const SERVER: Ipv4Addr = Ipv4Addr::new(10, 101, 0, 1);
+
+#[test]
+fn a_client_behind_a_relay_renews_without_it_and_the_answer_goes_back_through_the_router() {
+    let mut server = server();
+    let address = bind_behind(&mut server);
+    server.wait(1000);
+    let renewal = Client::extending(1, address);
+    let ack = Answer::of(server.hear_to((100, SERVER), mac(200), &renewal));
+    assert_eq!(
+        (ack.kind, ack.message.yiaddr()),
+        (MessageType::Ack, address)
+    );
+    assert_eq!(
+        (
+            ack.reply.vlan,
+            ack.reply.to_mac,
+            ack.reply.to,
+            ack.reply.to_port
+        ),
+        (vlan(100), mac(200), address, 68)
+    );
+    assert_eq!(ack.reply.from, SERVER);
+    assert_eq!(server.engine.changes().len(), 1);
+}
+
+#[test]
+fn what_nobody_vouches_for_extends_nothing_else() {
+    let mut server = server();
+    let address = bind_behind(&mut server);
+    let [a, b, c, last] = address.octets();
+    let free = Ipv4Addr::from([a, b, c, last ^ 1]);
+    let refused = [
+        // Another client's; nobody's; another identifier.
+        Client::extending(2, address),
+        Client::extending(1, free),
+        Client::extending(1, address).id(&[1, 2, 3]),
+        // Not a renewal.
+        Client::new(1, MessageType::Release).from(address),
+        Client::discover(1),
+        Client::selecting(1, address),
+    ];
+    for client in refused {
+        let verdict = server.hear_to((100, SERVER), mac(200), &client);
+        assert!(
+            matches!(verdict, Verdict::Silence(_)),
+            "{:?}",
+            client.message
+        );
+    }
+    // Over a segment without a relay, and to another server.
+    for to in [(102, SERVER), (100, Ipv4Addr::new(10, 102, 0, 1))] {
+        let verdict = server.hear_to(to, mac(200), &Client::extending(1, address));
+        assert!(matches!(verdict, Verdict::Silence(_)), "{to:?}");
+    }
+    assert!(server.engine.changes().is_empty());
+}
+
+#[test]
+fn a_client_behind_a_relay_that_is_to_move_is_told_when_it_rebinds() {
+    let mut server = server();
+    let address = bind_behind(&mut server);
+    let mut changed = scope(101);
+    crate::kit::reserve(&mut changed, mac(1), Ipv4Addr::new(10, 101, 0, 20));
+    let mut scopes = scopes([scope(100), changed]);
+    let relay = Relay {
+        vlan: vlan(100),
+        serves: vec![vlan(101)],
+    };
+    scopes.relays.insert(RELAY, relay);
+    server.engine.switch(scopes);
+    let renewal = Client::extending(1, address);
+    let verdict = server.hear_to((100, SERVER), mac(200), &renewal);
+    assert!(matches!(verdict, Verdict::Silence(_)));
+    let rebinding = relayed(Client::extending(1, address), RELAY);
+    let nak = Answer::of(server.hear_on(100, mac(200), &rebinding));
+    assert_eq!(nak.kind, MessageType::Nak);
+}

@@ -114,3 +114,28 @@ fn a_reserved_address_that_its_client_declines_comes_back_in_a_minute() {
     server.wait(61);
     assert_eq!(server.bind(1), at(20));
 }
+
+#[test]
+fn an_address_can_be_kept_for_a_client_identifier() {
+    let mut scope = static_only(scope(100));
+    reserve(&mut scope, mac(3), at(30));
+    scope.client_ids.insert([255, 1, 2].into(), at(20));
+    scope.fixed.insert(at(20));
+    let mut server = Server::new(scope);
+    let with_id = |client: Client| client.id(&[255, 1, 2]);
+    let offer = server.answer(&with_id(Client::discover(1)));
+    assert_eq!(offer.message.yiaddr(), at(20));
+    let ack = server.answer(&with_id(Client::selecting(1, at(20))));
+    assert_eq!(ack.kind, MessageType::Ack);
+    server.engine.commit();
+    let renewed = server.answer(&with_id(Client::extending(1, at(20))));
+    assert_eq!(renewed.kind, MessageType::Ack);
+    server.engine.commit();
+    // Another identifier is a stranger; the hardware address comes first; and a copied identifier gets nothing.
+    let other = Client::discover(2).id(&[255, 1, 3]);
+    assert_eq!(server.silence(&other), Reason::NoReservation);
+    let both = server.answer(&with_id(Client::discover(3)));
+    assert_eq!(both.message.yiaddr(), at(30));
+    let copy = with_id(Client::selecting(2, at(20)));
+    assert_eq!(server.answer(&copy).kind, MessageType::Nak);
+}

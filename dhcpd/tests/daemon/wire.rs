@@ -1,0 +1,182 @@
+//! A real client at the far end of a plain interface, and what it and the server say.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use netmodel::leases::{Lease, State};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use testkit::wait::wait_at_most;
+
+use super::{GUEST, Lab, Talk};
+
+pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 20, 40, 1);
+pub(crate) const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x40, 0, 0, 0, 0, 0, 1);
+pub(crate) const LINK: &str = "far";
+/// Longer than half of the shortest lease.
+const PATIENCE: Duration = Duration::from_secs(70);
+
+/// What all scripts do: say what happened, and hold the address while it is bound.
+const SCRIPT: &str = r#"
+said() { echo "$1 address=$2 mask=$3 router=$4 dns=$5 domain=$6" >> "$LOG"; }
+bind() { ip address replace "$1/24" dev far; }
+unbind() { ip address flush dev far; }
+"#;
+
+/// A client at the far end of a plain interface in VLAN 40, whose gateway has a kernel behind it.
+pub(crate) struct Wire {
+    pub(crate) lab: Lab,
+    pub(crate) mac: [u8; 6],
+}
+
+/// A client's process; killed when it is dropped.
+pub(crate) struct Client(pub(crate) Child);
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Client {
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(i32::try_from(self.0.id()).unwrap()), signal).unwrap();
+    }
+
+    /// Signals the process that the child of this one waits for.
+    pub(crate) fn signal_grandchild(&self, signal: Signal) {
+        let child = |id: u32| -> u32 {
+            let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+            children
+                .split_whitespace()
+                .next()
+                .expect("a child")
+                .parse()
+                .unwrap()
+        };
+        let id = child(child(self.0.id()));
+        kill(Pid::from_raw(i32::try_from(id).unwrap()), signal).unwrap();
+    }
+}
+
+impl Wire {
+    pub(crate) fn new(talk: &Talk) -> Self {
+        let lab = Lab::new(&Talk {
+            plain: Some(GUEST),
+            probe_wait: 50,
+            ..talk.clone()
+        });
+        lab.router.add_address("trunk", GATEWAY.into(), 24).unwrap();
+        if talk.six {
+            lab.router
+                .sysctl("net.ipv6.conf.all.forwarding", "1")
+                .unwrap();
+            lab.router
+                .add_address("trunk", GATEWAY6.into(), 64)
+                .unwrap();
+        }
+        // No device fills checksums in behind a veth: what the clients' raw sockets see is whole.
+        lab.router.set_tx_checksum("trunk", false).unwrap();
+        let mac = lab.switch.mac(LINK).unwrap();
+        Self { lab, mac }
+    }
+
+    pub(crate) fn log(&self) -> PathBuf {
+        self.lab.path("client-log")
+    }
+
+    pub(crate) fn script(&self, body: &str) -> String {
+        let path = self.lab.path("script");
+        let log = self.log().display().to_string();
+        fs::write(&path, format!("#!/bin/sh\nLOG={log}\n{SCRIPT}{body}")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        path.display().to_string()
+    }
+
+    pub(crate) fn command(&self, program: &str, arguments: &[&str]) -> Command {
+        let mut command = self.lab.switch.command(program);
+        let output = fs::File::options()
+            .create(true)
+            .append(true)
+            .open(self.lab.path("client-output"));
+        let output = output.unwrap();
+        command.args(arguments).stdin(Stdio::null());
+        command.stdout(output.try_clone().unwrap()).stderr(output);
+        command
+    }
+
+    /// A command whose output is its caller's.
+    pub(crate) fn command_only(&self, program: &str) -> Command {
+        self.lab.switch.command(program)
+    }
+
+    pub(crate) fn start(&self, program: &str, arguments: &[&str]) -> Client {
+        Client(self.command(program, arguments).spawn().unwrap())
+    }
+
+    /// Waits until the server has such a lease of the client.
+    pub(crate) fn wait(&self, what: &str, wanted: impl Fn(&Lease) -> bool) -> (IpAddr, Lease) {
+        self.wait_where(what, |_, lease| wanted(lease))
+    }
+
+    pub(crate) fn wait_where(
+        &self,
+        what: &str,
+        wanted: impl Fn(IpAddr, &Lease) -> bool,
+    ) -> (IpAddr, Lease) {
+        let found = wait_at_most(PATIENCE, what, || {
+            let leases = self.lab.all_leases();
+            let mut own = leases
+                .into_iter()
+                .filter(|(_, lease)| lease.mac.0 == self.mac);
+            own.find(|(at, lease)| wanted(*at, lease))
+        });
+        found.unwrap_or_else(|error| panic!("{error:#}\n{}", self.said()))
+    }
+
+    /// What the client and its script said.
+    fn said(&self) -> String {
+        let read = |name: &str| fs::read_to_string(self.lab.path(name)).unwrap_or_default();
+        format!(
+            "script: {}\nclient: {}",
+            read("client-log"),
+            read("client-output")
+        )
+    }
+
+    /// Waits until the client's script has said so, and returns the whole line.
+    pub(crate) fn wait_for_log(&self, start: &str) -> String {
+        let found = wait_at_most(PATIENCE, start, || {
+            let log = fs::read_to_string(self.log()).ok()?;
+            log.lines()
+                .find(|line| line.starts_with(start))
+                .map(str::to_owned)
+        });
+        found.unwrap_or_else(|error| panic!("{error:#}\n{}", self.said()))
+    }
+
+    pub(crate) fn assert_told(&self, line: &str, address: IpAddr, mask: &str) {
+        let wanted = format!(
+            "address={address} mask={mask} router={GATEWAY} dns={GATEWAY} domain=east.lab.example"
+        );
+        assert!(
+            line.ends_with(&wanted),
+            "{line:?} does not end with {wanted:?}"
+        );
+    }
+}
+
+pub(crate) fn bound(lease: &Lease) -> bool {
+    lease.state == State::Bound
+}
+
+/// Was it extended: does it end later than the one before?
+pub(crate) fn later(than: &Lease) -> impl Fn(&Lease) -> bool {
+    let until = than.until;
+    move |lease| bound(lease) && lease.until > until
+}
