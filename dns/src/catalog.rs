@@ -57,13 +57,29 @@ fn catalog(plan: &Plan, view: ViewId) -> Result<Zone, NameError> {
     // RFC 9432, 4.1: "a single NS resource record with an NSDNAME of invalid."
     let invalid = Name::absolute("invalid")?;
     add(origin.clone(), rtype::NS, invalid.as_wire().into());
-    add(Name::parse("version", &origin)?, rtype::TXT, b"\x012".as_slice().into());
+    add(
+        Name::parse("version", &origin)?,
+        rtype::TXT,
+        b"\x012".as_slice().into(),
+    );
     let zones = Name::parse("zones", &origin)?;
-    let members = plan.views.get(view.0).into_iter().flat_map(|view| view.origins());
+    let members = plan
+        .views
+        .get(view.0)
+        .into_iter()
+        .flat_map(|view| view.origins());
     for (member, _) in members {
         let digest = Sha256::digest(member.as_wire());
-        let label: String = digest.iter().take(16).map(|octet| format!("{octet:02x}")).collect();
-        add(Name::from_labels([label], &zones)?, rtype::PTR, member.as_wire().into());
+        let label: String = digest
+            .iter()
+            .take(16)
+            .map(|octet| format!("{octet:02x}"))
+            .collect();
+        add(
+            Name::from_labels([label], &zones)?,
+            rtype::PTR,
+            member.as_wire().into(),
+        );
     }
     Ok(Zone::new(origin, &plan.soa, plan.number, &contents))
 }

@@ -50,10 +50,13 @@ impl Step {
 fn missing_in(other: &Zone, zone: &Zone) -> Vec<Records> {
     let mut all = Vec::new();
     for (name, set) in zone.iter().filter(|(_, set)| set.rtype != rtype::SOA) {
-        let there = other.set(name, set.rtype).filter(|there| there.ttl == set.ttl);
+        let there = other
+            .set(name, set.rtype)
+            .filter(|there| there.ttl == set.ttl);
         let mut only = RrSet::clone(set);
         if let Some(there) = there {
-            only.rdata.retain(|data| there.rdata.binary_search(data).is_err());
+            only.rdata
+                .retain(|data| there.rdata.binary_search(data).is_err());
         }
         if !only.rdata.is_empty() {
             all.push((name.clone(), Arc::new(only)));
@@ -95,7 +98,10 @@ impl History {
     /// Returns the steps that lead from a serial to now, if all of them are there.
     #[must_use]
     pub fn since(&self, serial: u32) -> Option<Vec<Arc<Step>>> {
-        let first = self.0.iter().position(|step| serial_of(&step.from) == Some(serial))?;
+        let first = self
+            .0
+            .iter()
+            .position(|step| serial_of(&step.from) == Some(serial))?;
         Some(self.0.iter().skip(first).cloned().collect())
     }
 }
@@ -143,31 +149,43 @@ mod tests {
         assert_eq!(steps.len(), 1);
         assert_eq!(
             shown(&steps[0].removed),
-            ["a.z.example. 60 [[192, 0, 2, 1]]", "b.z.example. 60 [[192, 0, 2, 3]]"]
+            [
+                "a.z.example. 60 [[192, 0, 2, 1]]",
+                "b.z.example. 60 [[192, 0, 2, 3]]"
+            ]
         );
         assert_eq!(
             shown(&steps[0].added),
-            ["a.z.example. 60 [[192, 0, 2, 5]]", "b.z.example. 61 [[192, 0, 2, 3]]"]
+            [
+                "a.z.example. 60 [[192, 0, 2, 5]]",
+                "b.z.example. 61 [[192, 0, 2, 3]]"
+            ]
         );
     }
 
     #[test]
     fn steps_lead_from_any_serial_that_was_seen_and_from_no_other() {
         let hosts: Vec<(String, u8, u32)> = (0..20).map(|i| (format!("h{i}"), i, 60)).collect();
-        let hosts: Vec<(&str, u8, u32)> =
-            hosts.iter().map(|(name, octet, ttl)| (name.as_str(), *octet, *ttl)).collect();
+        let hosts: Vec<(&str, u8, u32)> = hosts
+            .iter()
+            .map(|(name, octet, ttl)| (name.as_str(), *octet, *ttl))
+            .collect();
         let mut now = zone(10, &hosts[..15]);
         for (serial, count) in [(11, 16), (12, 17), (15, 18)] {
             now = zone(serial, &hosts[..count]).after(&now);
         }
         let steps = |serial| now.history().since(serial).map(|steps| steps.len());
-        assert_eq!((steps(10), steps(11), steps(12)), (Some(3), Some(2), Some(1)));
+        assert_eq!(
+            (steps(10), steps(11), steps(12)),
+            (Some(3), Some(2), Some(1))
+        );
         assert_eq!((steps(9), steps(13), steps(15)), (None, None, None));
     }
 
     #[test]
     fn a_history_longer_than_the_zone_is_forgotten() {
-        let few = zone(2, &[("x", 1, 60)]).after(&zone(1, &[("a", 1, 60), ("b", 2, 60), ("c", 3, 60)]));
+        let few =
+            zone(2, &[("x", 1, 60)]).after(&zone(1, &[("a", 1, 60), ("b", 2, 60), ("c", 3, 60)]));
         assert!(few.history().since(1).is_none());
     }
 
@@ -179,7 +197,10 @@ mod tests {
         let same = zone(2, &[("a", 1, 60), ("b", 1, 60), ("c", 1, 60)]).after(&second);
         assert!(same.history().since(1).is_some(), "nothing changed");
         let other = zone(2, &[("a", 1, 60), ("b", 1, 60), ("d", 1, 60)]).after(&second);
-        assert!(other.history().since(1).is_none(), "another zone of the same serial");
+        assert!(
+            other.history().since(1).is_none(),
+            "another zone of the same serial"
+        );
         let back = zone(1, &[("a", 1, 60), ("b", 1, 60)]).after(&second);
         assert!(back.history().since(2).is_none(), "the serial went back");
     }

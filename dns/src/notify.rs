@@ -86,7 +86,8 @@ impl Notifier {
             for (origin, serial) in zones(world, secondary) {
                 let key = (secondary.address, origin);
                 let known = before.remove(&key).filter(|told| told.serial == serial);
-                self.told.insert(key, known.unwrap_or_else(|| Told::new(serial)));
+                self.told
+                    .insert(key, known.unwrap_or_else(|| Told::new(serial)));
             }
         }
     }
@@ -94,9 +95,16 @@ impl Notifier {
     fn send(&mut self, world: &World, now: u64) {
         let time = Instant::now();
         let is_due = |told: &Told| !told.is_answered && told.tries < TRIES && told.next <= time;
-        let due = self.told.iter_mut().filter(|(_, told)| is_due(told)).take(BURST);
+        let due = self
+            .told
+            .iter_mut()
+            .filter(|(_, told)| is_due(told))
+            .take(BURST);
         for ((address, origin), told) in due {
-            let secondary = world.secondaries().iter().find(|there| there.address == *address);
+            let secondary = world
+                .secondaries()
+                .iter()
+                .find(|there| there.address == *address);
             let Some(secondary) = secondary else { continue };
             self.next_id = self.next_id.wrapping_add(1);
             told.id = self.next_id;
@@ -106,7 +114,11 @@ impl Notifier {
                 continue;
             };
             told.verifier = verifier;
-            let socket = if address.is_ipv4() { Some(&self.v4) } else { self.v6.as_ref() };
+            let socket = if address.is_ipv4() {
+                Some(&self.v4)
+            } else {
+                self.v6.as_ref()
+            };
             // What cannot be sent now is sent again later.
             let _ = socket.map(|socket| socket.send_to(&octets, address));
             if told.tries == TRIES {
@@ -120,10 +132,17 @@ impl Notifier {
         for socket in [Some(&self.v4), self.v6.as_ref()].into_iter().flatten() {
             while let Ok((length, from)) = socket.recv_from(&mut octets) {
                 let octets = octets.get(..length).unwrap_or(&[]);
-                let Some((id, origin)) = read(octets) else { continue };
-                if let Some(told) = self.told.get_mut(&(from, origin)).filter(|told| told.id == id) {
+                let Some((id, origin)) = read(octets) else {
+                    continue;
+                };
+                if let Some(told) = self
+                    .told
+                    .get_mut(&(from, origin))
+                    .filter(|told| told.id == id)
+                {
                     let verifier = told.verifier.as_mut();
-                    told.is_answered |= verifier.is_some_and(|verifier| verifier.verify(octets).is_ok());
+                    told.is_answered |=
+                        verifier.is_some_and(|verifier| verifier.verify(octets).is_ok());
                 }
             }
         }
@@ -145,7 +164,10 @@ impl Told {
 
 /// The zones of a secondary with their serials; its list of zones comes first.
 fn zones(world: &World, secondary: &Secondary) -> Vec<(Name, u32)> {
-    let list = (secondary.catalog.origin().clone(), secondary.catalog.serial());
+    let list = (
+        secondary.catalog.origin().clone(),
+        secondary.catalog.serial(),
+    );
     let view = world.plan.views.get(secondary.view.0);
     let zones = view.into_iter().flat_map(|view| view.origins());
     let zones = zones.filter_map(|(origin, id)| Some((origin.clone(), world.zone(id)?.serial())));
@@ -175,5 +197,8 @@ fn read(octets: &[u8]) -> Option<(u16, Name)> {
     let is_answer = message.metadata.message_type == MessageType::Response
         && message.metadata.op_code == OpCode::Notify;
     let zone = message.queries.first().filter(|_| is_answer)?.name();
-    Some((message.metadata.id, Name::from_labels(zone, &Name::root()).ok()?))
+    Some((
+        message.metadata.id,
+        Name::from_labels(zone, &Name::root()).ok()?,
+    ))
 }

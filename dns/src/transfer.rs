@@ -66,7 +66,9 @@ pub struct Transfer {
 
 impl std::fmt::Debug for Transfer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Transfer").field("zone", self.zone.origin()).finish_non_exhaustive()
+        f.debug_struct("Transfer")
+            .field("zone", self.zone.origin())
+            .finish_non_exhaustive()
     }
 }
 
@@ -79,7 +81,10 @@ impl Transfer {
         };
         Self {
             zone,
-            question: message.get(12..query.question_end()).unwrap_or(&[]).to_vec(),
+            question: message
+                .get(12..query.question_end())
+                .unwrap_or(&[])
+                .to_vec(),
             id: query.id,
             signer,
             mac: None,
@@ -124,7 +129,10 @@ impl Transfer {
 fn whole(zone: &Zone) -> Vec<Records> {
     let soa = soa(zone);
     let all = zone.records().filter(|(_, set)| set.rtype != rtype::SOA);
-    std::iter::once(soa.clone()).chain(all).chain([soa]).collect()
+    std::iter::once(soa.clone())
+        .chain(all)
+        .chain([soa])
+        .collect()
 }
 
 fn soa(zone: &Zone) -> Records {
