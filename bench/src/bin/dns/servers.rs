@@ -198,8 +198,9 @@ fn peer(ns: &NetNs, program: &str) -> Result<(Command, Peer)> {
 fn zone_files(folder: &Path, zones: &[Zone], statement: impl Fn(&str) -> String) -> Result<String> {
     let mut statements = String::new();
     for zone in zones {
-        let mut text =
-            String::from("$TTL 300\n@ SOA ns hostmaster 1 3600 600 604800 60\n@ NS ns\nns A 10.255.255.1\n");
+        let mut text = String::from(
+            "$TTL 300\n@ SOA ns hostmaster 1 3600 600 604800 60\n@ NS ns\nns A 10.255.255.1\n",
+        );
         for (name, address) in &zone.names {
             writeln!(text, "{name} A {address}")?;
         }
