@@ -7,6 +7,7 @@ use crate::lookup::{self, Answer, MAX_CHAIN};
 use crate::message::{self, Extended, Query, Read, Reply, TCP_MAX, rcode};
 use crate::name::{self, Name};
 use crate::rdata::rtype;
+use crate::transfer::{self, Transfer};
 use crate::tsig::{self, Checked, Signer};
 use crate::view::{View, ViewId};
 use crate::world::World;
@@ -31,6 +32,8 @@ pub enum Outcome {
     Silence,
     /// The reply is written.
     Reply,
+    /// The reply is a transfer; only over TCP.
+    Transfer(Box<Transfer>),
     /// It is an update by a client of this view.
     Update(Box<Query>, ViewId),
 }
@@ -76,6 +79,9 @@ pub fn answer(world: &World, client: Client, message: &[u8], out: &mut Vec<u8>) 
     let Some(view) = world.plan.views.get(view_id.0) else {
         return Outcome::Silence;
     };
+    if matches!(query.kind, rtype::AXFR | rtype::IXFR) {
+        return answer_transfer(world, view, &reply, client, out);
+    }
     if query.is_signed {
         answer_signed(world, view, &reply, (client.now, out));
     } else {
@@ -105,6 +111,55 @@ fn answer_signed(world: &World, view: &View, reply: &Reply<'_>, (now, out): (u64
     }
 }
 
+/// Begins a transfer. What is refused is refused alike, whether there is such a zone or not.
+fn answer_transfer(
+    world: &World,
+    view: &View,
+    reply: &Reply<'_>,
+    client: Client,
+    out: &mut Vec<u8>,
+) -> Outcome {
+    let query = reply.query;
+    if !query.is_signed {
+        let why = "zone transfers must be signed";
+        reply.refuse(out, rcode::REFUSED, Some((Extended::Prohibited, why)));
+        return Outcome::Reply;
+    }
+    let (key, signer) = match tsig::check(reply.message, &world.keys, client.now) {
+        Checked::Malformed => {
+            message::write_header_only(out, reply.message, rcode::FORMERR);
+            return Outcome::Reply;
+        }
+        Checked::Bad(code, signer) => {
+            refuse_signed(reply, code, &signer, out);
+            return Outcome::Reply;
+        }
+        Checked::Good(key, signer) => (key, signer),
+    };
+    let zone = match query.class {
+        IN => transfer::zone(world, view, (key, client.source), query.name()),
+        _ => None,
+    };
+    match (zone, client.transport, query.kind) {
+        (None, ..) => refuse_signed(reply, rcode::REFUSED, &signer, out),
+        (Some(zone), Transport::Tcp, _) => {
+            let transfer = Transfer::new(zone, query, reply.message, signer);
+            return Outcome::Transfer(Box::new(transfer));
+        }
+        // RFC 1995, 2: what does not fit UDP is the SOA alone; the client comes again over TCP.
+        (Some(zone), Transport::Udp, rtype::IXFR) => {
+            let limit = reply.limit.saturating_sub(signer.room());
+            let answer = lookup::resolve(&zone, zone.origin().as_wire(), rtype::SOA);
+            let body = Body::exact(&answer, zone.origin(), zone.origin());
+            Reply { limit, ..*reply }.write(out, &body);
+            signer.sign(out);
+        }
+        // RFC 5936, 4.2: it is not defined.
+        (Some(_), Transport::Udp, _) => refuse_signed(reply, rcode::FORMERR, &signer, out),
+    }
+    Outcome::Reply
+}
+
 pub(crate) fn refuse_signed(reply: &Reply<'_>, code: u16, signer: &Signer, out: &mut Vec<u8>) {
     reply.refuse(out, code, None);
     signer.sign(out);
@@ -113,11 +168,6 @@ pub(crate) fn refuse_signed(reply: &Reply<'_>, code: u16, signer: &Signer, out: 
 fn answer_query(world: &World, view: &View, reply: &Reply<'_>, out: &mut Vec<u8>) {
     let query = reply.query;
     match query.kind {
-        // The same to all, whether there is such a zone or not.
-        rtype::AXFR | rtype::IXFR => {
-            let why = "zone transfers are not served";
-            return reply.refuse(out, rcode::REFUSED, Some((Extended::NotSupported, why)));
-        }
         rtype::OPT | rtype::TSIG => return reply.refuse(out, rcode::FORMERR, None),
         rtype::TKEY | 253 | 254 => return reply.refuse(out, rcode::NOTIMP, None),
         _ => {}

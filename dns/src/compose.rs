@@ -10,6 +10,7 @@
 use crate::lookup::{Answer, Item};
 use crate::name::{self, Name};
 use crate::rdata::compressible_name;
+use crate::zone::RrSet;
 
 /// Octets in front of the question's name.
 const HEADER: usize = 12;
@@ -76,6 +77,34 @@ impl Body {
     }
 }
 
+/// Records put behind a question about a zone's own name, with pointers to that name.
+pub(crate) struct Section<'a> {
+    out: &'a mut Vec<u8>,
+    composer: Composer<'a>,
+}
+
+impl<'a> Section<'a> {
+    /// `out` is a message that ends with its question.
+    pub(crate) fn new(out: &'a mut Vec<u8>, origin: &'a Name) -> Self {
+        Self {
+            composer: Composer::new(origin, origin.as_wire(), true),
+            out,
+        }
+    }
+
+    /// Returns how long the message is.
+    pub(crate) fn len(&self) -> usize {
+        self.out.len()
+    }
+
+    /// Adds a record of a set.
+    pub(crate) fn put(&mut self, owner: &Name, set: &RrSet, rdata: &[u8]) {
+        self.composer.bytes.clear();
+        self.composer.put_record(Some(owner), set, rdata);
+        self.out.extend_from_slice(&self.composer.bytes);
+    }
+}
+
 struct Composer<'a> {
     origin: &'a [u8],
     name: &'a [u8],
@@ -114,24 +143,28 @@ impl<'a> Composer<'a> {
         let set = &item.set;
         let mut count = 0;
         for rdata in &set.rdata {
-            match &item.owner {
-                None => self.put_pointer(HEADER),
-                Some(owner) => self.put_name(owner.as_wire()),
-            }
-            self.bytes.extend(set.rtype.to_be_bytes());
-            self.bytes.extend(1u16.to_be_bytes());
-            self.bytes.extend(set.ttl.to_be_bytes());
-            let length_at = self.bytes.len();
-            self.bytes.extend([0, 0]);
-            self.put_rdata(set.rtype, rdata);
-            let length = self.bytes.len() - length_at - 2;
-            let length = u16::try_from(length).unwrap_or(0).to_be_bytes();
-            if let Some(place) = self.bytes.get_mut(length_at..length_at + 2) {
-                place.copy_from_slice(&length);
-            }
+            self.put_record(item.owner.as_ref(), set, rdata);
             count += 1;
         }
         count
+    }
+
+    fn put_record(&mut self, owner: Option<&Name>, set: &RrSet, rdata: &[u8]) {
+        match owner {
+            None => self.put_pointer(HEADER),
+            Some(owner) => self.put_name(owner.as_wire()),
+        }
+        self.bytes.extend(set.rtype.to_be_bytes());
+        self.bytes.extend(1u16.to_be_bytes());
+        self.bytes.extend(set.ttl.to_be_bytes());
+        let length_at = self.bytes.len();
+        self.bytes.extend([0, 0]);
+        self.put_rdata(set.rtype, rdata);
+        let length = self.bytes.len() - length_at - 2;
+        let length = u16::try_from(length).unwrap_or(0).to_be_bytes();
+        if let Some(place) = self.bytes.get_mut(length_at..length_at + 2) {
+            place.copy_from_slice(&length);
+        }
     }
 
     fn put_rdata(&mut self, kind: u16, rdata: &[u8]) {

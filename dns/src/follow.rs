@@ -95,6 +95,11 @@ impl Follower {
         for record in &plan.rejected {
             warn!(record, "a record of the inventory cannot be served");
         }
+        for (secondary, address, _) in keys.secondaries() {
+            if plan.clients.view_of(address.ip()).is_none() {
+                warn!(secondary = &**secondary, %address, "a secondary is in no segment: it gets no zones");
+            }
+        }
         for complaint in &keys.complaints {
             warn!(complaint, "a key cannot be used");
         }

@@ -10,10 +10,19 @@
 //! ```
 //!
 //! A key that two tenants name stands for neither of them.
+//!
+//! The same file names the servers that copy zones, each with a key of its own:
+//!
+//! ```toml
+//! [secondaries.ns2]
+//! address = "10.20.99.53"     # port = 53
+//! key = "ns2-transfer"
+//! ```
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Read as _};
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -39,6 +48,21 @@ const SHORTEST: usize = 16;
 struct KeyFile {
     #[serde(default)]
     keys: BTreeMap<String, KeyEntry>,
+    #[serde(default)]
+    secondaries: BTreeMap<String, SecondaryEntry>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SecondaryEntry {
+    address: IpAddr,
+    #[serde(default = "default_port")]
+    port: u16,
+    key: String,
+}
+
+fn default_port() -> u16 {
+    53
 }
 
 #[derive(Debug, Deserialize)]
@@ -58,7 +82,10 @@ enum Algorithm {
 
 /// The secrets, before anyone knows whose they are.
 #[derive(Clone, Default)]
-pub struct Secrets(BTreeMap<String, TSigner>);
+pub struct Secrets {
+    signers: BTreeMap<String, TSigner>,
+    secondaries: BTreeMap<String, SecondaryEntry>,
+}
 
 /// The file of secrets cannot be used.
 #[derive(Debug, Error)]
@@ -169,7 +196,30 @@ impl Secrets {
             let signer = TSigner::new(secret, algorithm, hickory_name, FUDGE);
             signers.insert(key.to_ascii_lowercase(), signer.map_err(|_| bad_secret())?);
         }
-        Ok(Self(signers))
+        Ok(Self {
+            signers,
+            secondaries: file.secondaries,
+        })
+    }
+}
+
+/// Whose a key is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Holder {
+    /// A secondary's: it may transfer what its segment sees.
+    Secondary(Arc<str>),
+    /// A tenant's: it may change and transfer the tenant's zones.
+    Tenant(Arc<str>),
+}
+
+impl Key {
+    /// Returns the tenant whose zones it may change.
+    #[must_use]
+    pub fn tenant(&self) -> Option<&Arc<str>> {
+        match &self.holder {
+            Holder::Secondary(_) => None,
+            Holder::Tenant(tenant) => Some(tenant),
+        }
     }
 }
 
@@ -178,8 +228,8 @@ impl Secrets {
 pub struct Key {
     /// As the inventory writes it.
     pub name: Arc<str>,
-    /// The tenant.
-    pub tenant: Arc<str>,
+    /// Whose it is.
+    pub holder: Holder,
     pub(crate) signer: TSigner,
 }
 
@@ -187,6 +237,8 @@ pub struct Key {
 #[derive(Clone, Default)]
 pub struct Keyring {
     keys: HashMap<Name, Key>,
+    /// Name, address, and name of the key.
+    secondaries: Vec<(Arc<str>, SocketAddr, Name)>,
     /// What an admin should know: keys without a secret, keys of two tenants.
     pub complaints: Vec<String>,
 }
@@ -212,7 +264,7 @@ impl Keyring {
                 ));
                 continue;
             };
-            let (Some(signer), Ok(name)) = (secrets.0.get(&key), Name::absolute(&key)) else {
+            let (Some(signer), Ok(name)) = (secrets.signers.get(&key), Name::absolute(&key)) else {
                 ring.complaints.push(format!(
                     "key `{key}` of tenant {tenant} has no secret: no updates"
                 ));
@@ -220,12 +272,46 @@ impl Keyring {
             };
             let found = Key {
                 name: key.as_str().into(),
-                tenant: Arc::clone(tenant),
+                holder: Holder::Tenant(Arc::clone(tenant)),
                 signer: signer.clone(),
             };
             ring.keys.insert(name, found);
         }
+        ring.add_secondaries(secrets);
         ring
+    }
+
+    /// A key has one holder: what a tenant or another secondary has is refused.
+    fn add_secondaries(&mut self, secrets: &Secrets) {
+        for (secondary, entry) in &secrets.secondaries {
+            let key = entry.key.to_ascii_lowercase();
+            let (Some(signer), Ok(name)) = (secrets.signers.get(&key), Name::absolute(&key)) else {
+                self.complaints.push(format!(
+                    "key `{key}` of secondary {secondary} has no secret: no transfers"
+                ));
+                continue;
+            };
+            if self.keys.contains_key(&name) {
+                self.complaints.push(format!(
+                    "key `{key}` of secondary {secondary} is another's already: no transfers"
+                ));
+                continue;
+            }
+            let secondary: Arc<str> = secondary.as_str().into();
+            let found = Key {
+                name: key.as_str().into(),
+                holder: Holder::Secondary(Arc::clone(&secondary)),
+                signer: signer.clone(),
+            };
+            self.keys.insert(name.clone(), found);
+            let address = SocketAddr::new(entry.address, entry.port);
+            self.secondaries.push((secondary, address, name));
+        }
+    }
+
+    /// Returns name, address and key's name of each secondary.
+    pub(crate) fn secondaries(&self) -> &[(Arc<str>, SocketAddr, Name)] {
+        &self.secondaries
     }
 
     /// Returns the key of a name (lower case).
@@ -308,7 +394,7 @@ pub(crate) mod tests {
         assert!(
             Secrets::read(&folder.path().join("absent"))
                 .unwrap()
-                .0
+                .signers
                 .is_empty()
         );
     }
@@ -341,7 +427,44 @@ pub(crate) mod tests {
         let ring = Keyring::new(&secrets(&["shared", "c-tf"]), &tenants);
         let key = |name: &str| ring.key(Name::absolute(name).unwrap().as_wire());
         assert!(key("shared").is_none());
-        assert_eq!(&*key("c-tf").unwrap().tenant, "c");
+        assert_eq!(key("c-tf").unwrap().holder, Holder::Tenant("c".into()));
         assert_eq!(ring.complaints.len(), 2);
+    }
+
+    #[test]
+    fn a_secondary_has_a_key_of_its_own_or_none() {
+        let mut secrets = secrets(&["c-tf", "ns2", "ns3"]);
+        let entry = |key: &str| SecondaryEntry {
+            address: "192.0.2.53".parse().unwrap(),
+            port: 53,
+            key: key.to_owned(),
+        };
+        for (secondary, key) in [
+            ("good", "NS2"),
+            ("same", "ns2"),
+            ("tenants", "c-tf"),
+            ("unknown", "x"),
+        ] {
+            secrets.secondaries.insert(secondary.to_owned(), entry(key));
+        }
+        let info = TenantInfo {
+            key: Some("c-tf".to_owned()),
+            is_draining: false,
+        };
+        let ring = Keyring::new(&secrets, &HashMap::from([("c".into(), info)]));
+        let names: Vec<&str> = ring
+            .secondaries()
+            .iter()
+            .map(|(name, ..)| &**name)
+            .collect();
+        assert_eq!(names, ["good"]);
+        assert_eq!(ring.complaints.len(), 3);
+        let key = |name: &str| {
+            ring.key(Name::absolute(name).unwrap().as_wire())
+                .unwrap()
+                .tenant()
+        };
+        assert_eq!(key("ns2"), None, "it changes nobody's zones");
+        assert_eq!(key("c-tf").map(|tenant| &**tenant), Some("c"));
     }
 }

@@ -16,24 +16,31 @@
 //! * [`lookup`] says what the right answer is; [`zone`] keeps answers prepared as octets ([`compose`]).
 //! * [`answer`] is all that stands between a socket and a zone.
 //!
-//! It does not resolve names of others, sign zones, or transfer them: `docs/dns.md` says what there is.
+//! * [`transfer`] copies zones to secondaries ([`catalog`]), which are told of each change.
+//!
+//! It does not resolve names of others, and does not sign zones: `docs/dns.md` says what there is.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 pub mod answer;
+pub mod catalog;
 pub mod compose;
 mod follow;
+pub mod history;
 pub mod journal;
 pub mod keys;
 pub mod lookup;
 pub mod message;
 pub mod name;
+mod notify;
 pub mod plan;
+mod queue;
 pub mod rdata;
 mod reverse;
 pub mod server;
 mod tcp;
+pub mod transfer;
 pub mod tsig;
 mod udp;
 pub mod update;

@@ -72,6 +72,8 @@ pub struct Query {
     pub edns: Option<Edns>,
     /// Does a TSIG record end the message?
     pub is_signed: bool,
+    /// The serial that the client of IXFR has (RFC 1995, 3).
+    pub serial: Option<u32>,
 }
 
 /// A client's EDNS (RFC 6891).
@@ -104,7 +106,7 @@ impl Query {
     }
 
     /// Returns where the question ends.
-    fn question_end(&self) -> usize {
+    pub(crate) fn question_end(&self) -> usize {
         HEADER + self.name_length + 4
     }
 
@@ -144,6 +146,7 @@ pub fn read(message: &[u8]) -> Read {
         class: 0,
         edns: None,
         is_signed: false,
+        serial: None,
     });
     let counts = [[an0, an1], [ns0, ns1], [ar0, ar1]].map(u16::from_be_bytes);
     let good = read_question(message, &mut query).and_then(|()| {
@@ -202,6 +205,7 @@ fn read_records(message: &[u8], query: &mut Query, counts: [u16; 3]) -> Option<(
             let (fixed, after) = rest.split_first_chunk::<10>()?;
             let [k0, k1, p0, p1, _, version, _, _, l0, l1] = *fixed;
             let length = usize::from(u16::from_be_bytes([l0, l1]));
+            let data = after.get(..length)?;
             rest = after.get(length..)?;
             let is_additional = section == 2;
             match u16::from_be_bytes([k0, k1]) {
@@ -215,6 +219,13 @@ fn read_records(message: &[u8], query: &mut Query, counts: [u16; 3]) -> Option<(
                 // RFC 8945, 5.1: only the last record can be one.
                 rtype::TSIG if !is_additional || index + 1 != count => return None,
                 rtype::TSIG => query.is_signed = true,
+                // The serial is the first of the five numbers at its end.
+                rtype::SOA if section == 1 => {
+                    let numbers = data.get(data.len().checked_sub(20)?..)?;
+                    query.serial = numbers
+                        .first_chunk::<4>()
+                        .map(|octets| u32::from_be_bytes(*octets));
+                }
                 _ => {}
             }
         }

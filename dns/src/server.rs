@@ -5,13 +5,13 @@
 //! | UDP, one per core and listening address | queries in batches; nothing in it waits |
 //! | TCP, one | all connections |
 //! | updates, one | [`crate::updater`] |
+//! | notify, one | tells secondaries what changed |
 //! | follow, one | takes over each new generation, and new keys |
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -23,9 +23,9 @@ use thiserror::Error;
 
 use crate::follow::{self, Follower};
 use crate::journal::{JournalError, Store};
-use crate::updater::{self, Job};
+use crate::updater::{self, Jobs};
 use crate::world::World;
-use crate::{tcp, udp};
+use crate::{notify, tcp, udp};
 
 /// Room for queries that wait, in octets, for each socket.
 const RECEIVE_BUFFER: usize = 4 << 20;
@@ -74,6 +74,8 @@ pub(crate) struct Shared {
     world: ArcSwap<World>,
     store: Mutex<Store>,
     is_stopping: AtomicBool,
+    /// How often anything that is served was changed.
+    version: AtomicU64,
     records_per_tenant: usize,
 }
 
@@ -90,7 +92,20 @@ impl Shared {
 
     pub(crate) fn replace_world(&self, make: impl FnOnce(&Store) -> World) {
         let store = self.store();
-        self.world.store(Arc::new(make(&store)));
+        let world = make(&store).after(&self.world());
+        self.world.store(Arc::new(world));
+        drop(store);
+        self.mark_changed();
+    }
+
+    /// Says that something else is served now.
+    pub(crate) fn mark_changed(&self) {
+        self.version.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns how often anything that is served was changed.
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
@@ -131,6 +146,7 @@ impl Server {
             world: ArcSwap::from_pointee(world),
             store: Mutex::new(store),
             is_stopping: AtomicBool::new(false),
+            version: AtomicU64::new(0),
             records_per_tenant: config.records_per_tenant,
         });
         let mut server = Self {
@@ -138,8 +154,10 @@ impl Server {
             threads: Vec::new(),
             addresses: Vec::new(),
         };
-        let (queue, jobs) = sync_channel(updater::WAITING);
+        let queue = Arc::new(Jobs::default());
+        let jobs = Arc::clone(&queue);
         server.spawn("updates", move |shared| updater::run(shared, &jobs))?;
+        server.spawn("notify", |shared| notify::run(shared))?;
         server.spawn("follow", move |shared| follow::run(shared, follower))?;
         let mut listeners = Vec::new();
         for address in &config.listen {
@@ -180,7 +198,7 @@ impl Server {
         &mut self,
         address: SocketAddr,
         workers: usize,
-        queue: &SyncSender<Job>,
+        queue: &Arc<Jobs>,
     ) -> Result<TcpListener, ServerError> {
         let wrap = |source| ServerError::Listen { address, source };
         let listener = tcp_listener(address).map_err(wrap)?;
@@ -188,7 +206,7 @@ impl Server {
         let bound = listener.local_addr().map_err(wrap)?;
         for _ in 0..workers {
             let socket = Arc::new(udp_socket(bound).map_err(wrap)?);
-            let queue = queue.clone();
+            let queue = Arc::clone(queue);
             self.spawn("udp", move |shared| udp::run(shared, &socket, &queue))?;
         }
         self.addresses.push(bound);

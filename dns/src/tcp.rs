@@ -8,7 +8,6 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -21,7 +20,8 @@ use tracing::{error, warn};
 
 use crate::answer::{Client, Outcome, Transport, answer};
 use crate::server::Shared;
-use crate::updater::{self, Job};
+use crate::transfer::Transfer;
+use crate::updater::{self, Job, Jobs};
 use crate::view::ViewId;
 
 /// How long nothing may happen (RFC 7766, 6.2.3).
@@ -35,11 +35,7 @@ const TOTAL: usize = 4096;
 const PATIENCE: Duration = Duration::from_millis(200);
 
 /// Serves the listeners until the server stops.
-pub(crate) fn run(
-    shared: &Arc<Shared>,
-    listeners: Vec<std::net::TcpListener>,
-    queue: &SyncSender<Job>,
-) {
+pub(crate) fn run(shared: &Arc<Shared>, listeners: Vec<std::net::TcpListener>, queue: &Arc<Jobs>) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -53,7 +49,7 @@ pub(crate) fn run(
         for listener in listeners {
             match TcpListener::from_std(listener) {
                 Ok(listener) => {
-                    let (shared, queue) = (Arc::clone(shared), queue.clone());
+                    let (shared, queue) = (Arc::clone(shared), Arc::clone(queue));
                     tasks.spawn(accept(listener, shared, queue, gate.clone()));
                 }
                 Err(reason) => error!(error = %reason, "no TCP on a listener"),
@@ -104,7 +100,7 @@ impl Drop for Pass {
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>, queue: SyncSender<Job>, gate: Gate) {
+async fn accept(listener: TcpListener, shared: Arc<Shared>, queue: Arc<Jobs>, gate: Gate) {
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
@@ -112,7 +108,7 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, queue: SyncSender<Jo
             Ok((stream, peer)) => {
                 let view = shared.world().plan.clients.view_of(peer.ip());
                 if let Some(pass) = view.and_then(|view| gate.enter(view)) {
-                    let (shared, queue) = (Arc::clone(&shared), queue.clone());
+                    let (shared, queue) = (Arc::clone(&shared), Arc::clone(&queue));
                     connections.spawn(async move {
                         serve(stream, peer, &shared, &queue).await;
                         drop(pass);
@@ -129,29 +125,49 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, queue: SyncSender<Jo
 }
 
 /// Answers until the client is done, is silent for too long, or sends what is no message.
-async fn serve(
-    mut stream: TcpStream,
-    peer: SocketAddr,
-    shared: &Arc<Shared>,
-    queue: &SyncSender<Job>,
-) {
+async fn serve(mut stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, queue: &Arc<Jobs>) {
     let _ = stream.set_nodelay(true);
     let mut message = Vec::new();
     let mut framed = Vec::new();
     while let Ok(Some(())) = timeout(IDLE, read(&mut stream, &mut message)).await {
-        let Some(reply) = respond(&message, peer.ip(), shared, queue).await else {
+        let Some(response) = respond(&message, peer.ip(), shared, queue).await else {
             return;
         };
-        let Ok(length) = u16::try_from(reply.len()) else {
-            return;
+        let is_sent = match response {
+            Response::One(reply) => send(&mut stream, &mut framed, &reply).await,
+            Response::Many(transfer) => send_all(&mut stream, &mut framed, *transfer).await,
         };
-        framed.clear();
-        framed.extend(length.to_be_bytes());
-        framed.extend(reply);
-        if !matches!(timeout(IDLE, stream.write_all(&framed)).await, Ok(Ok(()))) {
+        if is_sent.is_none() {
             return;
         }
     }
+}
+
+/// What goes back.
+enum Response {
+    One(Vec<u8>),
+    Many(Box<Transfer>),
+}
+
+/// Sends a transfer, message by message: a client that takes none for [`IDLE`] is left.
+async fn send_all(
+    stream: &mut TcpStream,
+    framed: &mut Vec<u8>,
+    mut transfer: Transfer,
+) -> Option<()> {
+    while let Some(message) = transfer.next_message() {
+        send(stream, framed, &message).await?;
+        // Other connections have their turn.
+        tokio::task::yield_now().await;
+    }
+    Some(())
+}
+
+async fn send(stream: &mut TcpStream, framed: &mut Vec<u8>, reply: &[u8]) -> Option<()> {
+    framed.clear();
+    framed.extend(u16::try_from(reply.len()).ok()?.to_be_bytes());
+    framed.extend_from_slice(reply);
+    timeout(IDLE, stream.write_all(framed)).await.ok()?.ok()
 }
 
 async fn read(stream: &mut TcpStream, message: &mut Vec<u8>) -> Option<()> {
@@ -165,8 +181,8 @@ async fn respond(
     message: &[u8],
     source: IpAddr,
     shared: &Arc<Shared>,
-    queue: &SyncSender<Job>,
-) -> Option<Vec<u8>> {
+    queue: &Arc<Jobs>,
+) -> Option<Response> {
     let client = Client {
         source,
         transport: Transport::Tcp,
@@ -175,7 +191,8 @@ async fn respond(
     let mut out = Vec::new();
     match answer(&shared.world(), client, message, &mut out) {
         Outcome::Silence => None,
-        Outcome::Reply => Some(out),
+        Outcome::Reply => Some(Response::One(out)),
+        Outcome::Transfer(transfer) => Some(Response::Many(transfer)),
         Outcome::Update(query, view) => {
             let (send, wait) = oneshot::channel();
             let job = Job {
@@ -188,7 +205,7 @@ async fn respond(
                 reply_to: Box::new(|reply| drop(send.send(reply))),
             };
             updater::hand_over(queue, job);
-            wait.await.ok()
+            wait.await.ok().map(Response::One)
         }
     }
 }

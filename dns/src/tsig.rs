@@ -81,8 +81,32 @@ fn wire_of(name: &hickory_proto::rr::Name) -> Vec<u8> {
 }
 
 impl Signer {
-    /// Adds the TSIG record to a reply.
-    pub fn sign(&self, reply: &mut Vec<u8>) {
+    /// Adds the TSIG record to a reply; returns its MAC.
+    pub fn sign(&self, reply: &mut Vec<u8>) -> Vec<u8> {
+        self.sign_with(reply, |signer, reply, tsig| {
+            let request = &self.request.mac;
+            signer.encode_response_tbs(request, reply, tsig).ok()
+        })
+    }
+
+    /// Adds the TSIG record to a further message of one reply; returns its MAC. RFC 8945, 5.3.1: it covers the
+    /// MAC of the message before, the message, and the time.
+    pub fn sign_next(&self, reply: &mut Vec<u8>, before: &[u8]) -> Vec<u8> {
+        self.sign_with(reply, |_, reply, tsig| {
+            let mut signed = Vec::with_capacity(before.len() + reply.len() + 10);
+            put_block(&mut signed, before);
+            signed.extend_from_slice(reply);
+            signed.extend(time48(tsig.time));
+            signed.extend(tsig.fudge.to_be_bytes());
+            Some(signed)
+        })
+    }
+
+    fn sign_with(
+        &self,
+        reply: &mut Vec<u8>,
+        signed: impl FnOnce(&TSigner, &[u8], &TSIG) -> Option<Vec<u8>>,
+    ) -> Vec<u8> {
         let mut tsig = TSIG::new(
             self.request.algorithm.clone(),
             self.now,
@@ -99,7 +123,11 @@ impl Signer {
             tsig.other = time48(self.now).to_vec();
         }
         if let Some(signer) = &self.signer {
-            tsig.mac = self.mac(signer, reply, &tsig).unwrap_or_default();
+            let mac = self.with_own_id(reply).and_then(|reply| {
+                let signed = signed(signer, &reply, &tsig)?;
+                signer.sign(&signed).ok()
+            });
+            tsig.mac = mac.unwrap_or_default();
         }
         let mut rdata = wire_of(&tsig.algorithm.to_name());
         rdata.extend(time48(tsig.time));
@@ -117,6 +145,7 @@ impl Signer {
         reply.extend([0; 4]);
         put_block(reply, &rdata);
         count_record(reply);
+        tsig.mac
     }
 
     /// Returns how many octets the record adds at most.
@@ -131,16 +160,12 @@ impl Signer {
         name + algorithm + 10 + 16 + 64 + 6
     }
 
-    /// The MAC covers the request's MAC, the reply with the request's own id, and the record.
-    fn mac(&self, signer: &TSigner, reply: &[u8], tsig: &TSIG) -> Option<Vec<u8>> {
+    /// The MAC covers the reply with the request's own id.
+    fn with_own_id(&self, reply: &[u8]) -> Option<Vec<u8>> {
         let mut reply = reply.to_vec();
-        reply
-            .get_mut(..2)?
-            .copy_from_slice(&self.request.oid.to_be_bytes());
-        let signed = signer
-            .encode_response_tbs(&self.request.mac, &reply, tsig)
-            .ok()?;
-        signer.sign(&signed).ok()
+        let id = self.request.oid.to_be_bytes();
+        reply.get_mut(..2)?.copy_from_slice(&id);
+        Some(reply)
     }
 }
 

@@ -8,7 +8,6 @@ use std::io::{IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
 use nix::cmsg_space;
@@ -22,7 +21,7 @@ use tracing::{debug, error};
 
 use crate::answer::{Client, Outcome, Transport, answer};
 use crate::server::Shared;
-use crate::updater::{self, Job};
+use crate::updater::{self, Job, Jobs};
 
 /// How long a thread waits for a query before it looks whether it should end.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(200);
@@ -48,7 +47,7 @@ struct Departure {
 }
 
 /// Serves a socket until the server stops.
-pub(crate) fn run(shared: &Shared, socket: &Arc<UdpSocket>, queue: &SyncSender<Job>) {
+pub(crate) fn run(shared: &Shared, socket: &Arc<UdpSocket>, queue: &Arc<Jobs>) {
     let mut requests = vec![[0u8; REQUEST]; BATCH];
     let mut departures: Vec<Departure> = Vec::with_capacity(BATCH);
     let mut spare: Vec<Vec<u8>> = Vec::new();
@@ -78,7 +77,8 @@ pub(crate) fn run(shared: &Shared, socket: &Arc<UdpSocket>, queue: &SyncSender<J
             };
             let mut octets = spare.pop().unwrap_or_default();
             match answer(&world, client, message, &mut octets) {
-                Outcome::Silence => spare.push(octets),
+                // A transfer is begun over TCP only.
+                Outcome::Silence | Outcome::Transfer(_) => spare.push(octets),
                 Outcome::Reply => departures.push(Departure {
                     peer: arrival.peer,
                     local: arrival.local,

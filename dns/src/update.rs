@@ -53,6 +53,8 @@ impl Refusal {
 pub struct Target<'a> {
     /// The key that signed.
     pub key: &'a Key,
+    /// Whose zone it is, and whose key.
+    pub tenant: &'a Arc<str>,
     /// The zone.
     pub origin: &'a Name,
     /// What the platform and the inventory say in it.
@@ -92,7 +94,7 @@ pub fn update(target: Target<'_>, message: &Message) -> Result<Change, Refusal> 
         .delta
         .retain(|(name, kind), set| target.dynamic.set(name, *kind) != set.as_ref());
     Ok(Change {
-        tenant: Arc::clone(&target.key.tenant),
+        tenant: Arc::clone(target.tenant),
         zone: target.origin.clone(),
         sets: draft.delta,
     })

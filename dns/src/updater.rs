@@ -3,16 +3,17 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
+use std::time::Duration;
 
 use hickory_proto::op::Message;
-use tracing::{error, info};
+use tracing::{debug, error, info};
 
 use crate::answer::{Transport, limit};
 use crate::journal::{Change, Store, ZoneChanges};
 use crate::keys::Key;
 use crate::message::{self, Extended, Query, Reply, rcode};
 use crate::name::Name;
+use crate::queue::Queue;
 use crate::rdata::rtype;
 use crate::server::Shared;
 use crate::tsig::{self, Checked, Signer};
@@ -20,10 +21,13 @@ use crate::update::{self, Refusal, Target};
 use crate::view::{ViewId, ZoneId};
 use crate::world::World;
 
-/// Updates that may wait. What does not fit is not answered: clients ask again.
-pub(crate) const WAITING: usize = 1024;
 /// Updates that share one `fsync` at most.
 const BATCH: usize = 64;
+/// How long the thread waits for an update before it looks whether it should end.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// Updates that wait.
+pub(crate) type Jobs = Queue<Job>;
 
 /// Where a reply goes.
 pub(crate) type ReplyTo = Box<dyn FnOnce(Vec<u8>) + Send>;
@@ -38,18 +42,25 @@ pub(crate) struct Job {
     pub(crate) reply_to: ReplyTo,
 }
 
-/// Hands an update to the thread; without an answer if too many wait.
-pub(crate) fn hand_over(queue: &SyncSender<Job>, job: Job) {
-    match queue.try_send(job) {
-        Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
+/// Hands an update to the thread; it is not answered if too many of its view wait.
+pub(crate) fn hand_over(queue: &Jobs, job: Job) {
+    let view = job.view;
+    if !queue.put(view, job) {
+        debug!(view = view.0, "an update finds its queue full");
     }
 }
 
-/// Runs until nobody can send any more.
-pub(crate) fn run(shared: &Shared, jobs: &Receiver<Job>) {
-    while let Ok(first) = jobs.recv() {
-        let rest = jobs.try_iter().take(BATCH - 1);
-        work(shared, std::iter::once(first).chain(rest).collect());
+/// Runs until nobody can send any more and all is done.
+pub(crate) fn run(shared: &Shared, queue: &Arc<Jobs>) {
+    loop {
+        // Others that have it send; asked before, so that nothing is sent behind the last look.
+        let is_last = Arc::strong_count(queue) == 1;
+        let jobs = queue.take(BATCH, PATIENCE);
+        if !jobs.is_empty() {
+            work(shared, jobs);
+        } else if is_last && shared.is_stopping() {
+            return;
+        }
     }
 }
 
@@ -98,8 +109,12 @@ fn work(shared: &Shared, jobs: Vec<Job>) {
     } else {
         zones.sort_unstable();
         zones.dedup();
+        let is_changed = !zones.is_empty();
         for zone in zones {
             world.refresh(zone, &store);
+        }
+        if is_changed {
+            shared.mark_changed();
         }
     }
     drop(store);
@@ -191,24 +206,28 @@ impl Worker<'_> {
             .zones
             .get(id.0)
             .ok_or(plain(rcode::NOTAUTH))?;
-        if spec.tenant.as_deref() != Some(&*key.tenant) {
+        let tenant = key
+            .tenant()
+            .filter(|tenant| spec.tenant.as_ref() == Some(tenant));
+        let Some(tenant_name) = tenant else {
             let why = format!("key {} does not change {origin}", key.name);
             return Err(Refusal {
                 code: rcode::REFUSED,
                 why: Some((Extended::Prohibited, why)),
             });
-        }
+        };
         let nothing = ZoneChanges::default();
-        let tenant = self.world.plan.tenants.get(&key.tenant);
+        let tenant = self.world.plan.tenants.get(tenant_name);
         let target = Target {
             key,
+            tenant: tenant_name,
             origin: &origin,
             fixed: &spec.contents,
-            dynamic: self.store.zone(&key.tenant, &origin).unwrap_or(&nothing),
+            dynamic: self.store.zone(tenant_name, &origin).unwrap_or(&nothing),
             room: self
                 .shared
                 .records_per_tenant()
-                .saturating_sub(self.store.records_of(&key.tenant)),
+                .saturating_sub(self.store.records_of(tenant_name)),
             is_draining: tenant.is_none_or(|tenant| tenant.is_draining),
         };
         Ok((id, update::update(target, &message)?))

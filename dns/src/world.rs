@@ -1,9 +1,11 @@
 //! What is served at one moment: a generation, the dynamic records on top of it, and the keys.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
+use crate::catalog::{self, Secondary};
 use crate::journal::Store;
 use crate::keys::Keyring;
 use crate::name::Name;
@@ -18,6 +20,7 @@ pub struct World {
     /// Keys for updates.
     pub keys: Keyring,
     zones: Vec<ArcSwap<Zone>>,
+    secondaries: Vec<Secondary>,
 }
 
 impl World {
@@ -28,7 +31,58 @@ impl World {
         let zones = zones
             .map(|spec| ArcSwap::from_pointee(make_zone(&plan, spec, store)))
             .collect();
-        Self { plan, keys, zones }
+        let secondaries = catalog::secondaries(&plan, &keys);
+        Self {
+            plan,
+            keys,
+            zones,
+            secondaries,
+        }
+    }
+
+    /// Goes on from the world that was served before: secondaries get what changed alone.
+    ///
+    /// Two views may have seen different parts of a zone under one serial. A zone has a history only if all
+    /// views that see it now saw one and the same before.
+    #[must_use]
+    pub fn after(self, before: &Self) -> Self {
+        let views = before.plan.views.iter();
+        let views: HashMap<&str, _> = views.map(|view| (view.label.as_str(), view)).collect();
+        let mut origins: HashMap<ZoneId, Option<ZoneId>> = HashMap::new();
+        for view in &self.plan.views {
+            let old = views.get(view.label.as_str());
+            for (origin, id) in view.origins() {
+                let seen = old.and_then(|view| view.zone_at(origin.as_wire()));
+                let first = *origins.entry(id).or_insert(seen);
+                if first != seen {
+                    origins.insert(id, None);
+                }
+            }
+        }
+        for (id, old) in origins {
+            let (Some(slot), Some(old)) =
+                (self.zones.get(id.0), old.and_then(|id| before.zone(id)))
+            else {
+                continue;
+            };
+            if let Some(zone) = Arc::into_inner(slot.swap(Arc::clone(&old))) {
+                slot.store(Arc::new(zone.after(&old)));
+            }
+        }
+        self
+    }
+
+    /// Returns the servers that copy zones.
+    #[must_use]
+    pub fn secondaries(&self) -> &[Secondary] {
+        &self.secondaries
+    }
+
+    /// Returns the secondary of a name.
+    #[must_use]
+    pub fn secondary(&self, name: &str) -> Option<&Secondary> {
+        let mut all = self.secondaries.iter();
+        all.find(|secondary| *secondary.name == *name)
     }
 
     /// Returns a zone as it is now.
@@ -46,7 +100,8 @@ impl World {
     /// Makes a zone anew, after its dynamic records changed.
     pub fn refresh(&self, id: ZoneId, store: &Store) {
         if let (Some(slot), Some(spec)) = (self.zones.get(id.0), self.plan.zones.get(id.0)) {
-            slot.store(Arc::new(make_zone(&self.plan, spec, store)));
+            let zone = make_zone(&self.plan, spec, store).after(&slot.load());
+            slot.store(Arc::new(zone));
         }
     }
 

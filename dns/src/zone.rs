@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::compose::Body;
+use crate::history::{History, Records};
 use crate::lookup::{self, Answer};
 use crate::name::{self, Name};
 use crate::rdata::rtype;
@@ -129,8 +130,10 @@ pub struct Zone {
     /// Does it delegate anything (RFC 1034, 4.2.1)?
     has_cuts: bool,
     has_wildcards: bool,
+    soa: Arc<RrSet>,
     /// The SOA as it stands in negative answers.
     negative_soa: Arc<RrSet>,
+    history: History,
     nodata: Body,
     nxdomain: Body,
 }
@@ -169,7 +172,8 @@ impl Zone {
         };
         let mut nodes: HashMap<Name, Node> = HashMap::new();
         let apex = nodes.entry(origin.clone()).or_default();
-        apex.sets.push(Arc::new(soa_set(DEFAULT_TTL)));
+        let soa = Arc::new(soa_set(DEFAULT_TTL));
+        apex.sets.push(Arc::clone(&soa));
         for (name, set) in contents.iter() {
             if name.is_within(&origin) && set.rtype != rtype::SOA {
                 add_empty_non_terminals(&mut nodes, name, &origin);
@@ -185,6 +189,8 @@ impl Zone {
             nodata: Body::default(),
             nxdomain: Body::default(),
             negative_soa: Arc::new(soa_set(NEGATIVE_TTL)),
+            soa,
+            history: History::default(),
             origin,
             serial,
             nodes,
@@ -193,6 +199,13 @@ impl Zone {
         };
         zone.prepare();
         zone
+    }
+
+    /// Goes on from the zone that was there before: what changed can be transferred alone.
+    #[must_use]
+    pub fn after(mut self, before: &Self) -> Self {
+        self.history = History::after(before, &self);
+        self
     }
 
     fn prepare(&mut self) {
@@ -288,6 +301,39 @@ impl Zone {
     #[must_use]
     pub fn serial(&self) -> u32 {
         self.serial
+    }
+
+    /// Returns its SOA.
+    #[must_use]
+    pub fn soa(&self) -> &Arc<RrSet> {
+        &self.soa
+    }
+
+    /// Returns how it came about.
+    #[must_use]
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Returns the number of its records.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.iter().map(|(_, set)| set.rdata.len()).sum()
+    }
+
+    /// Has it no records? Never: there is its SOA.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// Goes through all sets, in no order, to be kept.
+    pub fn records(&self) -> impl Iterator<Item = Records> {
+        let all = self.nodes.iter();
+        all.flat_map(|(name, node)| {
+            let sets = node.sets.iter();
+            sets.map(move |set| (name.clone(), Arc::clone(set)))
+        })
     }
 
     /// Goes through all names and sets, in no order.

@@ -12,6 +12,7 @@ use std::net::{IpAddr, TcpStream, UdpSocket};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -41,7 +42,7 @@ struct Lab {
     a: NetNs,
     b: NetNs,
     folder: tempfile::TempDir,
-    daemon: Option<Child>,
+    daemon: Mutex<Option<Child>>,
 }
 
 impl Lab {
@@ -52,7 +53,7 @@ impl Lab {
             a: ns("a"),
             b: ns("b"),
             folder: tempfile::tempdir().unwrap(),
-            daemon: None,
+            daemon: Mutex::new(None),
         };
         let links = [
             (&lab.a, "a", GATEWAY_A, "10.1.0.10"),
@@ -79,7 +80,7 @@ impl Lab {
     }
 
     fn started() -> Self {
-        let mut lab = Self::new();
+        let lab = Self::new();
         lab.start();
         lab
     }
@@ -94,7 +95,7 @@ impl Lab {
         published::write(&self.path("generation"), &published.to_bytes(), 0o640).unwrap();
     }
 
-    fn start(&mut self) {
+    fn start(&self) {
         let mut command = self.router.command(env!("CARGO_BIN_EXE_bulkhead-dns"));
         for option in ["generation", "keys", "journal"] {
             command.arg(format!("--{option}")).arg(self.path(option));
@@ -104,8 +105,10 @@ impl Lab {
             .append(true)
             .open(self.path("log"))
             .unwrap();
-        command.args(["--workers", "2"]).stderr(log);
-        self.daemon = Some(command.spawn().unwrap());
+        command
+            .args(["--workers", "2", "--records-per-tenant", "20000"])
+            .stderr(log);
+        *self.daemon.lock().unwrap() = Some(command.spawn().unwrap());
         wait_for("the daemon to answer", || {
             let answer = self.dig(
                 &self.a,
@@ -127,8 +130,9 @@ impl Lab {
         std::fs::read_to_string(self.path("log")).unwrap()
     }
 
-    fn kill(&mut self) {
-        let mut daemon = self.daemon.take().unwrap();
+    /// As `kill -9`.
+    fn kill(&self) {
+        let mut daemon = self.daemon.lock().unwrap().take().unwrap();
         daemon.kill().unwrap();
         daemon.wait().unwrap();
     }
@@ -151,7 +155,7 @@ impl Lab {
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        if let Some(daemon) = &mut self.daemon {
+        if let Some(daemon) = self.daemon.get_mut().unwrap() {
             let _ = daemon.kill();
             let _ = daemon.wait();
         }
@@ -475,37 +479,67 @@ fn exchange(stream: &mut TcpStream, message: &[u8]) -> Option<Message> {
     Message::from_vec(&reply).ok()
 }
 
+/// How many updates the test of kill -9 sends; more by this variable of the environment.
+const UPDATES_VARIABLE: &str = "BULKHEAD_DNS_UPDATES";
+
+/// Sends updates, each number once, over connections that end whenever the daemon does; gives the
+/// numbers that were answered NOERROR.
+fn send_updates(client: &NetNs, next: &AtomicU32, answered: &AtomicU32, last: u32) -> Vec<u32> {
+    let mut good = Vec::new();
+    let mut stream = None;
+    while next.load(Ordering::Relaxed) < last {
+        if stream.is_none() {
+            stream = client.run(|| TcpStream::connect((GATEWAY_A, 53))).ok();
+        }
+        let Some(open) = &mut stream else {
+            std::thread::sleep(Duration::from_millis(5));
+            continue;
+        };
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        match exchange(open, &signed_update(number)) {
+            Some(reply) => {
+                assert_eq!(reply.metadata.response_code, ResponseCode::NoError);
+                good.push(number);
+                answered.fetch_add(1, Ordering::Relaxed);
+            }
+            // It may have been done, and may not: nobody was told.
+            None => stream = None,
+        }
+    }
+    good
+}
+
 #[test]
 fn no_update_that_was_answered_is_lost_when_the_daemon_is_killed() {
-    let mut lab = Lab::started();
-    let mut next = 0;
-    let mut answered = Vec::new();
-    for _ in 0..4 {
-        let mut stream = lab.a.run(|| TcpStream::connect((GATEWAY_A, 53)).unwrap());
-        stream.set_nodelay(true).unwrap();
-        let first = next;
-        let pid =
-            nix::unistd::Pid::from_raw(i32::try_from(lab.daemon.as_ref().unwrap().id()).unwrap());
-        while let Some(reply) = exchange(&mut stream, &signed_update(next)) {
-            assert_eq!(reply.metadata.response_code, ResponseCode::NoError);
-            answered.push(next);
-            next += 1;
-            if next == first + 60 {
-                // Pipelined behind it: the daemon dies while it works.
-                let message = signed_update(next);
-                let length = u16::try_from(message.len()).unwrap().to_be_bytes();
-                let many = [&length[..], &message].concat().repeat(20);
-                stream.write_all(&many).unwrap();
-                nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    const CLIENTS: u32 = 8;
+    const KILLS: u32 = 5;
+    let all = std::env::var(UPDATES_VARIABLE).map_or(600, |text| text.parse().unwrap());
+    let lab = Lab::started();
+    let (next, answered) = (AtomicU32::new(0), AtomicU32::new(0));
+    let good: Vec<u32> = std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|_| scope.spawn(|| send_updates(&lab.a, &next, &answered, all)))
+            .collect();
+        for kill in 1..=KILLS {
+            let sent = kill * all / (KILLS + 1);
+            while next.load(Ordering::Relaxed) < sent {
+                std::thread::sleep(Duration::from_micros(100));
             }
+            lab.kill();
+            lab.start();
         }
-        next += 1;
-        lab.kill();
-        lab.start();
-    }
+        let good = clients.into_iter().map(|client| client.join().unwrap());
+        good.flatten().collect()
+    });
+    assert!(
+        good.len() + 100 > usize::try_from(all).unwrap(),
+        "{} of {all}",
+        good.len()
+    );
+    lab.kill();
+    lab.start();
     let mut stream = lab.a.run(|| TcpStream::connect((GATEWAY_A, 53)).unwrap());
-    assert!(answered.len() >= 240);
-    for number in answered {
+    for number in good {
         let reply = exchange(&mut stream, &question(&format!("n{number}.{ZONE}"), 1)).unwrap();
         assert_eq!(
             reply.answers.len(),

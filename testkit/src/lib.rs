@@ -10,6 +10,7 @@
 //!   [`kernel_vlan`] is its twin for kernels that have them.
 //! * [`site`]: a router, its trunk, and hosts on segments, built out of a description.
 //! * [`lab`]: the sample inventory as such a description.
+//! * [`peers`]: name servers of others, to talk to and to compare with.
 //! * [`fixtures`]: where the project's sample inventory is.
 //!
 //! Everything but [`frame`] and [`fixtures`] needs root. Nothing ever leaves the namespaces that the
@@ -23,6 +24,7 @@ pub mod kernel_vlan;
 pub mod lab;
 pub mod link;
 pub mod netns;
+pub mod peers;
 pub mod raw;
 pub mod site;
 pub mod switch;

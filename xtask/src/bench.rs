@@ -1,6 +1,6 @@
 //! `cargo xtask bench NAME`: one benchmark, as a table or as JSON.
 //!
-//! `apply`, `dhcp` and `path` are programs of their own (they measure in the kernel, as root) and print both themselves. The
+//! `apply`, `dhcp`, `dns` and `path` are programs of their own (they measure in the kernel, as root) and print both themselves. The
 //! others are criterion's; their estimates are read back here and printed in the same form.
 
 use std::fs;
@@ -22,6 +22,8 @@ enum Name {
     Apply,
     /// DHCP: what an exchange costs, and how many a second; beside Kea, dnsmasq and a program that only echoes.
     Dhcp,
+    /// Name servers of others and ours: queries per second, and processor time per query.
+    Dns,
     /// The program in the kernel: ns per packet, as a ratio to the empty program.
     Path,
     /// The pure policy core on the host.
@@ -38,6 +40,7 @@ impl Name {
         match self {
             Self::Apply => "apply",
             Self::Dhcp => "dhcp",
+            Self::Dns => "dns",
             Self::Path => "path",
             Self::Policy => "policy",
             Self::Compiler => "compiler",
@@ -72,8 +75,11 @@ pub(crate) struct Args {
 /// Runs the task.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     setup::ensure(&[Tier::Build])?;
+    if args.name == Name::Dns {
+        setup::ensure(&[Tier::Net])?;
+    }
     match args.name {
-        Name::Apply | Name::Path => program(args),
+        Name::Apply | Name::Dns | Name::Path => program(args),
         Name::Dhcp => {
             setup::ensure(&[Tier::Peers])?;
             let mut cargo = proc::cargo();
@@ -91,7 +97,7 @@ fn program(args: &Args) -> Result<ExitCode> {
     proc::run(cargo.args(["build", "--release", "--package", "bench", "--bin", name]))?;
     ensure!(
         proc::can_be_root(),
-        "bench {name} makes namespaces and loads eBPF programs: run it as root or install sudo"
+        "bench {name} makes network namespaces: run it as root or install sudo"
     );
     let program = proc::target_dir().join("release").join(name);
     let mut command = proc::as_root(&program, &[]);

@@ -129,6 +129,44 @@ pub(crate) fn unpack(package: &str, into: &Path) -> Result<()> {
     fs::remove_file(&archive).with_context(|| format!("remove {}", archive.display()))
 }
 
+/// Downloads packages, and what they need that is not installed, and unpacks them into `into`. Nothing is
+/// installed, no script of a package runs, and no service is started.
+///
+/// # Errors
+/// A package is not known, or its download or unpacking fails.
+pub(crate) fn unpack_all(packages: &[&str], into: &Path) -> Result<()> {
+    ensure!(
+        is_debian(),
+        "this is not a Debian machine: what Debian calls {} must be on the PATH",
+        packages.join(" ")
+    );
+    if proc::can_be_root() {
+        update()?;
+    }
+    let mut simulated = Command::new("apt-get");
+    simulated.args(["install", "--simulate", "--no-install-recommends"]);
+    let answer = proc::output(simulated.args(packages))?;
+    let mut wanted = to_install(&answer);
+    // What is installed already is unpacked as well: its copy is the one that is found.
+    wanted.extend(
+        packages
+            .iter()
+            .filter(|package| !answer.contains(&format!("Inst {package} "))),
+    );
+    for package in wanted {
+        unpack(package, into)?;
+    }
+    Ok(())
+}
+
+/// The packages that `apt-get install --simulate` would install.
+fn to_install(answer: &str) -> Vec<&str> {
+    answer
+        .lines()
+        .filter_map(|line| line.strip_prefix("Inst ")?.split_whitespace().next())
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,6 +180,15 @@ mod tests {
             newest_of(answer).as_deref(),
             Some("linux-image-6.12.117+deb12-amd64")
         );
+    }
+
+    #[test]
+    fn what_would_be_installed_is_read_out_of_a_simulation() {
+        let answer = "Reading state information...\n\
+                      Inst liburcu8 (0.13.2-1 Debian:12.15/oldstable [amd64])\n\
+                      Inst knot (3.2.6-1 Debian:12.15/oldstable [amd64])\n\
+                      Conf knot (3.2.6-1 Debian:12.15/oldstable [amd64])\n";
+        assert_eq!(to_install(answer), ["liburcu8", "knot"]);
     }
 
     #[test]

@@ -162,6 +162,21 @@ fn machine_steps() -> Vec<Step> {
             install: || debian::install(&missing(NET_PACKAGES)),
         },
         Step {
+            tier: Tier::Net,
+            name: "name servers of others".into(),
+            why: "secondaries in tests, and `bench dns`; unpacked into target/peers, not installed",
+            present: || {
+                NAME_SERVERS
+                    .iter()
+                    .all(|(path, _)| peers_dir().join(path).is_file())
+            },
+            install: || {
+                let packages: Vec<&str> =
+                    NAME_SERVERS.iter().map(|(_, package)| *package).collect();
+                debian::unpack_all(&packages, &peers_dir())
+            },
+        },
+        Step {
             tier: Tier::Vm,
             name: "qemu and its helpers".into(),
             why: "runs the virtual machines",
@@ -280,6 +295,24 @@ const NET_PACKAGES: &[Package] = &[
     ("tcpdump", "tcpdump"),
     ("unshare", "util-linux"),
 ];
+
+/// Name servers, and the Debian packages that have them. `testkit::peers` finds them.
+const NAME_SERVERS: &[Package] = &[
+    ("usr/sbin/named", "bind9"),
+    ("usr/sbin/knotd", "knot"),
+    ("usr/sbin/nsd", "nsd"),
+    ("usr/sbin/pdns_server", "pdns-server"),
+    (
+        "usr/lib/x86_64-linux-gnu/pdns/libbindbackend.so",
+        "pdns-backend-bind",
+    ),
+    ("usr/sbin/unbound", "unbound"),
+];
+
+/// Where packages are unpacked whose programs must not run as services of this machine.
+fn peers_dir() -> PathBuf {
+    proc::root().join("target").join("peers")
+}
 
 /// Packages of the virtual machines.
 const VM_PACKAGES: &[Package] = &[

@@ -9,5 +9,6 @@ mod rfc1034;
 mod rfc2136;
 mod rfc2317;
 mod rfc4592;
+mod rfc5936;
 mod rfc8945;
 mod support;

@@ -74,6 +74,7 @@ impl Lab {
         let nothing = ZoneChanges::default();
         let target = Target {
             key,
+            tenant: key.tenant().unwrap(),
             origin: &origin,
             fixed: &spec.contents,
             dynamic: self.store.zone(&"a".into(), &origin).unwrap_or(&nothing),

@@ -96,12 +96,18 @@ pub(crate) const IN_A: &str = "10.1.0.10";
 pub(crate) const IN_B: &str = "10.1.0.70";
 
 pub(crate) fn secrets(names: &[&str]) -> Secrets {
+    secrets_with(names, "")
+}
+
+/// As [`secrets`], and whatever else the file says.
+pub(crate) fn secrets_with(names: &[&str], more: &str) -> Secrets {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("keys.toml");
     let entry = |name: &&str| {
         format!("[keys.{name}]\nalgorithm = \"hmac-sha256\"\nsecret = \"{SECRET}\"\n")
     };
-    std::fs::write(&path, names.iter().map(entry).collect::<String>()).unwrap();
+    let text = names.iter().map(entry).collect::<String>() + more;
+    std::fs::write(&path, text).unwrap();
     private(&path);
     Secrets::read(&path).unwrap()
 }
@@ -159,6 +165,10 @@ pub(crate) fn send(
     match answer(world, client, message, &mut out) {
         Outcome::Silence => None,
         Outcome::Reply => Some(out),
+        Outcome::Transfer(mut transfer) => {
+            let messages = std::iter::from_fn(|| transfer.next_message());
+            Some(messages.flatten().collect())
+        }
         Outcome::Update(..) => panic!("a query was taken for an update"),
     }
 }
