@@ -69,8 +69,9 @@ impl Peer {
     }
 }
 
-/// Where `cargo xtask setup` unpacks them; not moved by `CARGO_TARGET_DIR`.
-fn unpacked() -> PathBuf {
+/// Returns the folder that `cargo xtask setup` unpacks them into; not moved by `CARGO_TARGET_DIR`.
+#[must_use]
+pub fn unpacked() -> PathBuf {
     let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let root = crate_folder.parent().unwrap_or(crate_folder);
     root.join("target/peers")

@@ -74,37 +74,17 @@ pub(crate) fn all() -> Vec<Step> {
         tier: Tier::Peers,
         name: "Kea, dnsmasq and perfdhcp".into(),
         why: "what `bench dhcp` compares with; unpacked into target/peers, not installed, no service starts",
-        present: has_peers,
-        install: unpack_peers,
+        present: has_dhcp_servers,
+        install: || debian::unpack_all(DHCP_SERVERS, &peers_dir()),
     });
     steps
 }
 
-/// Packages of the DHCP servers that ours is compared with, and the libraries of theirs that few machines have.
-const PEER_PACKAGES: &[&str] = &[
-    "kea-dhcp4-server",
-    "kea-admin",
-    "kea-common",
-    "dnsmasq-base",
-    "libdbus-1-3",
-    "libldap-2.5-0",
-    "liblog4cplus-2.0.5",
-    "libmariadb3",
-    "libnetfilter-conntrack3",
-    "libnfnetlink0",
-    "libnftables1",
-    "libnftnl11",
-    "libpq5",
-    "libsasl2-2",
-];
-
-/// Where they are unpacked.
-pub(crate) fn peers_dir() -> PathBuf {
-    proc::target_dir().join("peers")
-}
+/// The DHCP servers that ours is compared with, and the program that loads all of them.
+const DHCP_SERVERS: &[&str] = &["kea-dhcp4-server", "kea-admin", "dnsmasq-base"];
 
 /// Whether each of the programs starts: a library that lacks would stop it.
-fn has_peers() -> bool {
+fn has_dhcp_servers() -> bool {
     let starts = |program: &str, argument: &str| {
         let mut command = Command::new(peers_dir().join("usr/sbin").join(program));
         command.env(
@@ -114,14 +94,6 @@ fn has_peers() -> bool {
         proc::succeeds(command.arg(argument))
     };
     starts("kea-dhcp4", "-v") && starts("perfdhcp", "-v") && starts("dnsmasq", "--version")
-}
-
-/// Unpacks them.
-fn unpack_peers() -> Result<()> {
-    for package in PEER_PACKAGES {
-        debian::unpack(package, &peers_dir())?;
-    }
-    Ok(())
 }
 
 /// The eBPF toolchain.
