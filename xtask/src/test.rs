@@ -21,7 +21,7 @@ use crate::vm::Series;
 use crate::vmtest;
 
 /// The longest that building and running all host tests may take.
-const HOST_LIMIT: Duration = Duration::from_secs(20 * 60);
+const HOST_LIMIT: Duration = Duration::from_secs(30 * 60);
 /// The longest that one test program may take.
 const PROGRAM_LIMIT: Duration = Duration::from_secs(10 * 60);
 
