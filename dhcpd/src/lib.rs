@@ -12,6 +12,7 @@
 
 #![deny(unsafe_code, clippy::indexing_slicing)]
 
+pub mod args;
 mod code;
 pub mod counters;
 pub mod engine;

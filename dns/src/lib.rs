@@ -24,6 +24,7 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 pub mod answer;
+pub mod args;
 pub mod catalog;
 pub mod compose;
 mod follow;

@@ -1,41 +1,13 @@
 //! The daemon `bulkhead-dns`.
 
-use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::Parser as _;
+use dns::args::Args;
 use dns::server::{Config, Server};
-use dns::{journal, keys};
 use nix::sys::signal::{SigSet, Signal};
 use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
-
-/// Authoritative DNS for the site, its tenants and their reverse zones.
-///
-/// Serves the generation that `bulkhead apply` published, and follows it.
-#[derive(Parser)]
-#[command(name = "bulkhead-dns", version)]
-struct Args {
-    /// The published generation.
-    #[arg(long, default_value = netmodel::published::DEFAULT_PATH)]
-    generation: PathBuf,
-    /// Secrets of the tenants' update keys (mode 600).
-    #[arg(long, default_value = keys::DEFAULT_PATH)]
-    keys: PathBuf,
-    /// Journal of dynamic updates.
-    #[arg(long, default_value = journal::DEFAULT_PATH)]
-    journal: PathBuf,
-    /// Address and port to listen on, UDP and TCP; can be repeated.
-    #[arg(long, default_values = ["0.0.0.0:53", "[::]:53"])]
-    listen: Vec<SocketAddr>,
-    /// UDP threads for each address [default: one per processor].
-    #[arg(long)]
-    workers: Option<usize>,
-    /// How many dynamic records a tenant may have.
-    #[arg(long, default_value_t = 1000)]
-    records_per_tenant: usize,
-}
 
 fn main() -> ExitCode {
     let args = Args::parse();

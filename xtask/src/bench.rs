@@ -32,6 +32,8 @@ enum Name {
     Compiler,
     /// Inventory to model.
     Inventory,
+    /// What changes between two models, in memory: without files and kernel.
+    Plan,
 }
 
 impl Name {
@@ -45,6 +47,7 @@ impl Name {
             Self::Policy => "policy",
             Self::Compiler => "compiler",
             Self::Inventory => "inventory",
+            Self::Plan => "plan",
         }
     }
 }
@@ -86,7 +89,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
             proc::run(cargo.args(["build", "--release", "--package", "dhcpd"]))?;
             program(args)
         }
-        Name::Policy | Name::Compiler | Name::Inventory => criterion(args),
+        Name::Policy | Name::Compiler | Name::Inventory | Name::Plan => criterion(args),
     }
 }
 

@@ -17,36 +17,72 @@ pub(crate) struct Args {
     version: Option<String>,
 }
 
+/// Programs of the package, each with the crate that has it.
+const PROGRAMS: [(&str, &str); 3] = [
+    ("bulkhead", "dataplane-user"),
+    ("bulkhead-dhcpd", "dhcpd"),
+    ("bulkhead-dns", "dns"),
+];
+
+/// Programs that write man pages and completions, of the same crates.
+const DOCUMENTS: [&str; 3] = ["documents", "dhcpd-documents", "dns-documents"];
+
 /// Runs the task.
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    setup::ensure(&[Tier::Build, Tier::Package])?;
-    let folder = proc::root().join("target/package");
-    fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-    let mut build = proc::cargo();
-    build.args(["build", "--release", "--package", "dataplane-user"]);
-    proc::run(build.args(["--bin", "bulkhead", "--example", "documents"]))?;
-    let built = target().join("release");
-    fs::copy(built.join("bulkhead"), folder.join("bulkhead")).context("copy the binary")?;
-    let mut documents = Command::new(built.join("examples/documents"));
-    proc::run(documents.arg(folder.join("documents")))?;
-    let mut deb = proc::cargo();
-    deb.args([
-        "deb",
-        "--no-build",
-        "--package",
-        "dataplane-user",
-        "--output",
-    ]);
-    deb.arg(&folder);
-    if let Some(version) = &args.version {
-        deb.args(["--deb-version", version]);
-    }
-    proc::run(&mut deb)?;
+    build("release")?;
+    let package = pack(args.version.as_deref())?;
+    eprintln!("{}", package.display());
     Ok(ExitCode::SUCCESS)
 }
 
-/// Where cargo builds.
-fn target() -> PathBuf {
-    let chosen = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    proc::root().join(chosen.unwrap_or_else(|| "target".into()))
+/// Builds everything that is packed.
+///
+/// # Errors
+/// Something of it cannot be built.
+pub(crate) fn build(profile: &str) -> Result<()> {
+    setup::ensure(&[Tier::Build, Tier::Package])?;
+    let folder = folder();
+    fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+    let mut build = proc::cargo();
+    build.args(["build", "--profile", profile, "--bins"]);
+    build.args(DOCUMENTS.iter().flat_map(|example| ["--example", example]));
+    for (_, package) in PROGRAMS {
+        build.args(["--package", package]);
+    }
+    proc::run(&mut build)?;
+    let built = proc::target_dir().join(profile);
+    for (program, _) in PROGRAMS {
+        fs::copy(built.join(program), folder.join(program))
+            .with_context(|| format!("copy {program}"))?;
+    }
+    for example in DOCUMENTS {
+        let mut documents = Command::new(built.join("examples").join(example));
+        proc::run(documents.arg(folder.join("documents")))?;
+    }
+    Ok(())
+}
+
+/// Packs what was built, and gives back the package.
+///
+/// # Errors
+/// A file is missing, or cannot be written.
+pub(crate) fn pack(version: Option<&str>) -> Result<PathBuf> {
+    let mut deb = proc::cargo();
+    deb.args(["deb", "--no-build", "--package", "dataplane-user"]);
+    deb.arg("--output").arg(folder());
+    if let Some(version) = version {
+        deb.args(["--deb-version", version]);
+    }
+    // It prints the package's path.
+    let said = proc::output(&mut deb)?;
+    let path = said
+        .lines()
+        .last()
+        .context("cargo deb does not say where the package is")?;
+    Ok(PathBuf::from(path))
+}
+
+/// Where the package is made.
+fn folder() -> PathBuf {
+    proc::root().join("target/package")
 }

@@ -196,12 +196,12 @@ fn host_commands(args: &Args, targets: &[TestTarget]) -> Vec<Command> {
 }
 
 /// The profile of all rungs: one build of everything, as optimised as what is installed, that checks its arithmetic.
-const PROFILE: [&str; 2] = ["--profile", "checked"];
+pub(crate) const PROFILE: &str = "checked";
 
 /// Cargo on all crates that can be built for the host.
 fn workspace(args: &[&str]) -> Command {
     let mut command = proc::cargo();
-    command.args(args).args(PROFILE);
+    command.args(args).args(["--profile", PROFILE]);
     command.args(["--workspace", "--exclude", "dataplane-ebpf"]);
     command
 }
@@ -242,7 +242,7 @@ fn build(wanted: &[TestTarget]) -> Result<Vec<Program>> {
     }
     eprintln!("== building the programs of the other rungs");
     let mut command = proc::cargo();
-    command.args(["test", "--no-run"]).args(PROFILE);
+    command.args(["test", "--no-run", "--profile", PROFILE]);
     command.arg("--message-format=json-render-diagnostics");
     for target in wanted {
         command.args(["--package", &target.package, "--test", &target.name]);

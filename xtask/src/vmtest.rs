@@ -9,11 +9,12 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
+use crate::deb;
 use crate::lacks::{self, Lack};
 use crate::libtest::{Program, Rung, Tally};
 use crate::proc::{self, Echo};
 use crate::setup::{self, Tier};
-use crate::test::{Args, Row, told};
+use crate::test::{Args, PROFILE, Row, told};
 use crate::vm::{self, Kernel};
 
 /// The longest that one virtual machine may take, with all of its tests.
@@ -28,7 +29,8 @@ pub(crate) fn run(args: &Args, programs: &[Program]) -> Result<Vec<Row>> {
         .filter(|program| program.target.runs_on(Rung::Vm))
         .collect();
     let ready = setup::ensure(&[Tier::Vm]);
-    let (programs, ready) = (&programs, &ready);
+    let debs = packages(&programs)?;
+    let (programs, ready, debs) = (&programs, &ready, &debs);
     thread::scope(|scope| {
         let machines: Vec<_> = args
             .kernels()
@@ -38,7 +40,7 @@ pub(crate) fn run(args: &Args, programs: &[Program]) -> Result<Vec<Row>> {
                 eprintln!("== {label}: stock Debian kernel, processor emulated");
                 // A kernel that is there can be used even if another one could not be fetched.
                 scope.spawn(move || match (vm::find_kernel(series), ready) {
-                    (Ok(kernel), _) => virtual_machine(label, &kernel, args, programs),
+                    (Ok(kernel), _) => virtual_machine(label, &kernel, args, (programs, debs)),
                     (Err(_), Err(error)) => Ok(Row::skipped(label, format!("{error:#}"))),
                     (Err(error), Ok(())) => Ok(Row::skipped(label, format!("{error:#}"))),
                 })
@@ -55,15 +57,31 @@ pub(crate) fn run(args: &Args, programs: &[Program]) -> Result<Vec<Row>> {
     })
 }
 
+/// The test of the package, if it is wanted, gets two of them: `BULKHEAD_DEBS=OLD:NEW`.
+const PACKAGE_TEST: &str = "vm_package";
+
+/// Makes them; the line of the script that names them.
+fn packages(programs: &[&Program]) -> Result<String> {
+    let mut names = programs.iter().map(|program| &program.target.name);
+    if !names.any(|name| name == PACKAGE_TEST) {
+        return Ok(String::new());
+    }
+    eprintln!("== the Debian package, twice: one is upgraded to the other");
+    deb::build(PROFILE)?;
+    let (old, new) = (deb::pack(Some("0.0.1"))?, deb::pack(Some("0.0.2"))?);
+    let debs = format!("{}:{}", old.display(), new.display());
+    Ok(format!("export BULKHEAD_DEBS={}\n", vm::quote(&debs)))
+}
+
 /// Boots one kernel, runs all programs of rung 4 on it and says what they did.
 fn virtual_machine(
     label: String,
     kernel: &Kernel,
     args: &Args,
-    programs: &[&Program],
+    (programs, debs): (&[&Program], &str),
 ) -> Result<Row> {
     let lacks = lacks::of(&kernel.release);
-    let script = script_of(&kernel.release, programs, &lacks);
+    let script = format!("{debs}{}", script_of(&kernel.release, programs, &lacks));
     let finished = vm::run_script(
         kernel,
         &label.replace(' ', "-"),

@@ -208,37 +208,32 @@ impl Controller {
         // Both are as large as the inventory, and neither needs the other.
         let (applied, new) = thread::scope(|scope| {
             let applied = scope.spawn(|| applied(&self.store, enforced, facts));
-            let new = build(desired.model, desired.host, facts);
-            let new = new.map(|new| (Body::new(&new.model), new));
+            let new = Packed::build(desired.model, desired.host, facts);
             (
                 applied.join().unwrap_or_else(|panic| resume_unwind(panic)),
                 new,
             )
         });
-        let (applied, (body, new)) = (applied?, new?);
-        self.prepared(observed, applied, new, body, desired.inventory)
+        self.prepared(observed, applied?, (new?, desired.inventory))
     }
 
     /// Finds out how the kernel differs from the generation that is current.
     async fn prepare_current(&self, current: u32) -> Result<Prepared, RunError> {
         let desired = stored(&self.store, current)?;
         let observed = self.observe(&desired).await?;
-        let new = build(desired.model, desired.host, &observed.router)?;
+        let new = Packed::build(desired.model, desired.host, &observed.router)?;
         let applied = AppliedBefore {
             base: Some(current),
             ..AppliedBefore::default()
         };
-        let body = Body::new(&new.model);
-        self.prepared(observed, applied, new, body, desired.inventory)
+        self.prepared(observed, applied, (new, desired.inventory))
     }
 
     fn prepared(
         &self,
         observed: Observed,
         applied: AppliedBefore,
-        new: Build,
-        body: Body,
-        inventory: String,
+        (Packed { body, build: new }, inventory): (Packed, String),
     ) -> Result<Prepared, RunError> {
         let pins = Pins::at(&self.options.place.pins);
         let tables = pins.differences(&new.tables, &observed.trunk)?;
@@ -327,6 +322,20 @@ fn stored(store: &Store, number: u32) -> Result<Desired, RunError> {
     let host = store.record(number)?.host;
     let published = store.generation(number)?;
     Ok(Desired::of_generation(published, host.as_deref()))
+}
+
+/// A build, and its model as it is stored and published.
+struct Packed {
+    build: Build,
+    body: Body,
+}
+
+impl Packed {
+    fn build(model: Model, host: Option<HostId>, observed: &RouterFacts) -> Result<Self, RunError> {
+        let build = build(model, host, observed)?;
+        let body = Body::new(&build.model);
+        Ok(Self { build, body })
+    }
 }
 
 /// What was applied before.

@@ -1,0 +1,34 @@
+//! The command line of `bulkhead-dns`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::Parser;
+
+use crate::{journal, keys};
+
+/// Authoritative DNS for the site, its tenants and their reverse zones.
+///
+/// Serves the generation that `bulkhead apply` published, and follows it.
+#[derive(Debug, Parser)]
+#[command(name = "bulkhead-dns", version)]
+pub struct Args {
+    /// The published generation.
+    #[arg(long, default_value = netmodel::published::DEFAULT_PATH)]
+    pub generation: PathBuf,
+    /// Secrets of the tenants' update keys (mode 600).
+    #[arg(long, default_value = keys::DEFAULT_PATH)]
+    pub keys: PathBuf,
+    /// Journal of dynamic updates.
+    #[arg(long, default_value = journal::DEFAULT_PATH)]
+    pub journal: PathBuf,
+    /// Address and port to listen on, UDP and TCP; can be repeated.
+    #[arg(long, default_values = ["0.0.0.0:53", "[::]:53"])]
+    pub listen: Vec<SocketAddr>,
+    /// UDP threads for each address [default: one per processor].
+    #[arg(long)]
+    pub workers: Option<usize>,
+    /// How many dynamic records a tenant may have.
+    #[arg(long, default_value_t = 1000)]
+    pub records_per_tenant: usize,
+}
