@@ -1,10 +1,12 @@
 //! The daemon `bulkhead-dns`.
 
-use std::net::SocketAddr;
+use std::io::Write as _;
+use std::net::{AddrParseError, IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use dns::inspect::{self, Show};
 use dns::server::{Config, Server};
 use dns::{journal, keys};
 use nix::sys::signal::{SigSet, Signal};
@@ -17,6 +19,9 @@ use tracing_subscriber::EnvFilter;
 #[derive(Parser)]
 #[command(name = "bulkhead-dns", version)]
 struct Args {
+    /// Show something and end, instead of serving.
+    #[command(subcommand)]
+    show: Option<Show>,
     /// The published generation.
     #[arg(long, default_value = netmodel::published::DEFAULT_PATH)]
     generation: PathBuf,
@@ -35,10 +40,39 @@ struct Args {
     /// How many dynamic records a tenant may have.
     #[arg(long, default_value_t = 1000)]
     records_per_tenant: usize,
+    /// Resolver to ask for names of others, for segments that may open connections to the internet;
+    /// `ADDRESS` or `ADDRESS:PORT`; can be repeated. Without one, nobody is asked.
+    #[arg(long, value_parser = upstream)]
+    upstream: Vec<SocketAddr>,
+}
+
+/// Reads an address with or without a port.
+fn upstream(text: &str) -> Result<SocketAddr, AddrParseError> {
+    let with_port = text.parse::<SocketAddr>();
+    with_port.or_else(|_| text.parse::<IpAddr>().map(|address| (address, 53).into()))
+}
+
+/// Shows what is served; works beside the daemon, too.
+fn inspect(args: &Args, what: &Show) -> ExitCode {
+    let loaded = inspect::load(&args.generation, &args.keys, &args.journal);
+    match loaded.and_then(|world| inspect::show(&world, what)) {
+        Ok(text) => {
+            // Whoever reads may stop reading.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(reason) => {
+            eprintln!("bulkhead-dns: {}", dns::chain(&reason));
+            ExitCode::FAILURE
+        }
+    }
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if let Some(what) = &args.show {
+        return inspect(&args, what);
+    }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -58,6 +92,7 @@ fn main() -> ExitCode {
         journal: args.journal,
         listen: args.listen,
         records_per_tenant: args.records_per_tenant,
+        upstreams: args.upstream,
     };
     // While there is no generation yet, a signal must end the process, too.
     std::thread::spawn(move || {
