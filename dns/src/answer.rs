@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use crate::compose::Body;
+use crate::forward::Wanted;
 use crate::lookup::{self, Answer, MAX_CHAIN};
 use crate::message::{self, Extended, Query, Read, Reply, TCP_MAX, rcode};
 use crate::name::{self, Name};
@@ -32,6 +33,8 @@ pub enum Outcome {
     Silence,
     /// The reply is written.
     Reply,
+    /// Upstream is to be asked.
+    Forward(Box<Wanted>),
     /// The reply is a transfer; only over TCP.
     Transfer(Box<Transfer>),
     /// It is an update by a client of this view.
@@ -84,10 +87,40 @@ pub fn answer(world: &World, client: Client, message: &[u8], out: &mut Vec<u8>) 
     }
     if query.is_signed {
         answer_signed(world, view, &reply, (client.now, out));
-    } else {
-        answer_query(world, view, &reply, out);
+        return Outcome::Reply;
     }
-    Outcome::Reply
+    let leads_to = match answer_query(world, view, &reply, out) {
+        Answered::Known => return Outcome::Reply,
+        Answered::Alias(target) => Some(target),
+        Answered::Unknown => None,
+    };
+    let may_ask =
+        world.forwards() && view.may_resolve && query.wants_recursion() && query.class == IN;
+    let name = leads_to
+        .clone()
+        .or_else(|| Name::from_wire(query.name()).ok());
+    match name {
+        Some(target) if may_ask && !world.plan.is_local(target.as_wire()) => {
+            let begun = leads_to.map(|_| out.clone());
+            Outcome::Forward(Box::new(Wanted {
+                query,
+                view: view_id,
+                target,
+                begun,
+            }))
+        }
+        _ => Outcome::Reply,
+    }
+}
+
+/// What our own zones had to say. A reply is written in any case.
+enum Answered {
+    /// All there is.
+    Known,
+    /// An alias that leads to a name that is not ours.
+    Alias(Name),
+    /// Nothing: the name is in no zone of the view.
+    Unknown,
 }
 
 pub(crate) fn limit(query: &Query, transport: Transport) -> usize {
@@ -165,11 +198,15 @@ pub(crate) fn refuse_signed(reply: &Reply<'_>, code: u16, signer: &Signer, out: 
     signer.sign(out);
 }
 
-fn answer_query(world: &World, view: &View, reply: &Reply<'_>, out: &mut Vec<u8>) {
+fn answer_query(world: &World, view: &View, reply: &Reply<'_>, out: &mut Vec<u8>) -> Answered {
     let query = reply.query;
+    let refuse = |out: &mut Vec<u8>, code| {
+        reply.refuse(out, code, None);
+        Answered::Known
+    };
     match query.kind {
-        rtype::OPT | rtype::TSIG => return reply.refuse(out, rcode::FORMERR, None),
-        rtype::TKEY | 253 | 254 => return reply.refuse(out, rcode::NOTIMP, None),
+        rtype::OPT | rtype::TSIG => return refuse(out, rcode::FORMERR),
+        rtype::TKEY | 253 | 254 => return refuse(out, rcode::NOTIMP),
         _ => {}
     }
     let zone = match query.class {
@@ -178,12 +215,24 @@ fn answer_query(world: &World, view: &View, reply: &Reply<'_>, out: &mut Vec<u8>
     };
     let written = zone.and_then(|id| {
         world.with_zone(id, |zone| match zone.prepared(query.name(), query.kind) {
-            Some(body) => reply.write(out, body),
-            None => reply.write(out, &resolve(world, view, zone, query)),
+            Some(body) => {
+                reply.write(out, body);
+                None
+            }
+            None => {
+                let (body, leads_to) = resolve(world, view, zone, query);
+                reply.write(out, &body);
+                leads_to
+            }
         })
     });
-    if written.is_none() {
-        reply.refuse(out, rcode::REFUSED, None);
+    match written {
+        Some(Some(target)) => Answered::Alias(target),
+        Some(None) => Answered::Known,
+        None => {
+            reply.refuse(out, rcode::REFUSED, None);
+            Answered::Unknown
+        }
     }
 }
 
@@ -199,9 +248,11 @@ fn zone_for(view: &View, query: &Query) -> Option<crate::view::ZoneId> {
     view.zone_of(name)
 }
 
-/// Makes an answer, following aliases through the zones that the view has, and no others.
-fn resolve(world: &World, view: &View, zone: &Zone, query: &Query) -> Body {
+/// Makes an answer, following aliases through the zones that the view has, and no others. Tells where the last
+/// alias leads to, if that is in none of them.
+fn resolve(world: &World, view: &View, zone: &Zone, query: &Query) -> (Body, Option<Name>) {
     let mut answer = lookup::resolve(zone, query.name(), query.kind);
+    let mut outside = None;
     let mut here = view.zone_at(zone.origin().as_wire());
     for _ in 0..MAX_CHAIN {
         let Some(target) = answer.leaves.take() else {
@@ -213,6 +264,9 @@ fn resolve(world: &World, view: &View, zone: &Zone, query: &Query) -> Body {
             .zone_of(target.as_wire())
             .filter(|id| !is_known && Some(*id) != here);
         let Some(next) = next else {
+            if !is_known && view.zone_of(target.as_wire()).is_none() {
+                outside = Some(target);
+            }
             break;
         };
         here = Some(next);
@@ -223,10 +277,11 @@ fn resolve(world: &World, view: &View, zone: &Zone, query: &Query) -> Body {
             append(&mut answer, found, &target);
         }
     }
-    match Name::from_wire(query.name()) {
+    let body = match Name::from_wire(query.name()) {
         Ok(name) => Body::exact(&answer, zone.origin(), &name),
         Err(_) => Body::default(),
-    }
+    };
+    (body, outside)
 }
 
 fn is_owner(answer: &Answer, name: &Name) -> bool {

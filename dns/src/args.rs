@@ -1,10 +1,11 @@
 //! The command line of `bulkhead-dns`.
 
-use std::net::SocketAddr;
+use std::net::{AddrParseError, IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::Parser;
 
+use crate::inspect::Show;
 use crate::{journal, keys};
 
 /// Authoritative DNS for the site, its tenants and their reverse zones.
@@ -13,6 +14,9 @@ use crate::{journal, keys};
 #[derive(Debug, Parser)]
 #[command(name = "bulkhead-dns", version)]
 pub struct Args {
+    /// Show something and end, instead of serving.
+    #[command(subcommand)]
+    pub show: Option<Show>,
     /// The published generation.
     #[arg(long, default_value = netmodel::published::DEFAULT_PATH)]
     pub generation: PathBuf,
@@ -31,4 +35,14 @@ pub struct Args {
     /// How many dynamic records a tenant may have.
     #[arg(long, default_value_t = 1000)]
     pub records_per_tenant: usize,
+    /// Resolver to ask for names of others, for segments that may open connections to the internet;
+    /// `ADDRESS` or `ADDRESS:PORT`; can be repeated. Without one, nobody is asked.
+    #[arg(long, value_parser = upstream)]
+    pub upstream: Vec<SocketAddr>,
+}
+
+/// Reads an address with or without a port.
+fn upstream(text: &str) -> Result<SocketAddr, AddrParseError> {
+    let with_port = text.parse::<SocketAddr>();
+    with_port.or_else(|_| text.parse::<IpAddr>().map(|address| (address, 53).into()))
 }

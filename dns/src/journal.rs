@@ -137,7 +137,8 @@ struct LineSet {
 #[derive(Debug)]
 pub struct Store {
     path: PathBuf,
-    file: File,
+    /// `None`: only read.
+    file: Option<File>,
     /// Length of what is known to be on the disk.
     length: u64,
     lines: usize,
@@ -156,17 +157,10 @@ impl Store {
             let path = path.to_owned();
             move |source| JournalError::Io { op, path, source }
         };
-        let file = open_locked(path)?;
-        let mut store = Self {
-            path: path.to_owned(),
-            file,
-            length: 0,
-            lines: 0,
-            is_broken: false,
-            zones: HashMap::new(),
-        };
+        let mut file = open_locked(path)?;
         let mut octets = Vec::new();
-        store.file.read_to_end(&mut octets).map_err(wrap("read"))?;
+        file.read_to_end(&mut octets).map_err(wrap("read"))?;
+        let mut store = Self::empty(path, Some(file));
         store.length = u64::try_from(octets.len()).unwrap_or(u64::MAX);
         let bad = store.replay(&octets);
         if bad > 0 {
@@ -177,6 +171,36 @@ impl Store {
             store.compact()?;
         }
         Ok(store)
+    }
+
+    /// Reads a journal that may be another process's; nothing can be written. No file is no records.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError`] if there is one and it cannot be read.
+    pub fn read(path: &Path) -> Result<Self, JournalError> {
+        let octets = match fs::read(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            other => other.map_err(|source| JournalError::Io {
+                op: "read",
+                path: path.to_owned(),
+                source,
+            })?,
+        };
+        let mut store = Self::empty(path, None);
+        store.replay(&octets);
+        Ok(store)
+    }
+
+    fn empty(path: &Path, file: Option<File>) -> Self {
+        Self {
+            path: path.to_owned(),
+            file,
+            length: 0,
+            lines: 0,
+            is_broken: false,
+            zones: HashMap::new(),
+        }
     }
 
     /// Applies all good lines; returns how many octets are in bad ones.
@@ -271,19 +295,19 @@ impl Store {
     /// [`JournalError`]; from the first one on, always.
     pub fn commit(&mut self, lines: &[String]) -> Result<(), JournalError> {
         let text = lines.concat();
-        let written = if self.is_broken {
-            Err(JournalError::Broken {
+        let written = match self.file.as_mut().filter(|_| !self.is_broken) {
+            None => Err(JournalError::Broken {
                 path: self.path.clone(),
-            })
-        } else {
-            let written = self.file.write_all(text.as_bytes());
-            written
-                .and_then(|()| self.file.sync_data())
-                .map_err(|source| JournalError::Io {
+            }),
+            Some(file) => {
+                let written = file.write_all(text.as_bytes());
+                let synced = written.and_then(|()| file.sync_data());
+                synced.map_err(|source| JournalError::Io {
                     op: "write",
                     path: self.path.clone(),
                     source,
                 })
+            }
         };
         if let Err(error) = written {
             self.is_broken = true;
@@ -309,7 +333,9 @@ impl Store {
         self.lines = 0;
         self.replay(&octets);
         // What was half written must not stand in front of what a later start writes.
-        let _ = self.file.set_len(self.length);
+        if let Some(file) = &self.file {
+            let _ = file.set_len(self.length);
+        }
     }
 
     fn is_long(&self) -> bool {
@@ -331,7 +357,8 @@ impl Store {
             });
         }
         published::write(&self.path, text.as_bytes(), 0o600).map_err(JournalError::Compact)?;
-        self.file = open_locked(&self.path).inspect_err(|_| self.is_broken = true)?;
+        let file = open_locked(&self.path).inspect_err(|_| self.is_broken = true)?;
+        self.file = Some(file);
         self.length = u64::try_from(text.len()).unwrap_or(u64::MAX);
         self.lines = self.zones.len();
         Ok(())
@@ -544,7 +571,7 @@ mod tests {
         let path = folder.path().join("journal");
         let mut store = Store::open(&path).unwrap();
         write(&mut store, vec![change("x", Some(1))]);
-        store.file = File::open(&path).unwrap(); // not for writing
+        store.file = Some(File::open(&path).unwrap()); // not for writing
         let line = store.apply(change("y", Some(2)));
         assert!(store.commit(&[line]).is_err());
         assert_eq!(names(&store), ["x.a.example."]);

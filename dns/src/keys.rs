@@ -314,6 +314,11 @@ impl Keyring {
         &self.secondaries
     }
 
+    /// Goes through all keys, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = &Key> {
+        self.keys.values()
+    }
+
     /// Returns the key of a name (lower case).
     #[must_use]
     pub fn key(&self, name: &[u8]) -> Option<&Key> {

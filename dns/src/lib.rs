@@ -18,7 +18,9 @@
 //!
 //! * [`transfer`] copies zones to secondaries ([`catalog`]), which are told of each change.
 //!
-//! It does not resolve names of others, and does not sign zones: `docs/dns.md` says what there is.
+//! * [`forward`] asks upstream resolvers for names of others, where a view may.
+//!
+//! It does not sign zones: `docs/dns.md` says what there is.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
@@ -28,7 +30,9 @@ pub mod args;
 pub mod catalog;
 pub mod compose;
 mod follow;
+pub mod forward;
 pub mod history;
+pub mod inspect;
 pub mod journal;
 pub mod keys;
 pub mod lookup;

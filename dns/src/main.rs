@@ -1,16 +1,37 @@
 //! The daemon `bulkhead-dns`.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use dns::args::Args;
+use dns::inspect::{self, Show};
 use dns::server::{Config, Server};
 use nix::sys::signal::{SigSet, Signal};
 use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
 
+/// Shows what is served; works beside the daemon, too.
+fn inspect(args: &Args, what: &Show) -> ExitCode {
+    let loaded = inspect::load(&args.generation, &args.keys, &args.journal);
+    match loaded.and_then(|world| inspect::show(&world, what)) {
+        Ok(text) => {
+            // Whoever reads may stop reading.
+            let _ = std::io::stdout().write_all(text.as_bytes());
+            ExitCode::SUCCESS
+        }
+        Err(reason) => {
+            eprintln!("bulkhead-dns: {}", dns::chain(&reason));
+            ExitCode::FAILURE
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let args = Args::parse();
+    if let Some(what) = &args.show {
+        return inspect(&args, what);
+    }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -30,6 +51,7 @@ fn main() -> ExitCode {
         journal: args.journal,
         listen: args.listen,
         records_per_tenant: args.records_per_tenant,
+        upstreams: args.upstream,
     };
     // While there is no generation yet, a signal must end the process, too.
     std::thread::spawn(move || {

@@ -110,6 +110,12 @@ impl Query {
         HEADER + self.name_length + 4
     }
 
+    /// Does the client want others to be asked (RD)?
+    #[must_use]
+    pub fn wants_recursion(&self) -> bool {
+        self.flags & 0x01 != 0
+    }
+
     /// Returns how long a UDP reply may be.
     #[must_use]
     pub fn udp_limit(&self) -> usize {

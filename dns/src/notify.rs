@@ -19,7 +19,7 @@ use crate::server::Shared;
 use crate::world::World;
 
 /// How often changes are looked for: it is a part of how long a secondary lags.
-const INTERVAL: Duration = Duration::from_millis(50);
+const INTERVAL: Duration = Duration::from_millis(20);
 /// Notices that are sent at once.
 const BURST: usize = 256;
 /// How often one change is told at most.

@@ -13,7 +13,7 @@
 
 mod parts;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use netmodel::model::{DnsRecord, Model, Owner, SegmentId, TenantId, TenantKind, 
 use netmodel::published::Published;
 use thiserror::Error;
 
-use crate::name::{Name, NameError};
+use crate::name::{self, Name, NameError};
 use crate::rdata::{self, rtype};
 use crate::reverse;
 use crate::view::{Clients, View, ZoneId};
@@ -68,6 +68,75 @@ pub struct Plan {
     pub tenants: HashMap<Arc<str>, TenantInfo>,
     /// Records that cannot be served, in words.
     pub rejected: Vec<String>,
+    /// Zones whose names are asked of nobody.
+    local: HashSet<Name>,
+    /// Subnets of all segments.
+    nets: Vec<IpNet>,
+}
+
+impl Plan {
+    /// Is a name (lower case) in a zone of the site, whoever sees it, or in one that is nobody's on the
+    /// internet? It is not asked of others, which must not learn what is looked for here.
+    #[must_use]
+    pub fn is_local(&self, name: &[u8]) -> bool {
+        name::ancestors(name).any(|ancestor| self.local.contains(ancestor))
+    }
+
+    /// Is it an address of a segment?
+    #[must_use]
+    pub fn is_own_address(&self, address: IpAddr) -> bool {
+        self.nets.iter().any(|net| net.contains(&address))
+    }
+}
+
+/// Zones that are not the internet's: RFC 6303, 4 (reverse), RFC 7793; RFC 6761, 6762, 7686, 8375, 9476, and `internal`.
+const NOT_PUBLIC: &[&str] = &[
+    "0.in-addr.arpa",
+    "10.in-addr.arpa",
+    "127.in-addr.arpa",
+    "254.169.in-addr.arpa",
+    "168.192.in-addr.arpa",
+    "2.0.192.in-addr.arpa",
+    "100.51.198.in-addr.arpa",
+    "113.0.203.in-addr.arpa",
+    "255.255.255.255.in-addr.arpa",
+    "0.0.0.0.0.0.0.0.ip6.arpa",
+    "8.b.d.0.1.0.0.2.ip6.arpa",
+    "c.f.ip6.arpa",
+    "d.f.ip6.arpa",
+    "8.e.f.ip6.arpa",
+    "9.e.f.ip6.arpa",
+    "a.e.f.ip6.arpa",
+    "b.e.f.ip6.arpa",
+    "alt",
+    "home.arpa",
+    "internal",
+    "invalid",
+    "local",
+    "localhost",
+    "onion",
+    "test",
+];
+
+/// The zones whose names are asked of nobody.
+fn local(zones: &[ZoneSpec]) -> HashSet<Name> {
+    let private = (16..32).map(|octet| format!("{octet}.172.in-addr.arpa"));
+    let shared = (64..128).map(|octet| format!("{octet}.100.in-addr.arpa"));
+    let fixed = NOT_PUBLIC.iter().map(ToString::to_string);
+    let fixed = fixed.chain(private).chain(shared);
+    let fixed = fixed.filter_map(|text| Name::absolute(&text).ok());
+    fixed
+        .chain(zones.iter().map(|zone| zone.origin.clone()))
+        .collect()
+}
+
+fn nets(model: &Model) -> Vec<IpNet> {
+    let of = |segment: &netmodel::model::Segment| {
+        let v4 = segment.ipv4.map(|subnet| IpNet::from(subnet.net));
+        v4.into_iter()
+            .chain(segment.ipv6.map(|subnet| IpNet::from(subnet.net)))
+    };
+    model.segments.iter().flat_map(of).collect()
 }
 
 /// A generation cannot be served.
@@ -122,6 +191,8 @@ pub fn plan(published: &Published) -> Result<Plan, PlanError> {
     Ok(Plan {
         number: published.number,
         tenants: tenant_infos(model),
+        local: local(&planner.zones),
+        nets: nets(model),
         zones: planner.zones,
         soa: planner.soa,
         rejected: planner.rejected,

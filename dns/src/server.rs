@@ -4,6 +4,7 @@
 //! |---|---|
 //! | UDP, one per core and listening address | queries in batches; nothing in it waits |
 //! | TCP, one | all connections |
+//! | forward, one | [`crate::forward`], if there are upstream resolvers |
 //! | updates, one | [`crate::updater`] |
 //! | notify, one | tells secondaries what changed |
 //! | follow, one | takes over each new generation, and new keys |
@@ -22,6 +23,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 
 use crate::follow::{self, Follower};
+use crate::forward::{self, Forwarder};
 use crate::journal::{JournalError, Store};
 use crate::updater::{self, Jobs};
 use crate::world::World;
@@ -47,6 +49,8 @@ pub struct Config {
     pub workers: usize,
     /// How many dynamic records a tenant may have.
     pub records_per_tenant: usize,
+    /// Resolvers that are asked for names of others; none: nobody is.
+    pub upstreams: Vec<SocketAddr>,
 }
 
 /// The daemon cannot start.
@@ -67,6 +71,22 @@ pub enum ServerError {
     /// A thread.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
+}
+
+/// Where what takes longer is handed over.
+#[derive(Clone)]
+pub(crate) struct Hands {
+    pub(crate) updates: Arc<Jobs>,
+    forwarder: Option<Forwarder>,
+}
+
+impl Hands {
+    /// Hands over what is to be asked upstream; without upstreams, there is no such thing.
+    pub(crate) fn forward(&self, job: forward::Job) {
+        if let Some(forwarder) = &self.forwarder {
+            forwarder.hand_over(job);
+        }
+    }
 }
 
 /// What all threads share.
@@ -92,7 +112,8 @@ impl Shared {
 
     pub(crate) fn replace_world(&self, make: impl FnOnce(&Store) -> World) {
         let store = self.store();
-        let world = make(&store).after(&self.world());
+        let before = self.world();
+        let world = make(&store).after(&before).forwarding(before.forwards());
         self.world.store(Arc::new(world));
         drop(store);
         self.mark_changed();
@@ -142,6 +163,7 @@ impl Server {
         let store = Store::open(&config.journal).map_err(ServerError::Journal)?;
         let mut follower = Follower::new(&config.generation, &config.keys);
         let world = follower.wait_for_first(&store);
+        let world = world.forwarding(!config.upstreams.is_empty());
         let shared = Arc::new(Shared {
             world: ArcSwap::from_pointee(world),
             store: Mutex::new(store),
@@ -159,12 +181,24 @@ impl Server {
         server.spawn("updates", move |shared| updater::run(shared, &jobs))?;
         server.spawn("notify", |shared| notify::run(shared))?;
         server.spawn("follow", move |shared| follow::run(shared, follower))?;
+        let mut hands = Hands {
+            updates: queue,
+            forwarder: None,
+        };
+        if !config.upstreams.is_empty() {
+            let (forwarder, receiver) = Forwarder::new();
+            let upstreams = config.upstreams.clone();
+            server.spawn("forward", |shared| {
+                forward::run(shared, receiver, upstreams)
+            })?;
+            hands.forwarder = Some(forwarder);
+        }
         let mut listeners = Vec::new();
         for address in &config.listen {
-            let listener = server.listen(*address, config.workers, &queue)?;
+            let listener = server.listen(*address, config.workers, &hands)?;
             listeners.push(listener);
         }
-        server.spawn("tcp", move |shared| tcp::run(shared, listeners, &queue))?;
+        server.spawn("tcp", move |shared| tcp::run(shared, listeners, &hands))?;
         Ok(server)
     }
 
@@ -198,7 +232,7 @@ impl Server {
         &mut self,
         address: SocketAddr,
         workers: usize,
-        queue: &Arc<Jobs>,
+        hands: &Hands,
     ) -> Result<TcpListener, ServerError> {
         let wrap = |source| ServerError::Listen { address, source };
         let listener = tcp_listener(address).map_err(wrap)?;
@@ -206,8 +240,8 @@ impl Server {
         let bound = listener.local_addr().map_err(wrap)?;
         for _ in 0..workers {
             let socket = Arc::new(udp_socket(bound).map_err(wrap)?);
-            let queue = Arc::clone(queue);
-            self.spawn("udp", move |shared| udp::run(shared, &socket, &queue))?;
+            let hands = hands.clone();
+            self.spawn("udp", move |shared| udp::run(shared, &socket, &hands))?;
         }
         self.addresses.push(bound);
         Ok(listener)

@@ -19,9 +19,10 @@ use tokio::time::timeout;
 use tracing::{error, warn};
 
 use crate::answer::{Client, Outcome, Transport, answer};
-use crate::server::Shared;
+use crate::forward;
+use crate::server::{Hands, Shared};
 use crate::transfer::Transfer;
-use crate::updater::{self, Job, Jobs};
+use crate::updater::{self, Job};
 use crate::view::ViewId;
 
 /// How long nothing may happen (RFC 7766, 6.2.3).
@@ -35,7 +36,7 @@ const TOTAL: usize = 4096;
 const PATIENCE: Duration = Duration::from_millis(200);
 
 /// Serves the listeners until the server stops.
-pub(crate) fn run(shared: &Arc<Shared>, listeners: Vec<std::net::TcpListener>, queue: &Arc<Jobs>) {
+pub(crate) fn run(shared: &Arc<Shared>, listeners: Vec<std::net::TcpListener>, hands: &Hands) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -49,8 +50,8 @@ pub(crate) fn run(shared: &Arc<Shared>, listeners: Vec<std::net::TcpListener>, q
         for listener in listeners {
             match TcpListener::from_std(listener) {
                 Ok(listener) => {
-                    let (shared, queue) = (Arc::clone(shared), Arc::clone(queue));
-                    tasks.spawn(accept(listener, shared, queue, gate.clone()));
+                    let (shared, hands) = (Arc::clone(shared), hands.clone());
+                    tasks.spawn(accept(listener, shared, hands, gate.clone()));
                 }
                 Err(reason) => error!(error = %reason, "no TCP on a listener"),
             }
@@ -100,7 +101,7 @@ impl Drop for Pass {
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>, queue: Arc<Jobs>, gate: Gate) {
+async fn accept(listener: TcpListener, shared: Arc<Shared>, hands: Hands, gate: Gate) {
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
@@ -108,9 +109,9 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, queue: Arc<Jobs>, ga
             Ok((stream, peer)) => {
                 let view = shared.world().plan.clients.view_of(peer.ip());
                 if let Some(pass) = view.and_then(|view| gate.enter(view)) {
-                    let (shared, queue) = (Arc::clone(&shared), Arc::clone(&queue));
+                    let (shared, hands) = (Arc::clone(&shared), hands.clone());
                     connections.spawn(async move {
-                        serve(stream, peer, &shared, &queue).await;
+                        serve(stream, peer, &shared, &hands).await;
                         drop(pass);
                     });
                 }
@@ -125,12 +126,12 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, queue: Arc<Jobs>, ga
 }
 
 /// Answers until the client is done, is silent for too long, or sends what is no message.
-async fn serve(mut stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, queue: &Arc<Jobs>) {
+async fn serve(mut stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, hands: &Hands) {
     let _ = stream.set_nodelay(true);
     let mut message = Vec::new();
     let mut framed = Vec::new();
     while let Ok(Some(())) = timeout(IDLE, read(&mut stream, &mut message)).await {
-        let Some(response) = respond(&message, peer.ip(), shared, queue).await else {
+        let Some(response) = respond(&message, peer.ip(), shared, hands).await else {
             return;
         };
         let is_sent = match response {
@@ -181,7 +182,7 @@ async fn respond(
     message: &[u8],
     source: IpAddr,
     shared: &Arc<Shared>,
-    queue: &Arc<Jobs>,
+    hands: &Hands,
 ) -> Option<Response> {
     let client = Client {
         source,
@@ -193,6 +194,18 @@ async fn respond(
         Outcome::Silence => None,
         Outcome::Reply => Some(Response::One(out)),
         Outcome::Transfer(transfer) => Some(Response::Many(transfer)),
+        Outcome::Forward(wanted) => {
+            let (send, wait) = oneshot::channel();
+            hands.forward(forward::Job {
+                request: forward::Request {
+                    wanted,
+                    message: message.to_vec(),
+                    transport: Transport::Tcp,
+                },
+                reply_to: Box::new(|reply| drop(send.send(reply))),
+            });
+            wait.await.ok().map(Response::One)
+        }
         Outcome::Update(query, view) => {
             let (send, wait) = oneshot::channel();
             let job = Job {
@@ -204,7 +217,7 @@ async fn respond(
                 // Nobody waits any more if the connection was closed.
                 reply_to: Box::new(|reply| drop(send.send(reply))),
             };
-            updater::hand_over(queue, job);
+            updater::hand_over(&hands.updates, job);
             wait.await.ok().map(Response::One)
         }
     }

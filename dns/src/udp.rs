@@ -20,8 +20,9 @@ use nix::sys::socket::{
 use tracing::{debug, error};
 
 use crate::answer::{Client, Outcome, Transport, answer};
-use crate::server::Shared;
-use crate::updater::{self, Job, Jobs};
+use crate::forward;
+use crate::server::{Hands, Shared};
+use crate::updater::{self, Job};
 
 /// How long a thread waits for a query before it looks whether it should end.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(200);
@@ -47,7 +48,7 @@ struct Departure {
 }
 
 /// Serves a socket until the server stops.
-pub(crate) fn run(shared: &Shared, socket: &Arc<UdpSocket>, queue: &Arc<Jobs>) {
+pub(crate) fn run(shared: &Shared, socket: &Arc<UdpSocket>, hands: &Hands) {
     let mut requests = vec![[0u8; REQUEST]; BATCH];
     let mut departures: Vec<Departure> = Vec::with_capacity(BATCH);
     let mut spare: Vec<Vec<u8>> = Vec::new();
@@ -84,6 +85,17 @@ pub(crate) fn run(shared: &Shared, socket: &Arc<UdpSocket>, queue: &Arc<Jobs>) {
                     local: arrival.local,
                     octets,
                 }),
+                Outcome::Forward(wanted) => {
+                    spare.push(octets);
+                    hands.forward(forward::Job {
+                        request: forward::Request {
+                            wanted,
+                            message: message.to_vec(),
+                            transport: Transport::Udp,
+                        },
+                        reply_to: reply_later(socket, *arrival),
+                    });
+                }
                 Outcome::Update(query, view) => {
                     spare.push(octets);
                     let job = Job {
@@ -94,7 +106,7 @@ pub(crate) fn run(shared: &Shared, socket: &Arc<UdpSocket>, queue: &Arc<Jobs>) {
                         transport: Transport::Udp,
                         reply_to: reply_later(socket, *arrival),
                     };
-                    updater::hand_over(queue, job);
+                    updater::hand_over(&hands.updates, job);
                 }
             }
         }

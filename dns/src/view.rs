@@ -31,13 +31,17 @@ pub struct ViewId(pub(crate) usize);
 pub struct View {
     /// Whose it is, for people: a tenant or a segment.
     pub label: String,
+    /// May its clients ask for names of others? Names follow reach: only who may open connections to the
+    /// internet, so that questions are no way out for others.
+    pub may_resolve: bool,
     zones: HashMap<Name, ZoneId>,
 }
 
 impl View {
-    pub(crate) fn new(label: String) -> Self {
+    pub(crate) fn new(label: String, may_resolve: bool) -> Self {
         Self {
             label,
+            may_resolve,
             zones: HashMap::new(),
         }
     }
@@ -114,6 +118,21 @@ pub fn visible_tenants(model: &Model, segment: SegmentId) -> BTreeSet<TenantId> 
             .filter(|tenant| may_reach(model, segment, *tenant))
             .collect(),
     }
+}
+
+/// May a segment's clients open connections to the internet? As `policy-compiler` says it.
+#[must_use]
+pub fn may_resolve(model: &Model, segment: SegmentId) -> bool {
+    let (is_granted, is_tenant) = match model.segment(segment).owner {
+        Owner::Platform => (true, false),
+        Owner::Tenant(tenant) => (model.tenant(tenant).internet.is_some(), true),
+    };
+    let mut zones = model.internet_zones.iter();
+    is_granted
+        && zones.any(|entry| match entry.zone {
+            FirewallZone::Segment(zone) => zone == segment,
+            FirewallZone::Tenants => is_tenant,
+        })
 }
 
 /// Have both tenants said their half of an offer?

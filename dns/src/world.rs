@@ -21,6 +21,7 @@ pub struct World {
     pub keys: Keyring,
     zones: Vec<ArcSwap<Zone>>,
     secondaries: Vec<Secondary>,
+    forwards: bool,
 }
 
 impl World {
@@ -37,7 +38,21 @@ impl World {
             keys,
             zones,
             secondaries,
+            forwards: false,
         }
+    }
+
+    /// Names of others are asked of upstream resolvers, for views that may resolve.
+    #[must_use]
+    pub fn forwarding(mut self, forwards: bool) -> Self {
+        self.forwards = forwards;
+        self
+    }
+
+    /// Are names of others asked of upstream resolvers?
+    #[must_use]
+    pub fn forwards(&self) -> bool {
+        self.forwards
     }
 
     /// Goes on from the world that was served before: secondaries get what changed alone.

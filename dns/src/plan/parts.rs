@@ -11,7 +11,7 @@ use crate::lookup;
 use crate::name::Name;
 use crate::rdata::rtype;
 use crate::reverse;
-use crate::view::{View, ViewId, ZoneId, visible_tenants};
+use crate::view::{View, ViewId, ZoneId, may_resolve, visible_tenants};
 use crate::zone::{Contents, DEFAULT_TTL, RrOwner};
 
 impl Planner<'_> {
@@ -51,7 +51,7 @@ impl Planner<'_> {
             Owner::Platform => self.model.segment(segment).name.to_string(),
             Owner::Tenant(id) => self.model.tenant(id).name.to_string(),
         };
-        let mut view = View::new(label);
+        let mut view = View::new(label, may_resolve(self.model, segment));
         for (origin, zone) in tenants
             .iter()
             .filter_map(|tenant| self.tenant_zone(*tenant))

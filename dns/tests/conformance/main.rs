@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up must fail")]
 
 mod against_hickory;
+mod forwarding;
+mod inspect;
 mod matrix;
 mod messages;
 mod rfc1034;

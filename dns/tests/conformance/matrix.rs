@@ -71,9 +71,10 @@ fn v6_tail(vlan: &str) -> String {
     format!("{}.0.0.0.d.f.ip6.arpa", nibbles.join("."))
 }
 
-/// A, NS, CNAME, SOA, PTR, MX, TXT, AAAA, SRV, DS, RRSIG, NSEC, DNSKEY, NSEC3, HTTPS, IXFR, AXFR, ANY, TYPE65280.
+/// A, NS, CNAME, SOA, PTR, MX, TXT, AAAA, SRV, DS, SSHFP, RRSIG, NSEC, DNSKEY, NSEC3, TLSA, SVCB, HTTPS, IXFR, AXFR, ANY,
+/// TYPE65280.
 const KINDS: &[u16] = &[
-    1, 2, 5, 6, 12, 15, 16, 28, 33, 43, 46, 47, 48, 50, 65, 251, 252, 255, 65_280,
+    1, 2, 5, 6, 12, 15, 16, 28, 33, 43, 44, 46, 47, 48, 50, 52, 64, 65, 251, 252, 255, 65_280,
 ];
 const SITE: &str = "east.lab.example";
 
@@ -121,6 +122,8 @@ fn published() -> Published {
                 record("srv".into(), "SRV", format!("0 0 53 {target}."));
                 record("cut".into(), "NS", format!("{target}."));
                 record("*.wild".into(), "CNAME", format!("{target}."));
+                record("svc".into(), "HTTPS", format!("1 {target}. port=443"));
+                record("ptr".into(), "PTR", format!("{target}."));
             }
         }
     }
@@ -324,7 +327,9 @@ fn an_alias_to_a_hidden_name_ends_as_one_to_a_name_that_never_was() {
                 continue;
             }
             for (index, host) in host_names(&sample().model, other).iter().enumerate() {
-                for prefix in ["alias", "mail", "srv", "cut", "x.wild", "x.y.cut"] {
+                for prefix in [
+                    "alias", "mail", "srv", "cut", "x.wild", "x.y.cut", "svc", "ptr",
+                ] {
                     for kind in KINDS {
                         let ask = |label: &str| {
                             let name = format!("{prefix}-{label}-{other}-{index}.{zone}.{SITE}");

@@ -189,3 +189,61 @@ fn rfc_4343_upper_case_asks_for_the_same_name_and_comes_back_as_it_was() {
 }
 
 use hickory_proto::op::Message;
+
+#[test]
+fn section_3_6_every_type_of_the_inventory_is_served_as_it_was_said() {
+    let digest = "ab".repeat(32);
+    let records = format!(
+        "
+  - {{name: web, type: A, value: 10.1.0.10}}
+  - {{name: '@', type: MX, value: 10 web}}
+  - {{name: '@', type: TXT, value: 'v=spf1 -all'}}
+  - {{name: _sip._tcp, type: SRV, value: 0 5 5060 web}}
+  - {{name: '@', type: CAA, value: '0 issue \"ca.example\"'}}
+  - {{name: k8s, type: NS, value: web}}
+  - {{name: old, type: PTR, value: web}}
+  - {{name: web, type: HTTPS, value: '1 . alpn=h2,h3 port=8443 ipv4hint=10.1.0.10'}}
+  - {{name: _dns, type: SVCB, value: 1 web port=53}}
+  - {{name: _443._tcp.web, type: TLSA, value: 3 1 1 {digest}}}
+  - {{name: web, type: SSHFP, value: 4 2 {digest}}}
+  - {{name: '*.apps', type: CNAME, value: web}}
+"
+    );
+    let world = world(&two_tenants(&records));
+    let zone = "a.east.lab.example";
+    let rows = [
+        ("", 15, "10 web.a.east.lab.example."),
+        ("", 16, "v=spf1 -all"),
+        ("_sip._tcp.", 33, "0 5 5060 web.a.east.lab.example."),
+        ("", 257, "0 issue \"ca.example\""),
+        ("old.", 12, "web.a.east.lab.example."),
+        ("web.", 65, "1 . alpn=h2,h3 port=8443 ipv4hint=10.1.0.10"),
+        ("_dns.", 64, "1 web.a.east.lab.example. port=53"),
+        ("_443._tcp.web.", 52, &format!("3 1 1 {digest}")),
+        ("web.", 44, &format!("4 2 {digest}")),
+        ("x.y.apps.", 5, "web.a.east.lab.example."),
+    ];
+    for (name, kind, expected) in rows {
+        let reply = ask(&world, IN_A, &format!("{name}{zone}"), kind);
+        let found: Vec<String> = reply
+            .answers
+            .iter()
+            .map(|record| record.data.to_string())
+            .collect();
+        let same = |text: &str| {
+            text.to_lowercase()
+                .replace([',', '"'], " ")
+                .split_whitespace()
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        assert_eq!(found.len(), 1, "{name} {kind}: {}", shown(&reply));
+        assert_eq!(same(&found[0]), same(expected), "{name} {kind}");
+    }
+    let referral = ask(&world, IN_A, &format!("x.k8s.{zone}"), A);
+    assert_eq!(
+        (referral.answers.len(), referral.authorities.len()),
+        (0, 1),
+        "a delegation"
+    );
+}

@@ -91,7 +91,9 @@ impl Lab {
         let mut transfer = match answer(&self.world, client, &request, &mut out) {
             Outcome::Transfer(transfer) => transfer,
             Outcome::Reply => return Err(Message::from_vec(&out).unwrap().metadata.response_code),
-            other @ (Outcome::Silence | Outcome::Update(..)) => panic!("{other:?}"),
+            other @ (Outcome::Forward(_) | Outcome::Silence | Outcome::Update(..)) => {
+                panic!("{other:?}")
+            }
         };
         let mut mac = record.data.mac;
         let mut messages = Vec::new();

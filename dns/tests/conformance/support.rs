@@ -169,6 +169,7 @@ pub(crate) fn send(
             let messages = std::iter::from_fn(|| transfer.next_message());
             Some(messages.flatten().collect())
         }
+        Outcome::Forward(_) => panic!("upstream was to be asked"),
         Outcome::Update(..) => panic!("a query was taken for an update"),
     }
 }

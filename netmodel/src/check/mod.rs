@@ -25,6 +25,7 @@ mod site;
 mod subnets;
 mod tenant;
 mod terraform;
+mod values;
 mod words;
 
 use crate::finding::{Finding, Severity};

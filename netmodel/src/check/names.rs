@@ -1,7 +1,5 @@
 //! DNS names and values as the inventory writes them.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
-
 use crate::finding::{Code, Finding};
 use crate::source::Place;
 
@@ -62,67 +60,8 @@ pub(crate) fn bad_name(name: &str, why: &str, place: Place) -> Finding {
     .help("names are made of labels out of a-z, 0-9 and `-`")
 }
 
-/// Why a record's type and value do not go together.
-pub(crate) enum BadRecord {
-    /// The type is not served.
-    Type,
-    /// The type has other values; what to write.
-    Value(&'static str),
-}
-
-/// Returns the value in presentation form.
-pub(crate) fn check_value(kind: &str, value: &str, zone: &str) -> Result<String, BadRecord> {
-    let name = |text: &str| target(text, zone);
-    let parts: Vec<&str> = value.split_whitespace().collect();
-    let number = |text: &str| text.parse::<u16>().is_ok();
-    match kind {
-        "A" => value
-            .parse::<Ipv4Addr>()
-            .map(|a| a.to_string())
-            .map_err(|_| BadRecord::Value("write an IPv4 address")),
-        "AAAA" => value
-            .parse::<Ipv6Addr>()
-            .map(|a| a.to_string())
-            .map_err(|_| BadRecord::Value("write an IPv6 address")),
-        "CNAME" => name(value).ok_or(BadRecord::Value(
-            "write a name: `www`, or `www.example.org.`",
-        )),
-        "MX" => match parts.as_slice() {
-            [preference, host] if number(preference) => {
-                name(host).map(|h| format!("{preference} {h}"))
-            }
-            _ => None,
-        }
-        .ok_or(BadRecord::Value("write `10 mail`: preference and host")),
-        "SRV" => match parts.as_slice() {
-            [a, b, c, host] if [a, b, c].into_iter().all(|text| number(text)) => {
-                name(host).map(|h| format!("{a} {b} {c} {h}"))
-            }
-            _ => None,
-        }
-        .ok_or(BadRecord::Value(
-            "write `0 5 5060 sip`: priority, weight, port and host",
-        )),
-        "TXT" if value.len() <= 2048 && !value.chars().any(char::is_control) => {
-            Ok(value.to_owned())
-        }
-        "TXT" => Err(BadRecord::Value(
-            "write at most 2048 characters, without line breaks",
-        )),
-        "CAA" => match parts.as_slice() {
-            [flags, "issue" | "issuewild" | "iodef", _, ..]
-                if flags.parse::<u8>().is_ok() && !value.chars().any(char::is_control) =>
-            {
-                Ok(parts.join(" "))
-            }
-            _ => Err(BadRecord::Value("write `0 issue \"ca.example\"`")),
-        },
-        _ => Err(BadRecord::Type),
-    }
-}
-
 /// A name as a value: relative to the zone, or with a final dot.
-fn target(text: &str, zone: &str) -> Option<String> {
+pub(crate) fn target(text: &str, zone: &str) -> Option<String> {
     let lower = text.to_ascii_lowercase();
     if lower == "@" {
         return Some(lower);

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::cx::{Cx, Text, Unknown};
-use super::names::{BadRecord, bad_name, check_value, relative, why_not_record_name};
+use super::names::{bad_name, relative, why_not_record_name};
+use super::values::{BadRecord, all_types, check_value};
 use crate::finding::{Code, Finding};
 use crate::source::Place;
 use crate::yaml::{Entry, Value};
@@ -42,6 +43,10 @@ pub(crate) fn read(cx: &mut Cx<'_>, item: &Arc<Value>, zone: &str) -> Option<Sai
     };
     let relative_name = relative_name(cx, &name, zone)?;
     let kind_name = kind.text.to_ascii_uppercase();
+    if kind_name == "NS" && (relative_name == "@" || relative_name.starts_with('*')) {
+        cx.report(bad_delegation(&name));
+        return None;
+    }
     let checked = match check_value(&kind_name, &value.text, zone) {
         Ok(checked) => checked,
         Err(bad) => {
@@ -98,6 +103,14 @@ fn relative_name(cx: &mut Cx<'_>, name: &Text, zone: &str) -> Option<String> {
     Some(relative_name)
 }
 
+/// The zone is ours, and RFC 4592, 4.2 does not say what a wildcard delegation would be.
+fn bad_delegation(name: &Text) -> Finding {
+    let what = format!("`{}` cannot be given to another name server", name.text);
+    Finding::new(Code::DnsValue, what, name.place)
+        .note("the zone's own NS are the platform's, and a wildcard cannot be delegated")
+        .help("write the NS of a name below the zone, for example `k8s`")
+}
+
 fn bad_record(bad: &BadRecord, kind: &Text, value: &Text) -> Finding {
     match bad {
         BadRecord::Type => Finding::new(
@@ -105,7 +118,7 @@ fn bad_record(bad: &BadRecord, kind: &Text, value: &Text) -> Finding {
             format!("`{}` records are not served", kind.text),
             kind.place,
         )
-        .help("the types are A, AAAA, CAA, CNAME, MX, SRV and TXT"),
+        .help(format!("the types are {}", all_types())),
         BadRecord::Value(help) => Finding::new(
             Code::DnsValue,
             format!("`{}` cannot be the value of type {}", value.text, kind.text),

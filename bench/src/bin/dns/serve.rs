@@ -24,6 +24,7 @@ pub(crate) fn bulkhead(folder: &Path, port: u16) -> Result<()> {
         listen: vec![(Ipv4Addr::UNSPECIFIED, port).into()],
         workers: 1,
         records_per_tenant: 1000,
+        upstreams: Vec::new(),
     };
     let _server = Server::start(&config).context("start bulkhead-dns")?;
     loop {

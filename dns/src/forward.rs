@@ -1,0 +1,277 @@
+//! Names of others: asked of the upstream resolvers, for segments that may open connections to the internet.
+//!
+//! # Guarantees
+//!
+//! * **Never an open resolver.** Only a client of a view with [`View::may_resolve`](crate::view::View) gets here, and
+//!   only if it wants recursion. A segment without the internet cannot carry data out in questions.
+//! * **Nothing of the site leaves it.** Names of any zone of the site, private reverse names and names that are
+//!   nobody's on the internet are not asked of anybody ([`crate::plan::Plan::is_local`]).
+//! * **No rebinding.** Addresses of the site, and private ones, are taken out of what comes from upstream ([`rebinding`]).
+//! * **Apart.** Each view has its own cache and its own number of open questions: what one asks can be seen by no
+//!   other, not by how long an answer takes either, and keeps no other waiting.
+
+mod cache;
+mod rebinding;
+mod upstream;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use hickory_proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
+use hickory_proto::rr::{Name as HickoryName, RecordType};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tracing::{debug, error};
+
+use crate::answer::{Transport, limit};
+use crate::message::{Query, Reply, UDP_MAX, rcode};
+use crate::name::Name;
+use crate::server::Shared;
+use crate::updater::ReplyTo;
+use crate::view::ViewId;
+use cache::{Cache, Found};
+
+/// Questions of one view that may be open at once.
+const PER_VIEW: usize = 64;
+/// Questions of all views that may be open at once: bounds sockets.
+const TOTAL: usize = 2048;
+/// How often the thread looks whether it should end.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// What upstream is to be asked.
+#[derive(Debug)]
+pub struct Wanted {
+    /// The client's question.
+    pub query: Box<Query>,
+    /// The client's view.
+    pub view: ViewId,
+    /// The name to ask for: the question's, or where our own aliases led to.
+    pub target: Name,
+    /// Our own reply, if it begins with aliases of ours.
+    pub begun: Option<Vec<u8>>,
+}
+
+/// A question of a client that waits for upstream.
+pub(crate) struct Job {
+    pub(crate) request: Request,
+    pub(crate) reply_to: ReplyTo,
+}
+
+/// What a client sent, and what is to be asked for it.
+pub(crate) struct Request {
+    pub(crate) wanted: Box<Wanted>,
+    pub(crate) message: Vec<u8>,
+    pub(crate) transport: Transport,
+}
+
+/// Where questions are handed over.
+#[derive(Clone)]
+pub(crate) struct Forwarder {
+    jobs: UnboundedSender<(Job, Pass)>,
+    open: Open,
+}
+
+/// Open questions of each view.
+#[derive(Clone, Default)]
+struct Open(Arc<Mutex<HashMap<ViewId, usize>>>);
+
+/// One open question; dropping it makes room.
+struct Pass {
+    open: Open,
+    view: ViewId,
+}
+
+impl Open {
+    fn enter(&self, view: ViewId) -> Option<Pass> {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let total: usize = counts.values().sum();
+        let count = counts.entry(view).or_default();
+        if *count >= PER_VIEW || total >= TOTAL {
+            return None;
+        }
+        *count += 1;
+        Some(Pass {
+            open: self.clone(),
+            view,
+        })
+    }
+}
+
+impl Drop for Pass {
+    fn drop(&mut self) {
+        let mut counts = self.open.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.view) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.view);
+            }
+        }
+    }
+}
+
+impl Forwarder {
+    /// Makes the two ends.
+    pub(crate) fn new() -> (Self, Receiver) {
+        let (jobs, receiver) = unbounded_channel();
+        let open = Open::default();
+        (Self { jobs, open }, Receiver(receiver))
+    }
+
+    /// Hands a question over; SERVFAIL at once if the view has too many open.
+    pub(crate) fn hand_over(&self, job: Job) {
+        match self.open.enter(job.request.wanted.view) {
+            Some(pass) => drop(self.jobs.send((job, pass))),
+            None => {
+                let octets = failure(&job.request);
+                (job.reply_to)(octets);
+            }
+        }
+    }
+}
+
+/// Where questions come out.
+pub(crate) struct Receiver(UnboundedReceiver<(Job, Pass)>);
+
+/// Runs until the server stops.
+pub(crate) fn run(shared: &Arc<Shared>, receiver: Receiver, upstreams: Vec<SocketAddr>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(reason) => return error!(error = %reason, "no forwarding: cannot make its runtime"),
+    };
+    let resolver = Arc::new(Resolver {
+        shared: Arc::clone(shared),
+        upstreams,
+        caches: Mutex::default(),
+    });
+    let Receiver(mut jobs) = receiver;
+    runtime.block_on(async {
+        let mut tasks = tokio::task::JoinSet::new();
+        while !shared.is_stopping() {
+            while tasks.try_join_next().is_some() {}
+            let Ok(Some((job, pass))) = tokio::time::timeout(PATIENCE, jobs.recv()).await else {
+                continue;
+            };
+            let resolver = Arc::clone(&resolver);
+            tasks.spawn(async move {
+                let Job { request, reply_to } = job;
+                reply_to(resolver.reply(&request).await);
+                drop(pass);
+            });
+        }
+    });
+}
+
+struct Resolver {
+    shared: Arc<Shared>,
+    upstreams: Vec<SocketAddr>,
+    /// By view, of one generation.
+    caches: Mutex<(u32, HashMap<ViewId, Cache>)>,
+}
+
+impl Resolver {
+    async fn reply(&self, request: &Request) -> Vec<u8> {
+        let wanted = &request.wanted;
+        let found = match self.cached(wanted) {
+            Some(found) => found,
+            None => match self.ask(wanted).await {
+                Some(found) => found,
+                None => return failure(request),
+            },
+        };
+        compose(request, found).unwrap_or_else(|| failure(request))
+    }
+
+    fn cached(&self, wanted: &Wanted) -> Option<Found> {
+        let generation = self.shared.world().plan.number;
+        let mut caches = self.caches.lock().unwrap_or_else(PoisonError::into_inner);
+        // Views are numbered anew by each generation.
+        if caches.0 != generation {
+            *caches = (generation, HashMap::new());
+        }
+        let cache = caches.1.get(&wanted.view)?;
+        cache.get(&wanted.target, wanted.query.kind, Instant::now())
+    }
+
+    async fn ask(&self, wanted: &Wanted) -> Option<Found> {
+        let name = HickoryName::from_ascii(wanted.target.to_string()).ok()?;
+        let kind = RecordType::from(wanted.query.kind);
+        let message = upstream::ask(&self.upstreams, &name, kind).await?;
+        let world = self.shared.world();
+        let found = Found::read(message, &name, |address| world.plan.is_own_address(address));
+        let mut caches = self.caches.lock().unwrap_or_else(PoisonError::into_inner);
+        if caches.0 == world.plan.number {
+            let cache = caches.1.entry(wanted.view).or_default();
+            cache.put(&wanted.target, wanted.query.kind, &found, Instant::now());
+        }
+        Some(found)
+    }
+}
+
+/// Puts a reply together: our own aliases, then what upstream says.
+fn compose(request: &Request, found: Found) -> Option<Vec<u8>> {
+    let wanted = &request.wanted;
+    let mut reply = Message::new(wanted.query.id, MessageType::Response, OpCode::Query);
+    reply.metadata.recursion_desired = true;
+    reply.metadata.recursion_available = true;
+    reply.metadata.response_code = found.code;
+    reply.queries = Message::from_vec(&request.message).ok()?.queries;
+    if let Some(begun) = &wanted.begun {
+        reply.answers = Message::from_vec(begun).ok()?.answers;
+        // RFC 1035, 4.1.1: AA is about the name that was asked for.
+        reply.metadata.authoritative = true;
+    }
+    reply.answers.extend(found.answers);
+    reply.authorities = found.authorities;
+    if wanted.query.edns.is_some() {
+        let mut edns = Edns::new();
+        edns.set_max_payload(u16::try_from(UDP_MAX).unwrap_or(512));
+        reply.edns = Some(edns);
+    }
+    let octets = reply.to_vec().ok()?;
+    if octets.len() <= limit(&wanted.query, request.transport) {
+        return Some(octets);
+    }
+    reply.metadata.truncation = true;
+    (reply.answers, reply.authorities) = (Vec::new(), Vec::new());
+    reply.to_vec().ok()
+}
+
+/// The reply that upstream could not be asked.
+fn failure(request: &Request) -> Vec<u8> {
+    let query = &request.wanted.query;
+    debug!(name = %request.wanted.target, "no answer from upstream");
+    let mut out = Vec::new();
+    let reply = Reply {
+        message: &request.message,
+        query,
+        limit: limit(query, request.transport),
+    };
+    reply.refuse(&mut out, rcode::SERVFAIL, None);
+    out
+}
+
+/// Is this how a negative answer is said?
+fn is_negative(code: ResponseCode) -> bool {
+    matches!(code, ResponseCode::NoError | ResponseCode::NXDomain)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_that_asks_much_keeps_out_only_itself() {
+        let open = Open::default();
+        let held: Vec<Pass> = (0..PER_VIEW)
+            .map(|_| open.enter(ViewId(1)).unwrap())
+            .collect();
+        assert!(open.enter(ViewId(1)).is_none(), "one more is not taken");
+        assert!(open.enter(ViewId(2)).is_some(), "the neighbour's is");
+        drop(held);
+        assert!(open.enter(ViewId(1)).is_some(), "what is done makes room");
+    }
+}
