@@ -33,7 +33,12 @@ fn renew_and_rebind(wire: &Wire, (address, lease): (IpAddr, Lease)) {
         "table ip lost {{ chain out {{ type filter hook output priority 0; \
          ip daddr {GATEWAY} udp dport 67 udp dport set 9; }}; }}"
     );
-    let nft = |arguments: &[&str]| wire.command_only("nft").args(arguments).status().unwrap();
+    let nft = |arguments: &[&str]| {
+        wire.command_only("nft")
+            .args(arguments)
+            .status()
+            .expect("nft runs")
+    };
     assert!(nft(&[&rules]).success());
     let (same, _) = wire.wait("a rebinding by itself", later(&renewed));
     assert_eq!(same, address);
