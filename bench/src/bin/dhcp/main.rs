@@ -7,13 +7,10 @@
 //!   median of the rounds counts. Work that the kernel does on the generator's account is not in it, for any of them.
 //! * What is the highest rate at which at most one exchange of a thousand is lost? Found by doubling and halving.
 //!
-//! And of this server alone, with 4,094 VLANs and a million leases: start, memory, latency (`scale`).
-//!
 //! This server syncs every lease to the disk before it answers; Kea writes its memfile and never syncs it; dnsmasq writes its
 //! file anew for each lease. Limits of rates of strangers are off, since all come from one segment; those of each client are on.
 
 mod load;
-mod scale;
 mod servers;
 
 use std::fmt::Write as _;
@@ -26,7 +23,6 @@ use clap::{Parser, ValueEnum};
 use serde_json::json;
 
 use load::{Load, Outcome};
-use scale::Scale;
 use servers::{Lab, Running, Server};
 
 /// What is printed.
@@ -65,9 +61,6 @@ struct Args {
     /// Do not look for the highest rate.
     #[arg(long)]
     no_limit: bool,
-    /// Do not measure a site of 4,094 VLANs.
-    #[arg(long)]
-    no_scale: bool,
     /// Is the echo, in the namespace that it was started in.
     #[arg(long, hide = true)]
     echo: bool,
@@ -134,22 +127,10 @@ fn measure(args: &Args) -> Result<()> {
             limits.push(limit(&lab, server, args.seconds)?);
         }
     }
-    let scale = if args.no_scale {
-        None
-    } else {
-        eprintln!("bench dhcp: a million leases");
-        Some(scale::measure(&lab)?)
-    };
     #[expect(clippy::print_stdout, reason = "the result")]
     match args.format {
-        Format::Text => {
-            print!("{}", table(&costs, &limits)?);
-            print!("{}", scale.map(describe).unwrap_or_default());
-        }
-        Format::Json => println!(
-            "{}",
-            serde_json::to_string_pretty(&rows((&costs[..], &limits[..]), scale))?
-        ),
+        Format::Text => print!("{}", table(&costs, &limits)?),
+        Format::Json => println!("{}", serde_json::to_string_pretty(&rows(&costs, &limits))?),
     }
     Ok(())
 }
@@ -239,7 +220,7 @@ fn of_kea<T>(all: &[T], is_kea: impl Fn(&&T) -> bool, value: impl Fn(&T) -> f64)
     all.iter().find(is_kea).map_or(f64::NAN, value)
 }
 
-fn rows((costs, limits): (&[Cost], &[Limit]), scale: Option<Scale>) -> serde_json::Value {
+fn rows(costs: &[Cost], limits: &[Limit]) -> serde_json::Value {
     let mut rows = Vec::new();
     for cost in costs {
         let kea = of_kea(
@@ -267,41 +248,7 @@ fn rows((costs, limits): (&[Cost], &[Limit]), scale: Option<Scale>) -> serde_jso
             "value": rate, "unit": "1/s", "baseline": kea, "ratio": rate / kea,
         }));
     }
-    if let Some(scale) = scale {
-        rows.extend(scale_rows(&scale));
-    }
     rows.into()
-}
-
-/// They are compared with nothing but the aim for a start, two seconds.
-fn scale_rows(scale: &Scale) -> Vec<serde_json::Value> {
-    let case = format!("bulkhead/{}-scopes-{}-leases", scale.scopes, scale.leases);
-    let row = |metric: &str, (value, unit): (f64, &str), baseline: Option<f64>| {
-        json!({
-            "bench": "dhcp", "case": case, "mode": "synced", "metric": metric, "value": value,
-            "unit": unit, "baseline": baseline, "ratio": baseline.map(|baseline| value / baseline),
-        })
-    };
-    let nanos = |time: Duration| (time.as_secs_f64() * 1e9, "ns");
-    let kib = u32::try_from(scale.memory / 1024).unwrap_or(u32::MAX);
-    vec![
-        row("start", nanos(scale.start), Some(2e9)),
-        row("memory", (f64::from(kib) * 1024.0, "B"), None),
-        row("renewal-median", nanos(scale.median), None),
-        row("renewal-p99", nanos(scale.p99), None),
-    ]
-}
-
-fn describe(scale: Scale) -> String {
-    format!(
-        "{} scopes, {} leases: start {:.2} s, memory {} MiB, renewal {:.2} ms (median), {:.2} ms (p99)\n",
-        scale.scopes,
-        scale.leases,
-        scale.start.as_secs_f64(),
-        scale.memory >> 20,
-        scale.median.as_secs_f64() * 1e3,
-        scale.p99.as_secs_f64() * 1e3,
-    )
 }
 
 fn table(costs: &[Cost], limits: &[Limit]) -> Result<String> {

@@ -87,23 +87,7 @@ pub(crate) struct Lab {
 /// A server that runs; it ends with this.
 pub(crate) struct Running {
     child: Child,
-    log: PathBuf,
-    _folder: Option<TempDir>,
-}
-
-impl Running {
-    /// What it said.
-    pub(crate) fn log(&self) -> String {
-        fs::read_to_string(&self.log).unwrap_or_default()
-    }
-
-    /// Its resident memory, in octets.
-    pub(crate) fn memory(&self) -> Result<u64> {
-        let text = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
-        Ok(kib.context("VmRSS")?.parse::<u64>()? * 1024)
-    }
+    _folder: TempDir,
 }
 
 impl Drop for Running {
@@ -133,29 +117,6 @@ impl Lab {
         })
     }
 
-    /// A folder for one server, on the disk.
-    pub(crate) fn folder(&self) -> Result<TempDir> {
-        Ok(TempDir::new_in(self.work.path())?)
-    }
-
-    /// Where the load comes from.
-    pub(crate) fn client(&self) -> &NetNs {
-        &self.client
-    }
-
-    /// Starts this server on a trunk, with what is in its folder; it need not answer yet.
-    pub(crate) fn start_trunk(&self, folder: &TempDir) -> Result<Running> {
-        let mut command = self.daemon(folder.path(), "srv");
-        let log = fs::File::create(folder.path().join("log"))?;
-        command.stdout(log.try_clone()?).stderr(log);
-        let child = command.spawn().context("start bulkhead-dhcpd")?;
-        Ok(Running {
-            child,
-            log: folder.path().join("log"),
-            _folder: None,
-        })
-    }
-
     /// A program of a peer, with its libraries.
     fn peer(&self, ns: &NetNs, program: &str, processor: &str) -> Result<Command> {
         let path = self.peers.join("usr/sbin").join(program);
@@ -173,7 +134,7 @@ impl Lab {
 
     /// Starts a server with no leases, and waits until it answers.
     pub(crate) fn start(&self, server: Server) -> Result<Running> {
-        let folder = self.folder()?;
+        let folder = TempDir::new_in(self.work.path())?;
         let mut command = match server {
             Server::Echo => self.own(std::env::current_exe()?, &["--echo".into()]),
             Server::Bulkhead => self.bulkhead(folder.path())?,
@@ -185,8 +146,7 @@ impl Lab {
         let child = command.spawn().with_context(|| format!("start {server}"))?;
         let running = Running {
             child,
-            log: folder.path().join("log"),
-            _folder: Some(folder),
+            _folder: folder,
         };
         let answers = wait_for("the server to answer", || {
             let load = Load {
@@ -197,7 +157,8 @@ impl Lab {
             (outcome.done > 0).then_some(())
         });
         if answers.is_err() {
-            bail!("{server} does not answer; it said:\n{}", running.log());
+            let log = fs::read_to_string(running._folder.path().join("log")).unwrap_or_default();
+            bail!("{server} does not answer; it said:\n{log}");
         }
         Ok(running)
     }
@@ -228,21 +189,16 @@ impl Lab {
             inventory: "bench".to_owned(),
             model,
         };
+        let place = |name: &str| folder.join(name).display().to_string();
         published::write(&folder.join("generation"), &published.to_bytes(), 0o640)?;
         let settings = format!(
             "lease_time = {LEASE}\nstrangers_per_segment = 0\n\
              [[relays]]\naddress = \"{RELAY}\"\nsegment = \"{name}\"\nserves = [\"{name}\"]\n"
         );
         fs::write(folder.join("dhcpd.toml"), settings)?;
-        Ok(self.daemon(folder, &format!("srv={vlan}")))
-    }
-
-    /// This server, with the generation and the settings that are in the folder.
-    fn daemon(&self, folder: &Path, interface: &str) -> Command {
-        let place = |name: &str| folder.join(name).display().to_string();
         let args = [
             "--interface".to_owned(),
-            interface.to_owned(),
+            format!("srv={vlan}"),
             "--generation".to_owned(),
             place("generation"),
             "--state".to_owned(),
@@ -252,7 +208,7 @@ impl Lab {
             "--config".to_owned(),
             place("dhcpd.toml"),
         ];
-        self.own(self.programs.join("bulkhead-dhcpd"), &args)
+        Ok(self.own(self.programs.join("bulkhead-dhcpd"), &args))
     }
 
     fn kea(&self, folder: &Path) -> Result<Command> {
