@@ -275,6 +275,17 @@ fn what_may_be_destroyed_is_counted() {
 }
 
 #[test]
+fn reservation_for_another_hardware_address_is_a_change() {
+    let old = Sample::new().build();
+    let mut model = old.model.clone();
+    model.reservations[0].mac = "02:00:00:00:00:99".parse().unwrap();
+    let new = Build::new(model, old.facts.clone()).unwrap();
+    let difference = Difference::new(Some(&old), &new, 0);
+    let mut objects = difference.objects.iter();
+    assert!(objects.any(|it| it.kind == ObjectKind::Reservation && it.action == Action::Change));
+}
+
+#[test]
 fn empty_desired_state_needs_the_exact_count() {
     let (old, new) = (Sample::new().build(), without_anything().build());
     let difference = Difference::new(Some(&old), &new, 0);

@@ -10,7 +10,7 @@ use std::net::{SocketAddr, UdpSocket};
 use anyhow::{Result, ensure};
 
 use crate::place::{
-    FORGED, PEER, PRIVATE, Place, ROUTER, STORAGE, TENANT, ip, model, ruleset, seen, udp,
+    FORGED, PEER, PRIVATE, Place, ROUTER, STORAGE, TENANT, ip, model, received, ruleset, seen, udp,
 };
 
 /// So often is the table changed under traffic; an emulated processor is slow.
@@ -29,7 +29,7 @@ fn source_of_a_tenant_is_masqueraded_and_the_answer_comes_back() -> Result<()> {
         let source = seen(&tenant, &peer)?;
         assert_eq!(source.ip(), ip(ROUTER[family]), "the peer sees the router");
         peer.send_to(b"answer", source)?;
-        let (_, from) = tenant.recv_from(&mut [0; 64])?;
+        let (_, from) = received(&tenant, &mut [0; 64])?;
         assert_eq!(from, peer.local_addr()?);
     }
     assert_eq!(place.observe()?.drops().values().sum::<u64>(), 0);
@@ -45,7 +45,7 @@ fn error_about_a_packet_of_a_tenant_comes_back() -> Result<()> {
         // Nobody listens there, so the peer answers "port unreachable".
         tenant.connect(SocketAddr::new(ip(PEER[family]), 9))?;
         tenant.send(b"anybody?")?;
-        let error = tenant.recv(&mut [0; 64]).expect_err("nobody is there");
+        let error = received(&tenant, &mut [0; 64]).expect_err("nobody is there");
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused, "{error}");
     }
     Ok(())
@@ -299,12 +299,12 @@ fn replacing_the_table_loses_no_packet_of_a_connection_and_lets_none_in() -> Res
             let seen_as = seen(&tenant, &peer)?;
             ensure!(seen_as == source, "the peer saw {seen_as}, not {source}");
             peer.send_to(b"answer", source)?;
-            tenant.recv_from(&mut [0; 64])?;
+            received(&tenant, &mut [0; 64])?;
             exchanged += 1;
         }
         replacing.join().expect("it does not panic")
     })?;
-    let entered = victim.recv_from(&mut [0; 64]);
+    let entered = received(&victim, &mut [0; 64]);
     ensure!(entered.is_err(), "a hostile packet came in: {entered:?}");
     ensure!(exchanged > changes(), "only {exchanged} exchanges");
     Ok(())

@@ -171,9 +171,23 @@ pub(crate) fn seen(from: &UdpSocket, to: &UdpSocket) -> Result<SocketAddr> {
     from.send_to(b"hello", to.local_addr()?)
         .context("sending")?;
     let mut data = [0; 64];
-    let (length, source) = to.recv_from(&mut data).context("it did not arrive")?;
+    let (length, source) = received(to, &mut data).context("it did not arrive")?;
     ensure!(&data[..length] == b"hello", "something else arrived");
     Ok(source)
+}
+
+/// Receives a datagram. A socket with a time limit says EINTR when something interrupts the thread, also without a handler
+/// (`signal(7)`): that is no answer.
+pub(crate) fn received(
+    socket: &UdpSocket,
+    data: &mut [u8],
+) -> std::io::Result<(usize, SocketAddr)> {
+    loop {
+        match socket.recv_from(data) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
 }
 
 /// The sample inventory.
