@@ -65,6 +65,13 @@ pub(crate) fn all() -> Vec<Step> {
     steps.extend(fuzz_steps());
     steps.push(Step {
         tier: Tier::Package,
+        name: "dpkg-shlibdeps".into(),
+        why: "finds out which libraries the programs need",
+        present: || proc::which("dpkg-shlibdeps").is_some(),
+        install: || debian::install(&["dpkg-dev"]),
+    });
+    steps.push(Step {
+        tier: Tier::Package,
         name: format!("cargo-deb {CARGO_DEB}"),
         why: "makes the Debian package; some minutes",
         present: || proc::succeeds(Command::new("cargo-deb").arg("--version")),
