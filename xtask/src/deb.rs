@@ -52,8 +52,10 @@ pub(crate) fn build(profile: &str) -> Result<()> {
     proc::run(&mut build)?;
     let built = proc::target_dir().join(profile);
     for (program, _) in PROGRAMS {
-        fs::copy(built.join(program), folder.join(program))
-            .with_context(|| format!("copy {program}"))?;
+        let packed = folder.join(program);
+        fs::copy(built.join(program), &packed).with_context(|| format!("copy {program}"))?;
+        // Line tables are for whoever builds: they are most of the file.
+        proc::run(Command::new("strip").arg(packed))?;
     }
     for example in DOCUMENTS {
         let mut documents = Command::new(built.join("examples").join(example));
