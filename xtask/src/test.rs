@@ -60,6 +60,11 @@ impl Args {
             && self.wants_name(&target.name)
     }
 
+    /// Whether a test program was asked for by its name, and not with all others.
+    pub(crate) fn names(&self, name: &str) -> bool {
+        self.name.as_deref().is_some_and(|part| name.contains(part))
+    }
+
     /// Whether a test program was asked for.
     fn wants_name(&self, name: &str) -> bool {
         self.name.as_deref().is_none_or(|part| name.contains(part))
