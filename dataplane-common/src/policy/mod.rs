@@ -55,7 +55,9 @@ use crate::wire::{Wire, ether_type};
 
 pub use self::established::established;
 pub use self::packet::Packet;
-pub use self::port::{Ports, from_tenant, from_uplink, to_tenant, to_uplink};
+pub use self::port::{
+    Ports, from_peer, from_router, from_tenant, is_of_router, to_tenant, to_uplink,
+};
 pub use self::tables::{Scratch, Tables};
 
 /// No header that is judged lies farther from the start of the frame: [`Frame::read`] refuses. It bounds

@@ -2,7 +2,7 @@
 //!
 //! # What it guarantees
 //!
-//! * **The bridge is not believed.** A frame is judged once, where it comes in ([`from_tenant`], [`from_uplink`]), and
+//! * **The bridge is not believed.** A frame is judged once, where it comes in ([`from_tenant`], [`from_peer`], [`from_router`]), and
 //!   marked with the segment as which it was judged. Where it goes out ([`to_tenant`], [`to_uplink`]) the mark is compared
 //!   with the port's segment, or with the tag. So it does not matter which VLAN a port was given, or whether there is one
 //!   bridge per VLAN or one for all.
@@ -37,6 +37,15 @@ pub trait Ports {
 struct Macs {
     source: Mac,
     destination: Mac,
+}
+
+/// A frame that came in over the uplink, and that passed the link layer.
+struct UplinkFrame<'a> {
+    generation: &'a Generation,
+    segment: &'a SegmentEntry,
+    /// Behind the tag.
+    ether_type: u16,
+    macs: Macs,
 }
 
 /// Decides on a frame that the endpoint behind an access port sent. If it is allowed, the hook marks it with
@@ -108,20 +117,73 @@ pub fn to_tenant<F: Frame, T: Tables + Ports>(
     Ok(())
 }
 
-/// Decides on a frame that came in over the host's uplink. If it is allowed, the hook marks it.
+/// Is it a frame of the router, by its source MAC? Then [`from_router`] decides on it, else [`from_peer`]: in the kernel they
+/// are two programs.
+#[inline(always)]
+pub fn is_of_router<F: Frame, T: Tables>(frame: &F, tables: &T) -> bool {
+    let router = tables.generation().map(|generation| generation.router_mac);
+    router.is_some() && frame.read::<Mac>(6) == router
+}
+
+/// Decides on a frame that came in over the host's uplink, from another end of its segment. If it is allowed, the hook
+/// marks it.
 ///
 /// # Errors
 ///
 /// The reason to drop it.
 #[inline(always)]
-pub fn from_uplink<F: Frame, T: Tables + Ports>(
+pub fn from_peer<F: Frame, T: Tables + Ports>(
     frame: &F,
     tables: &T,
     scratch: &mut Scratch,
 ) -> Result<(), DropReason> {
+    let Some(link) = check_uplink(frame, tables, scratch)? else {
+        return Ok(());
+    };
+    // guard: peer-router-mac
+    // exempt: is_of_router chooses the program
+    if link.macs.source == link.generation.router_mac {
+        return Err(DropReason::RouterMacSpoof);
+    }
+    let at = (scratch.report.vlan_id, true);
+    let context = context(tables, link.generation, link.segment, at, &link.macs);
+    judge(frame, &context, link.ether_type, &link.macs, scratch)
+}
+
+/// Decides on a frame that came in over the host's uplink, from the router. If it is allowed, the hook marks it.
+///
+/// # Errors
+///
+/// The reason to drop it.
+#[inline(always)]
+pub fn from_router<F: Frame, T: Tables + Ports>(
+    frame: &F,
+    tables: &T,
+    scratch: &mut Scratch,
+) -> Result<(), DropReason> {
+    let Some(link) = check_uplink(frame, tables, scratch)? else {
+        return Ok(());
+    };
+    // guard: router-peer-mac
+    // exempt: is_of_router chooses the program
+    if link.macs.source != link.generation.router_mac {
+        return Err(DropReason::RouterMacSpoof);
+    }
+    let at = (scratch.report.vlan_id, false);
+    let mut context = context(tables, link.generation, link.segment, at, &link.macs);
+    context.routed = true;
+    from_the_router(frame, &context, link.ether_type, &link.macs, scratch)
+}
+
+/// The link layer of a frame that came in over the uplink; `None` if it is for the host itself.
+#[inline(always)]
+fn check_uplink<'a, F: Frame, T: Tables + Ports>(
+    frame: &F,
+    tables: &'a T,
+    scratch: &mut Scratch,
+) -> Result<Option<UplinkFrame<'a>>, DropReason> {
     scratch.report = Report::blank();
     // guard: uplink-no-generation
-    // off: let Some(generation) = tables.generation() else { return Ok(()) };
     let generation = tables.generation().ok_or(DropReason::NoGeneration)?;
     scratch.report.generation = generation.number;
     let outer = link::outer_tag(frame)?;
@@ -141,25 +203,22 @@ pub fn from_uplink<F: Frame, T: Tables + Ports>(
         // off: let at = station(tables, destination).unwrap_or_default();
         let at = station(tables, destination).ok_or(DropReason::NotForPort)?;
         if at.ifindex == 0 {
-            return Ok(());
+            return Ok(None);
         }
         // guard: station-segment
         if at.vlan_id != vlan_id {
             return Err(DropReason::OtherSegment);
         }
     }
-    let macs = Macs {
-        source,
-        destination,
-    };
-    let from_router = source == generation.router_mac;
-    let at = (vlan_id, !from_router);
-    let mut context = context(tables, generation, segment, at, &macs);
-    context.routed = from_router;
-    if from_router {
-        return from_the_router(frame, &context, outer.ether_type, &macs, scratch);
-    }
-    judge(frame, &context, outer.ether_type, &macs, scratch)
+    Ok(Some(UplinkFrame {
+        generation,
+        segment,
+        ether_type: outer.ether_type,
+        macs: Macs {
+            source,
+            destination,
+        },
+    }))
 }
 
 /// Decides on a frame that is about to leave over the host's uplink. `mark` is the socket buffer's.

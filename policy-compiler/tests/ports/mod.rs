@@ -104,7 +104,10 @@ fn judge(tables: &HostTables, case: &PortCase) -> Result<u16, DropReason> {
     let mut scratch = Box::<Scratch>::default();
     match case.hook {
         Hook::FromTenant(port) => policy::from_tenant(&frame, port, tables, &mut scratch)?,
-        Hook::FromUplink => policy::from_uplink(&frame, tables, &mut scratch)?,
+        Hook::FromUplink if policy::is_of_router(&frame, tables) => {
+            policy::from_router(&frame, tables, &mut scratch)?;
+        }
+        Hook::FromUplink => policy::from_peer(&frame, tables, &mut scratch)?,
         Hook::ToTenant(port, judged) => {
             policy::to_tenant(&frame, (port, mark(judged)), tables, &mut scratch)?;
             return Ok(0);
