@@ -67,7 +67,9 @@ impl PortPath {
         for &mode in modes {
             let attached = match mode {
                 Mode::Clsact => self.attach_clsact(interface, hook),
-                _ => self.attach_tcx(interface, hook).map_err(why_no_tcx),
+                Mode::XdpNative | Mode::XdpGeneric | Mode::Tcx => {
+                    self.attach_tcx(interface, hook).map_err(why_no_tcx)
+                }
             };
             match attached {
                 Ok(()) => return Ok(mode),

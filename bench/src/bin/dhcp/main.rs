@@ -114,10 +114,7 @@ fn measure(args: &Args) -> Result<()> {
     ensure!(args.rounds > 0 && args.seconds > 0, "nothing to measure");
     let own = std::env::current_exe().context("find this program")?;
     let own = own.parent().context("the folder of this program")?;
-    let peers = args
-        .peers
-        .clone()
-        .unwrap_or_else(|| testkit::peers::unpacked());
+    let peers = args.peers.clone().unwrap_or_else(testkit::peers::unpacked);
     let programs = args.programs.clone().unwrap_or_else(|| own.to_owned());
     let lab = Lab::new(&programs, &peers)?;
     let mut costs = Vec::new();
