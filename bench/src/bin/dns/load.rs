@@ -173,13 +173,13 @@ impl Load {
 /// Room for the replies of one system call.
 struct Replies {
     headers: Vec<libc::mmsghdr>,
-    octets: Vec<Box<[u8; REPLY]>>,
+    octets: Vec<[u8; REPLY]>,
     _iovs: Vec<libc::iovec>,
 }
 
 impl Replies {
     fn new() -> Self {
-        let mut octets: Vec<Box<[u8; REPLY]>> = (0..BATCH).map(|_| Box::new([0; REPLY])).collect();
+        let mut octets: Vec<[u8; REPLY]> = vec![[0; REPLY]; BATCH];
         let mut iovs: Vec<libc::iovec> = octets
             .iter_mut()
             .map(|octets| libc::iovec {
@@ -266,11 +266,14 @@ fn or_none(result: libc::c_int) -> io::Result<usize> {
         return Ok(count);
     }
     let error = io::Error::last_os_error();
-    match error.kind() {
-        // Refused: a server that was not there yet; what is lost is counted.
-        io::ErrorKind::WouldBlock
-        | io::ErrorKind::Interrupted
-        | io::ErrorKind::ConnectionRefused => Ok(0),
-        _ => Err(error),
+    // Refused: a server that was not there yet; what is lost is counted.
+    let waits = [
+        io::ErrorKind::WouldBlock,
+        io::ErrorKind::Interrupted,
+        io::ErrorKind::ConnectionRefused,
+    ];
+    match waits.contains(&error.kind()) {
+        true => Ok(0),
+        false => Err(error),
     }
 }

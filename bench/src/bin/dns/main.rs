@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::{Parser, Subcommand, ValueEnum};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
@@ -109,7 +109,11 @@ fn serve(kind: servers::Kind, port: u16, folder: &std::path::Path) -> Result<()>
         servers::Kind::Echo => serve::echo(port),
         servers::Kind::EchoBatch => serve::echo_batch(port),
         servers::Kind::Hickory => serve::hickory(folder, port),
-        _ => serve::bulkhead(folder, port),
+        servers::Kind::Bulkhead | servers::Kind::BulkheadGateways => serve::bulkhead(folder, port),
+        servers::Kind::Nsd
+        | servers::Kind::Knot
+        | servers::Kind::Bind
+        | servers::Kind::Powerdns => bail!("{} is a program of its own", kind.name()),
     }
 }
 
@@ -144,7 +148,7 @@ fn cores() -> Result<(usize, usize)> {
     let mut ours = (0..CpuSet::count()).filter(|core| allowed.is_set(*core).unwrap_or(false));
     let first = ours.next().context("no core to run on")?;
     let last = ours
-        .last()
+        .next_back()
         .context("two cores are needed: one for the load, one for the server")?;
     Ok((first, last))
 }
@@ -203,10 +207,8 @@ fn measure_case(
     let mut loads = Vec::new();
     for server in running {
         let name = server.kind.name();
-        let address: Option<Ipv4Addr> = match server.kind {
-            servers::Kind::BulkheadGateways => None,
-            _ => Some(SERVER),
-        };
+        let asks_gateways = server.kind == servers::Kind::BulkheadGateways;
+        let address: Option<Ipv4Addr> = (!asks_gateways).then_some(SERVER);
         let first = questions.first().context("no questions")?;
         // The echo has no names: it is up when it answers at all, with what it takes for a name that is there.
         let expected = if server.kind.is_name_server() {
@@ -328,7 +330,8 @@ fn rows(all: &[Measured]) -> serde_json::Value {
     let mut rows = Vec::new();
     for row in all {
         let base = baseline(all, row);
-        let metrics: [(&str, &str, fn(&Turn) -> f64); 2] = [
+        type Metric = (&'static str, &'static str, fn(&Turn) -> f64);
+        let metrics: [Metric; 2] = [
             ("cpu_per_query", "ns", |turn| turn.cost),
             ("queries", "1/s", |turn| turn.rate),
         ];

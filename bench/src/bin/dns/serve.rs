@@ -108,7 +108,7 @@ pub(crate) fn echo_batch(port: u16) -> Result<()> {
         let seen: Vec<(usize, Option<SockaddrIn>)> = received
             .map(|message| (message.bytes, message.address))
             .collect();
-        octets.iter_mut().for_each(|octets| mark(octets));
+        octets.iter_mut().for_each(mark);
         let slices: Vec<[IoSlice<'_>; 1]> = seen
             .iter()
             .zip(&octets)

@@ -174,7 +174,7 @@ fn own(ns: &NetNs, kind: Kind, folder: &Path, port: u16, site: &Site) -> Result<
             fs::write(folder.join("generation"), octets)?;
         }
         Kind::Hickory => fs::write(folder.join("zones.json"), zones_json(&site.zones))?,
-        _ => {}
+        Kind::Echo | Kind::EchoBatch | Kind::Nsd | Kind::Knot | Kind::Bind | Kind::Powerdns => {}
     }
     Ok(command)
 }
