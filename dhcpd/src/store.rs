@@ -21,15 +21,13 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use netmodel::ids::VlanId;
-use netmodel::leases::{self, Entry, Follow, Lease, LeasesError, Step};
+use netmodel::leases::{self, Entry, FILE, Follow, Lease, LeasesError, Step};
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use thiserror::Error;
 
 use crate::engine::Change;
 
-/// Name of the file in the state folder.
-pub const FILE: &str = "leases";
 /// Most lines that are written between two syncs: what a crash can cut off.
 pub const LINES_AT_ONCE: u64 = 256;
 /// A file with fewer lines than this is not summed up.

@@ -7,16 +7,47 @@
 mod daemon;
 
 use std::fs;
+use std::net::IpAddr;
+use std::time::Duration;
 
 use daemon::Talk;
-use daemon::wire::{LINK, Wire, bound, later};
-use netmodel::leases::State;
+use daemon::wire::{GATEWAY, LINK, Wire, bound, later};
+use netmodel::leases::{Lease, State};
 use nix::sys::signal::Signal;
 use testkit::wait::wait_for;
 
+/// The shortest lease there is: T1 comes after 30 s, T2 after 52 s.
+fn shortest() -> Talk {
+    Talk {
+        lease_time: 60,
+        ..Talk::default()
+    }
+}
+
+/// The client renews by itself at T1. Then what it sends to this server alone is lost, so that it asks all at T2.
+fn renew_and_rebind(wire: &Wire, (address, lease): (IpAddr, Lease)) {
+    let (same, renewed) = wire.wait("a renewal by itself", later(&lease));
+    assert_eq!((same, renewed.since), (address, lease.since));
+    // To another port, not away: a client that is told that it may not send does not wait for an answer.
+    let rules = format!(
+        "table ip lost {{ chain out {{ type filter hook output priority 0; \
+         ip daddr {GATEWAY} udp dport 67 udp dport set 9; }}; }}"
+    );
+    let nft = |arguments: &[&str]| {
+        wire.command_only("nft")
+            .args(arguments)
+            .status()
+            .expect("nft runs")
+    };
+    assert!(nft(&[&rules]).success());
+    let (same, _) = wire.wait("a rebinding by itself", later(&renewed));
+    assert_eq!(same, address);
+    assert!(nft(&["delete table ip lost"]).success());
+}
+
 #[test]
-fn udhcpc_is_bound_renews_and_releases() {
-    let wire = Wire::new(&Talk::default());
+fn udhcpc_is_bound_renews_rebinds_and_releases() {
+    let wire = Wire::new(&shortest());
     let script = wire.script(
         r#"case "$1" in
             bound|renew) bind "$ip"; said "$1" "$ip" "$mask" "$router" "$dns" "$domain";;
@@ -26,18 +57,19 @@ fn udhcpc_is_bound_renews_and_releases() {
     let client = wire.start("udhcpc", &["-f", "-i", LINK, "-s", &script, "-O", "domain"]);
     let (address, lease) = wire.wait("a lease", bound);
     wire.assert_told(&wire.wait_for_log("bound"), address, "24");
-    std::thread::sleep(std::time::Duration::from_millis(1100));
+    std::thread::sleep(Duration::from_millis(1100));
     client.signal(Signal::SIGUSR1);
     let (same, renewed) = wire.wait("a renewal", later(&lease));
     assert_eq!((same, renewed.since), (address, lease.since));
     wire.wait_for_log("renew");
+    renew_and_rebind(&wire, (same, renewed));
     client.signal(Signal::SIGUSR2);
     wire.wait("a release", |lease| lease.state == State::Released);
 }
 
 #[test]
-fn dhclient_is_bound_reboots_and_releases() {
-    let wire = Wire::new(&Talk::default());
+fn dhclient_is_bound_renews_rebinds_reboots_and_releases() {
+    let wire = Wire::new(&shortest());
     let script = wire.script(
         r#"case "$reason" in
             BOUND|REBOOT|RENEW|REBIND)
@@ -47,7 +79,8 @@ fn dhclient_is_bound_reboots_and_releases() {
             RELEASE|STOP|EXPIRE|FAIL) unbind;;
         esac"#,
     );
-    let place = |name: &str| wire.lab.path(name).display().to_string();
+    let folder = wire.lab.path("");
+    let place = |name: &str| folder.join(name).display().to_string();
     let (leases, pid, config) = (
         place("dhclient.leases"),
         place("dhclient.pid"),
@@ -55,14 +88,16 @@ fn dhclient_is_bound_reboots_and_releases() {
     );
     fs::write(
         &config,
-        "request subnet-mask, routers, domain-name-servers, domain-name;\n",
+        "request subnet-mask, routers, domain-name-servers, domain-name;\n\
+         initial-interval 1;\nbackoff-cutoff 2;\n",
     )
     .unwrap();
     let common = [
         "-4", "-d", "-cf", &config, "-lf", &leases, "-pf", &pid, "-sf", &script,
     ];
-    let run = |more: &[&str]| wire.start("dhclient", &[&common[..], more, &[LINK]].concat());
-    let client = run(&[]);
+    let run =
+        |wire: &Wire, more: &[&str]| wire.start("dhclient", &[&common[..], more, &[LINK]].concat());
+    let client = run(&wire, &[]);
     let (address, lease) = wire.wait("a lease", bound);
     wire.assert_told(&wire.wait_for_log("BOUND"), address, "255.255.255.0");
     wait_for("the client to write its lease down", || {
@@ -70,21 +105,28 @@ fn dhclient_is_bound_reboots_and_releases() {
         text.contains("expire").then_some(())
     })
     .unwrap();
+    renew_and_rebind(&wire, (address, lease));
+    wire.wait_for_log("RENEW");
+    // It calls both by the same name: the first one to all is its SELECTING, the second its REBINDING.
+    let output = fs::read_to_string(wire.lab.path("client-output")).unwrap();
+    let to_all = format!("DHCPREQUEST for {address} on {LINK} to 255.255.255.255");
+    assert_eq!(output.matches(&to_all).count(), 2, "{output}");
+    let (_, lease) = wire.wait("the lease", bound);
     drop(client);
-    std::thread::sleep(std::time::Duration::from_millis(1100));
+    std::thread::sleep(Duration::from_millis(1100));
     // It remembers its address: INIT-REBOOT.
-    let client = run(&[]);
+    let client = run(&wire, &[]);
     let (same, _) = wire.wait("an extension", later(&lease));
     assert_eq!(same, address);
     wire.wait_for_log("REBOOT");
     drop(client);
-    let _release = run(&["-r"]);
+    let _release = run(&wire, &["-r"]);
     wire.wait("a release", |lease| lease.state == State::Released);
 }
 
 #[test]
 fn dhcpcd_is_bound_renews_rebinds_and_releases() {
-    let wire = Wire::new(&Talk::default());
+    let wire = Wire::new(&shortest());
     let script = wire.script(
         r#"case "$reason" in
             BOUND|REBOOT|RENEW|REBIND)
@@ -125,16 +167,18 @@ fn dhcpcd_is_bound_renews_rebinds_and_releases() {
     );
     let (address, lease) = wire.wait("a lease", bound);
     wire.assert_told(&wire.wait_for_log("BOUND"), address, "255.255.255.0");
-    std::thread::sleep(std::time::Duration::from_millis(1100));
+    std::thread::sleep(Duration::from_millis(1100));
     client.signal_grandchild(Signal::SIGUSR1);
     let (same, renewed) = wire.wait("a renewal", later(&lease));
     assert_eq!(same, address);
-    std::thread::sleep(std::time::Duration::from_millis(1100));
+    std::thread::sleep(Duration::from_millis(1100));
     client.signal_grandchild(Signal::SIGHUP);
-    let (same, _) = wire.wait("a rebinding", later(&renewed));
+    let (same, rebound) = wire.wait("a rebinding", later(&renewed));
     assert_eq!(same, address);
+    renew_and_rebind(&wire, (same, rebound));
+    wire.wait_for_log("REBIND");
     // A signal that comes while its script runs is lost, now and then.
-    std::thread::sleep(std::time::Duration::from_millis(1100));
+    std::thread::sleep(Duration::from_millis(1100));
     client.signal_grandchild(Signal::SIGALRM);
     wire.wait("a release", |lease| lease.state == State::Released);
 }

@@ -238,13 +238,17 @@ fn systemd_networkd_is_bound_in_both_families_and_renews() {
     fs::write(wire.lab.path("10-far.network"), network).unwrap();
     let config = wire.lab.path("10-far.network").display().to_string();
     // Its files are at fixed places: they get disks of their own. Devices are not udev's where /sys cannot be written.
+    // It changes its user, and with that forgets to die with its parent: it gets a process tree that does.
     let private = "mount -t tmpfs tmpfs /run && mount -t sysfs -o ro sysfs /sys && \
-        mkdir -p /run/systemd/network /run/systemd/netif/leases /run/systemd/netif/links /run/systemd/netif/lldp && \
-        cp \"$1\" /run/systemd/network/ && chmod -R a+rX /run/systemd/network && \
+        mkdir -p /run/systemd/network /run/systemd/netif/leases /run/systemd/netif/links \
+        /run/systemd/netif/lldp && cp \"$1\" /run/systemd/network/ && \
+        chmod -R a+rX /run/systemd/network && \
         chown -R systemd-network:systemd-network /run/systemd/netif && \
-        exec /lib/systemd/systemd-networkd";
+        /lib/systemd/systemd-networkd & wait";
     let arguments = [
         "--mount",
+        "--pid",
+        "--fork",
         "--kill-child",
         "sh",
         "-c",

@@ -234,6 +234,21 @@ fn a_full_disk_gives_no_lease_until_there_is_room() {
 }
 
 #[test]
+fn two_capabilities_are_enough() {
+    let lab = Lab::new(&Talk {
+        unprivileged: true,
+        six: true,
+        ..Talk::default()
+    });
+    let ack = lab.ask(GUEST, mac(1), &rapid(mac(1)));
+    assert!(lab.leases().contains_key(&ack.expect("a lease").address));
+    let log = fs::read_to_string(lab.path("log")).unwrap();
+    assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
+    let file = fs::metadata(lab.path("state/leases")).unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::uid(&file), 65534);
+}
+
+#[test]
 fn a_signal_ends_it_cleanly() {
     let mut lab = Lab::new(&Talk::default());
     assert_eq!(lab.terminate().code(), Some(0));

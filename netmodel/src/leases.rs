@@ -41,6 +41,8 @@ use crate::ids::{MacAddr, VlanId};
 
 /// Where the file is unless told otherwise.
 pub const DEFAULT_PATH: &str = "/var/lib/bulkhead/dhcp/leases";
+/// Name of the file in its folder.
+pub const FILE: &str = "leases";
 /// Version of the format.
 pub const FORMAT_VERSION: u32 = 1;
 /// Longest line, in octets.

@@ -41,6 +41,8 @@ pub(crate) struct Talk {
     pub(crate) lease_time: u32,
     /// The guests have IPv6, too: fd00:40::/64.
     pub(crate) six: bool,
+    /// It runs as nobody, with the two capabilities that its unit gives it.
+    pub(crate) unprivileged: bool,
     /// Lines for the settings.
     pub(crate) settings: &'static str,
 }
@@ -301,6 +303,15 @@ fn mount(folder: &Path, size: &str) -> Child {
     process
 }
 
+/// Makes a folder and what is in it nobody's, in the sense of the user of that name.
+fn give_away(folder: &Path) {
+    let to_nobody = |path: &Path| std::os::unix::fs::chown(path, Some(65534), Some(65534)).unwrap();
+    to_nobody(folder);
+    for entry in fs::read_dir(folder).unwrap() {
+        to_nobody(&entry.unwrap().path());
+    }
+}
+
 /// A path as a process sees it.
 fn inside(process: &Child, path: &Path) -> PathBuf {
     let root = PathBuf::from(format!("/proc/{}/root", process.id()));
@@ -314,6 +325,22 @@ fn spawn(router: &NetNs, folder: &Path, (talk, disk): (&Talk, Option<&Child>)) -
         .plain
         .map_or("trunk".to_owned(), |vlan| format!("trunk={vlan}"));
     let mut command = match disk {
+        None if talk.unprivileged => {
+            give_away(folder);
+            let mut command = router.command("setpriv");
+            let two = "-all,+net_raw,+net_bind_service";
+            command.args([
+                "--reuid=65534",
+                "--regid=65534",
+                "--clear-groups",
+                "--no-new-privs",
+            ]);
+            for set in ["--inh-caps", "--ambient-caps", "--bounding-set"] {
+                command.arg(format!("{set}={two}"));
+            }
+            command.arg(daemon);
+            command
+        }
         None => router.command(daemon),
         Some(disk) => {
             let mut command = router.command("nsenter");
