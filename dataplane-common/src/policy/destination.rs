@@ -93,11 +93,8 @@ pub(super) fn check<T: Tables>(
         scratch.allowed = Allowed::silent(vlan_id, segment.mtu);
         return Ok(());
     }
-    if link_local && context.local {
-        return check_local(context, segment, vlan_id, scratch);
-    }
     // guard: link-local-destination
-    if link_local {
+    if link_local && !context.local {
         return Err(DropReason::LinkLocalScope);
     }
     if router_flags != 0 {
@@ -111,7 +108,7 @@ pub(super) fn check<T: Tables>(
         }
     }
     let same_segment = source::is_in(segment, request.destination, request.ipv4);
-    if same_segment && context.local {
+    if context.local && (same_segment || link_local) {
         return check_local(context, segment, vlan_id, scratch);
     }
     // guard: same-segment
@@ -125,7 +122,7 @@ pub(super) fn check<T: Tables>(
 }
 
 /// Section 10: from one host of a segment to another.
-#[inline(never)]
+#[inline(always)]
 fn check_local<T: Tables>(
     context: &Context<'_, T>,
     segment: &SegmentEntry,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! /sys/fs/bpf/bulkhead/eth1/link-tcx      the attachment
-//!                          /abi-2/FLOWS   a file per map, by version of their layout
+//!                          /abi-3/FLOWS   a file per map, by version of their layout
 //!                          /hold/HOLD_…   maps of the hold, while that is what is attached
 //! ```
 //!

@@ -58,18 +58,16 @@ impl PortPath {
         wanted: WantedMode,
     ) -> Result<Mode, LoaderError> {
         let name = interface.name;
-        let modes: &[Mode] = match wanted {
+        let modes: &[Mode] = match &wanted {
             WantedMode::Auto => &[Mode::Tcx, Mode::Clsact],
-            WantedMode::Exactly(Mode::Clsact) => &[Mode::Clsact],
-            WantedMode::Exactly(_) => &[Mode::Tcx],
+            WantedMode::Exactly(mode) => std::slice::from_ref(mode),
         };
         let mut tried = None;
         for &mode in modes {
             let attached = match mode {
                 Mode::Clsact => self.attach_clsact(interface, hook),
-                Mode::XdpNative | Mode::XdpGeneric | Mode::Tcx => {
-                    self.attach_tcx(interface, hook).map_err(why_no_tcx)
-                }
+                Mode::Tcx => self.attach_tcx(interface, hook).map_err(why_no_tcx),
+                Mode::XdpNative | Mode::XdpGeneric => Err("ports have no XDP program".into()),
             };
             match attached {
                 Ok(()) => return Ok(mode),
