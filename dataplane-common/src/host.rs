@@ -11,11 +11,11 @@ use std::vec::Vec;
 
 use crate::abi::{
     BoundMacKey, EndpointEntry, EndpointKey, FlowEntry, FlowKey, FragmentEntry, FragmentKey,
-    Generation, PairEntry, PairKey, PrefixEntry, PrefixKey, RuleKey, SERVICE_INDEXES, SegmentEntry,
-    VLAN_IDS,
+    Generation, PairEntry, PairKey, PortEntry, PrefixEntry, PrefixKey, RuleKey, SERVICE_INDEXES,
+    SegmentEntry, StationEntry, StationKey, VLAN_IDS,
 };
 use crate::policy::tables::Scratch;
-use crate::policy::{self, Frame, MAX_OFFSET, Report, Tables};
+use crate::policy::{self, Frame, MAX_OFFSET, Ports, Report, Tables};
 use crate::reason::DropReason;
 use crate::rewrite::FrameMut;
 use crate::wire::{Be16, Wire};
@@ -79,6 +79,10 @@ pub struct HostTables {
     pub fragments: RefCell<HashMap<FragmentKey, FragmentEntry>>,
     /// The time, in ticks.
     pub now: Cell<u64>,
+    /// A hypervisor's ports, by interface index.
+    pub ports: HashMap<u32, PortEntry>,
+    /// The hardware addresses on the host.
+    pub stations: HashMap<StationKey, StationEntry>,
 }
 
 impl Default for HostTables {
@@ -95,6 +99,8 @@ impl Default for HostTables {
             flows: RefCell::default(),
             fragments: RefCell::default(),
             now: Cell::new(1),
+            ports: HashMap::new(),
+            stations: HashMap::new(),
         }
     }
 }
@@ -166,6 +172,16 @@ impl Tables for HostTables {
 
     fn now(&self) -> u64 {
         self.now.get()
+    }
+}
+
+impl Ports for HostTables {
+    fn port(&self, ifindex: u32) -> Option<PortEntry> {
+        self.ports.get(&ifindex).copied()
+    }
+
+    fn station(&self, key: &StationKey) -> Option<StationEntry> {
+        self.stations.get(key).copied()
     }
 }
 

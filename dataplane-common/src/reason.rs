@@ -129,6 +129,24 @@ drop_reasons! {
     ForwardFailed = 51, "forward-failed";
     /// The controller has not published a generation, or a table is missing.
     NoGeneration = 52, "no-generation";
+    /// Nobody knows whose port it is, or its endpoint is not in the inventory (any more).
+    UnknownPort = 53, "unknown-port";
+    /// A tag from an access port, or towards one.
+    TaggedFrame = 54, "tagged-frame";
+    /// Not the MAC of the port's endpoint.
+    SpoofedMac = 55, "spoofed-mac";
+    /// A frame of one segment on its way into another.
+    OtherSegment = 56, "other-segment";
+    /// The frame passed none of this host's programs on its way in.
+    NotJudged = 57, "not-judged";
+    /// Unicast to a MAC that is not this port's, or not on this host.
+    NotForPort = 58, "not-for-port";
+    /// From the uplink, with the MAC of an endpoint on this host.
+    LocalMacClaim = 59, "local-mac-claim";
+    /// Hosts of the segment are isolated from each other, and no rule of the tenant allows this.
+    HostIsolation = 60, "host-isolation";
+    /// A host itself is no part of a tenant's segment.
+    HostAddress = 61, "host-address";
 }
 
 impl fmt::Display for DropReason {

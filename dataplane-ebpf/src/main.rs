@@ -15,8 +15,10 @@
 )]
 
 mod account;
+mod events;
 mod frame;
 mod maps;
+mod trunk;
 
 use aya_ebpf::macros::{classifier, xdp};
 use aya_ebpf::programs::{TcContext, XdpContext};
@@ -25,7 +27,8 @@ use dataplane_common::reason::DropReason;
 
 use crate::account::account;
 use crate::frame::{Hook as _, SkbFrame, XdpFrame};
-use crate::maps::{KernelTables, TC_JUDGE, XDP_JUDGE};
+use crate::maps::KernelTables;
+use crate::trunk::{TC_JUDGE, XDP_JUDGE};
 
 /// XDP on the router's trunk; frames that leave the tenants' and the platform's segments.
 #[xdp]

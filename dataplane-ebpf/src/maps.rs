@@ -1,19 +1,17 @@
-//! The maps, and the policy's view of them.
+//! The maps that every object with the policy has, and the policy's view of them.
 //!
 //! Types and their meaning are in `dataplane_common::abi`. Tables of a generation are maps in maps: the
 //! outer one has a slot per generation. Their inner sizes here are templates; the controller sizes the
 //! real ones.
 
 use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST};
-use aya_ebpf::btf_maps::{
-    Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf,
-};
+use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::helpers::bpf_jiffies64;
 use aya_ebpf::macros::btf_map;
 use dataplane_common::abi::{
     BoundMacKey, EndpointEntry, EndpointKey, Event, FlowEntry, FlowKey, FragmentEntry, FragmentKey,
     Generation, PairEntry, PairKey, PrefixEntry, PrefixKey, RuleKey, SERVICE_INDEXES, SLOTS,
-    SegmentCounters, SegmentEntry, VLAN_IDS,
+    SegmentEntry, VLAN_IDS,
 };
 use dataplane_common::policy::{Scratch, Tables};
 
@@ -48,17 +46,7 @@ static FLOWS: LruHashMap<FlowKey, FlowEntry, 262_144> = LruHashMap::new();
 /// Judged first fragments.
 #[btf_map]
 static FRAGMENTS: LruHashMap<FragmentKey, FragmentEntry, 16_384> = LruHashMap::new();
-/// The program behind `xdp_from_trunk`, which judges what the fast path does not know.
-#[btf_map]
-pub(crate) static XDP_JUDGE: ProgramArray<1> = ProgramArray::new();
-/// The program behind `tc_from_trunk`. (One array cannot hold programs of two types.)
-#[btf_map]
-pub(crate) static TC_JUDGE: ProgramArray<1> = ProgramArray::new();
 
-/// Frames by segment, direction and outcome.
-#[btf_map]
-pub(crate) static COUNTERS: PerCpuArray<SegmentCounters, { VLAN_IDS as usize }> =
-    PerCpuArray::new();
 /// Drops and new connections, a bounded number per tick and CPU.
 #[btf_map]
 pub(crate) static EVENTS: RingBuf<Event, { 1 << 20 }> = RingBuf::new();

@@ -5,7 +5,8 @@ use std::net::IpAddr;
 use netmodel::model::SegmentId;
 
 use crate::ip::{Family, ICMP, ICMPV6, Packet, TCP, UDP, icmp_of};
-use crate::policy::{Source, may_connect};
+use crate::link::Way;
+use crate::policy::{Source, may_connect, may_connect_within};
 use crate::wire::{ipv4_at, ipv6_at, is_link_local, u8_at, u16_at};
 use crate::{Reason, State, World, site};
 
@@ -124,7 +125,7 @@ pub(crate) fn check(
     }
     let flow = flow_of(world, packet)?;
     if packet.protocol == TCP && tcp_flags(packet)? & (SYN | ACK) == SYN {
-        check_policy(world, packet.segment, flow)?;
+        check_policy(world, packet.way, packet.segment, flow)?;
     }
     let Some((index, sender)) = find(state, flow) else {
         return open(world, state, packet, now);
@@ -310,14 +311,15 @@ fn judge_again(
     sender: Sender,
 ) -> Result<(), Reason> {
     let side = side_of(world, packet);
-    if connection.side(sender) == Some(side) {
+    // At a port every packet is: it can stay in the segment or go to the router.
+    if packet.way == Way::Trunk && connection.side(sender) == Some(side) {
         return Ok(());
     }
     let segment = match sender {
         Sender::Opener => packet.segment,
-        Sender::Responder => opener_segment(world, connection)?,
+        Sender::Responder => opener_segment(world, packet.way, connection)?,
     };
-    check_policy(world, segment, connection.flow)?;
+    check_policy(world, packet.way, segment, connection.flow)?;
     match sender {
         Sender::Opener => connection.opener = side,
         Sender::Responder => connection.responder = Some(side),
@@ -338,18 +340,28 @@ fn vlan_of(world: &World<'_>, packet: &Packet<'_>) -> u16 {
 }
 
 /// The segment that the opener's packets came from, if it still holds the opener's address.
-fn opener_segment(world: &World<'_>, connection: &Connection) -> Result<SegmentId, Reason> {
+fn opener_segment(
+    world: &World<'_>,
+    way: Way,
+    connection: &Connection,
+) -> Result<SegmentId, Reason> {
+    let opener = connection.flow.source;
+    let on_link = way == Way::Within && is_link_local(opener);
     site::segment_of_vlan(world.model, connection.opener.vlan)
-        .filter(|id| site::holds(world.model.segment(*id), connection.flow.source))
+        .filter(|id| on_link || site::holds(world.model.segment(*id), opener))
         .ok_or(Reason::NoPolicy)
 }
 
-fn check_policy(world: &World<'_>, segment: SegmentId, flow: Flow) -> Result<(), Reason> {
+fn check_policy(world: &World<'_>, way: Way, segment: SegmentId, flow: Flow) -> Result<(), Reason> {
     let source = Source {
         segment,
         address: flow.source,
     };
-    let decision = may_connect(
+    let ask = match way {
+        Way::FromRouter | Way::ToRouter | Way::Trunk => may_connect,
+        Way::Within => may_connect_within,
+    };
+    let decision = ask(
         world,
         source,
         flow.destination,
@@ -375,7 +387,7 @@ fn open(world: &World<'_>, state: &mut State, packet: &Packet<'_>, now: u64) -> 
         _ => Phase::Other,
     };
     let flow = flow_of(world, packet)?;
-    check_policy(world, packet.segment, flow)?;
+    check_policy(world, packet.way, packet.segment, flow)?;
     let opener = side_of(world, packet);
     let mut connection = Connection {
         flow,
@@ -387,6 +399,56 @@ fn open(world: &World<'_>, state: &mut State, packet: &Packet<'_>, now: u64) -> 
     connection.deadline = now + lifetime(&connection);
     state.connections.push(connection);
     Ok(())
+}
+
+/// A packet of the internet: of a connection that somebody here opened, and none that it opens.
+pub(crate) fn check_answer(
+    world: &World<'_>,
+    state: &mut State,
+    packet: &Packet<'_>,
+    now: u64,
+) -> Result<(), Reason> {
+    if is_icmp_error(packet)? {
+        return check_internet_error(world, state, packet);
+    }
+    let flags = match packet.protocol {
+        TCP => tcp_flags(packet)?,
+        _ => 0,
+    };
+    if is_impossible(flags) {
+        return Err(Reason::TcpFlags);
+    }
+    let Some((index, sender)) = find(state, flow_of(world, packet)?) else {
+        return Err(match packet.protocol {
+            TCP if flags & (SYN | ACK) != SYN => Reason::TcpNoConnection,
+            ICMP | ICMPV6 if !is_echo_request(packet.protocol, u8_at(packet.transport, 0)?) => {
+                Reason::IcmpErrorUnrelated
+            }
+            _ => Reason::NoPolicy,
+        });
+    };
+    check_side(packet, sender)?;
+    if sender == Sender::Opener {
+        return Err(Reason::NoPolicy);
+    }
+    judge_again(world, &mut state.connections[index], packet, sender)?;
+    advance(world, &mut state.connections[index], packet, sender, now)
+}
+
+/// An error out of the internet is about a live connection, whose packet it quotes was judged under this generation.
+fn check_internet_error(
+    world: &World<'_>,
+    state: &State,
+    packet: &Packet<'_>,
+) -> Result<(), Reason> {
+    let quoted = quoted_flow(world, packet).ok_or(Reason::IcmpErrorUnrelated)?;
+    let about = find(state, quoted).and_then(|(index, x)| state.connections[index].side(x));
+    let is_judged = about.is_some_and(|side| side.generation == world.generation);
+    if packet.destination == quoted.source && is_judged {
+        Ok(())
+    } else {
+        Err(Reason::IcmpErrorUnrelated)
+    }
 }
 
 /// Moves the connection on, and the end of its life.
@@ -414,7 +476,7 @@ fn advance(
 /// Is this the router or the internet, whose packets do not come over the trunk?
 fn is_silent(world: &World<'_>, address: IpAddr) -> bool {
     site::is_router_address(world, address)
-        || site::segment_of_address(world.model, address).is_none()
+        || (!is_link_local(address) && site::segment_of_address(world.model, address).is_none())
 }
 
 fn next_phase(phase: Phase, flags: u8, sender: Sender, other_has_sent: bool) -> Phase {

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use netmodel::model::SegmentId;
 
 use crate::ip::{Fragment, Packet};
+use crate::link::Way;
 use crate::{Reason, State, World};
 
 /// How long later fragments may follow, in seconds from the first one.
@@ -14,6 +15,7 @@ const LIFETIME: u64 = 30;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 struct Key {
     segment: SegmentId,
+    way: Way,
     source_mac: [u8; 6],
     source: IpAddr,
     destination: IpAddr,
@@ -25,6 +27,7 @@ impl Key {
     fn of(packet: &Packet<'_>, id: u32, protocol: u8) -> Self {
         Self {
             segment: packet.segment,
+            way: packet.way,
             source_mac: packet.source_mac,
             source: packet.source,
             destination: packet.destination,

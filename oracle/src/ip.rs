@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use netmodel::model::SegmentId;
 
 use crate::Reason;
-use crate::link::{Link, is_group_mac};
+use crate::link::{Link, Way, is_group_mac};
 use crate::wire::{ipv4_at, ipv6_at, is_group, u8_at, u16_at, u32_at};
 
 pub(crate) const ICMP: u8 = 1;
@@ -53,6 +53,7 @@ pub(crate) enum Fragment {
 pub(crate) struct Packet<'f> {
     pub(crate) segment: SegmentId,
     pub(crate) source_mac: [u8; 6],
+    pub(crate) way: Way,
     pub(crate) source: IpAddr,
     pub(crate) destination: IpAddr,
     /// TTL or hop limit.
@@ -134,6 +135,7 @@ fn parse_ipv4<'f>(link: &Link<'f>) -> Result<Packet<'f>, Reason> {
     Ok(Packet {
         segment: link.segment,
         source_mac: link.source_mac,
+        way: link.way,
         source,
         destination: IpAddr::V4(destination),
         ttl: bytes[8],
@@ -203,6 +205,7 @@ fn parse_ipv6<'f>(link: &Link<'f>) -> Result<Packet<'f>, Reason> {
     Ok(Packet {
         segment: link.segment,
         source_mac: link.source_mac,
+        way: link.way,
         source,
         destination,
         ttl: bytes[7],

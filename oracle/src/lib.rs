@@ -25,6 +25,7 @@ mod ip;
 mod link;
 mod neighbour;
 mod policy;
+pub mod port;
 mod reason;
 mod servers;
 mod site;
@@ -108,13 +109,23 @@ fn judge(
         Payload::Ipv6 => ip::Family::V6,
     };
     let packet = ip::check(&link, family)?; // section 3, shape
-    let after_first = fragments::check(world, state, &packet)?; // section 3, later fragments
-    source::check(world, &packet)?; // section 4
+    judge_packet(world, state, &packet, now)
+}
+
+/// Section 3's later fragments, and sections 4 to 9.
+fn judge_packet(
+    world: &World<'_>,
+    state: &mut State,
+    packet: &Packet<'_>,
+    now: u64,
+) -> Result<Verdict, Reason> {
+    let after_first = fragments::check(world, state, packet)?;
+    source::check(world, packet)?; // section 4
     let verdict = match (&packet.fragment, after_first) {
-        (Fragment::Later { .. }, true) => allowed::send(world, &packet),
-        _ => judge_transport(world, state, &packet, now)?,
+        (Fragment::Later { .. }, true) => allowed::send(world, packet),
+        _ => judge_transport(world, state, packet, now)?,
     };
-    fragments::remember(world, state, &packet, now);
+    fragments::remember(world, state, packet, now);
     Ok(verdict)
 }
 

@@ -17,6 +17,19 @@ pub(crate) enum Payload {
     Rarp,
 }
 
+/// Where a frame came from, and whether it stays in its segment.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Way {
+    /// A hypervisor's uplink: the router sent it, out of another segment or of the internet.
+    FromRouter,
+    /// Any end of the segment, at a port; it goes to the router.
+    ToRouter,
+    /// It is at the router's trunk.
+    Trunk,
+    /// Any end of the segment; it goes to another one.
+    Within,
+}
+
 /// A frame that passed section 1.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Link<'f> {
@@ -24,6 +37,7 @@ pub(crate) struct Link<'f> {
     pub(crate) source_mac: [u8; 6],
     pub(crate) destination_mac: [u8; 6],
     pub(crate) payload: Payload,
+    pub(crate) way: Way,
     /// What is behind the EtherType.
     pub(crate) bytes: &'f [u8],
 }
@@ -47,25 +61,30 @@ pub(crate) fn check<'f>(world: &World<'_>, frame: &Frame<'f>) -> Result<Link<'f>
         return Err(Reason::BlackholeSegment);
     }
     check_macs(world, source_mac, destination_mac)?;
-    let payload = match ether_type {
-        0x0800 => Payload::Ipv4,
-        0x0806 => Payload::Arp,
-        0x8035 => Payload::Rarp,
-        0x86dd => Payload::Ipv6,
-        _ => return Err(Reason::UnknownEtherType),
-    };
+    let payload = payload_of(ether_type)?;
     let bytes = &bytes[behind_tag + 2..];
     Ok(Link {
         segment,
         source_mac,
         destination_mac,
         payload,
+        way: Way::Trunk,
         bytes,
     })
 }
 
+pub(crate) fn payload_of(ether_type: u16) -> Result<Payload, Reason> {
+    match ether_type {
+        0x0800 => Ok(Payload::Ipv4),
+        0x0806 => Ok(Payload::Arp),
+        0x8035 => Ok(Payload::Rarp),
+        0x86dd => Ok(Payload::Ipv6),
+        _ => Err(Reason::UnknownEtherType),
+    }
+}
+
 /// Returns the tag control information of the outer tag, and where the next EtherType is.
-fn outer_tag(frame: &Frame<'_>) -> Result<(u16, usize), Reason> {
+pub(crate) fn outer_tag(frame: &Frame<'_>) -> Result<(u16, usize), Reason> {
     let first = u16_at(frame.bytes, 12)?;
     let (tpid, tci, behind_tag) = match frame.offloaded_tag {
         Some((tpid, tci)) => (tpid, tci, 12),
@@ -80,12 +99,12 @@ fn outer_tag(frame: &Frame<'_>) -> Result<(u16, usize), Reason> {
     Ok((tci, behind_tag))
 }
 
-fn is_tag(ether_type: u16) -> bool {
+pub(crate) fn is_tag(ether_type: u16) -> bool {
     ether_type == TPID_8021Q || TPIDS_OF_OTHERS.contains(&ether_type)
 }
 
 /// No subnet in either family, or the router's native segment.
-fn is_blackhole(world: &World<'_>, id: SegmentId) -> bool {
+pub(crate) fn is_blackhole(world: &World<'_>, id: SegmentId) -> bool {
     let segment = world.model.segment(id);
     (segment.ipv4.is_none() && segment.ipv6.is_none()) || world.router.native_segment == Some(id)
 }

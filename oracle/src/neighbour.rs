@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 
 use crate::ip::{Family, Fragment, Packet};
+use crate::link::Way;
 use crate::wire::{ipv6_at, is_link_local, u8_at};
 use crate::{Reason, Verdict, World, site};
 
@@ -52,7 +53,11 @@ fn check_shape(world: &World<'_>, packet: &Packet<'_>, kind: u8) -> Result<(), R
     let code = u8_at(packet.transport, 1)?;
     let segment = world.model.segment(packet.segment);
     let d = packet.destination;
-    let is_local = is_link_local(d) || is_link_scope_multicast(d) || site::is_gateway(segment, d);
+    let is_neighbour = packet.way == Way::Within && site::holds(segment, d);
+    let is_local = is_link_local(d)
+        || is_link_scope_multicast(d)
+        || site::is_gateway(segment, d)
+        || is_neighbour;
     if packet.has_fragment_header || (needs_255 && packet.ttl != 255) || code != 0 || !is_local {
         return Err(Reason::NdMalformed);
     }

@@ -61,6 +61,8 @@ pub enum Why {
     RouterIsHost,
     /// Allowed: the first matching rule of the tenant says so (index in its rules).
     Rule(usize),
+    /// Allowed: two hosts of one segment, and no rule matches.
+    SameSegment,
     /// Allowed: two segments of one tenant, and no rule matches.
     SameTenant,
     /// Allowed: a platform service granted to the tenant.
@@ -118,6 +120,7 @@ impl Decision {
             | Why::Offer(_)
             | Why::RouterIsHost
             | Why::Rule(_)
+            | Why::SameSegment
             | Why::SameTenant
             | Why::Service(_)
             | Why::TrustedOperator
@@ -158,6 +161,50 @@ pub fn may_connect(
     to_special_address(wish)
         .or_else(|| to_site_segment(wish))
         .unwrap_or_else(|| to_internet(wish))
+}
+
+/// Section 10: may one host of a segment open a connection to another?
+#[must_use]
+pub(crate) fn may_connect_within(
+    world: &World<'_>,
+    source: Source,
+    destination: IpAddr,
+    protocol: u8,
+    port: u16,
+) -> Decision {
+    let wish = Wish {
+        world,
+        source,
+        destination,
+        protocol,
+        port,
+    };
+    let segment = world.model.segment(source.segment);
+    if is_martian(destination) || site::is_network_or_broadcast(segment, destination) {
+        return Decision::deny(Tier::Platform, Reason::MartianDestination);
+    }
+    let Owner::Tenant(id) = segment.owner else {
+        return Decision::allow(Tier::Platform, Why::SameSegment);
+    };
+    let tenant = world.model.tenant(id);
+    if is_link_local(destination) && (tenant.isolate_hosts || has_rule_within(tenant, id)) {
+        return Decision::deny(Tier::Baseline, Reason::HostIsolation);
+    }
+    match first_matching_rule(wish, tenant) {
+        Some((rule, RuleAction::Deny)) => Decision::deny_by_rule(rule, Reason::HostIsolation),
+        Some((rule, RuleAction::Allow)) => Decision::allow(Tier::Tenant, Why::Rule(rule)),
+        None if tenant.isolate_hosts => Decision::deny(Tier::Baseline, Reason::HostIsolation),
+        None => Decision::allow(Tier::Tenant, Why::SameSegment),
+    }
+}
+
+/// Has the tenant a rule whose sources can be its own?
+fn has_rule_within(tenant: &Tenant, id: TenantId) -> bool {
+    tenant.rules.iter().any(|rule| match rule.from {
+        RuleFrom::Zone(_) => false,
+        RuleFrom::Tenant(from) => from == id,
+        RuleFrom::Segment(_) | RuleFrom::Host(_) | RuleFrom::Cidr(_) => true,
+    })
 }
 
 /// The rows from `martian-destination` down to the second `martian-destination`.

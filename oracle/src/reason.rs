@@ -11,6 +11,19 @@ macro_rules! reasons {
         }
 
         impl Reason {
+            /// Of [`Self::ALL`], those that only the ports of hypervisors give.
+            pub const OF_PORTS: &'static [Self] = &[
+                Self::UnknownPort,
+                Self::TaggedFrame,
+                Self::SpoofedMac,
+                Self::OtherSegment,
+                Self::NotJudged,
+                Self::NotForPort,
+                Self::LocalMacClaim,
+                Self::HostIsolation,
+                Self::HostAddress,
+            ];
+
             /// Every reason, in the order in which `docs/isolation.md` first names it.
             pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
 
@@ -112,6 +125,24 @@ reasons! {
     NotInternet = "not-internet",
     /// The zone may not open connections to the internet.
     InternetDenied = "internet-denied",
+    /// Nobody knows whose port it is.
+    UnknownPort = "unknown-port",
+    /// A tag from or towards an access port.
+    TaggedFrame = "tagged-frame",
+    /// Not the MAC of the port's endpoint.
+    SpoofedMac = "spoofed-mac",
+    /// Of one segment, on its way into another.
+    OtherSegment = "other-segment",
+    /// Passed none of the host's checks on its way in.
+    NotJudged = "not-judged",
+    /// For another MAC.
+    NotForPort = "not-for-port",
+    /// From outside, with the MAC of an endpoint on this host.
+    LocalMacClaim = "local-mac-claim",
+    /// The segment's hosts are isolated, and no rule allows this.
+    HostIsolation = "host-isolation",
+    /// To the hypervisor itself.
+    HostAddress = "host-address",
 }
 
 impl fmt::Display for Reason {

@@ -5,7 +5,9 @@ use std::net::IpAddr;
 
 use netmodel::Model;
 use netmodel::model::Owner;
-use oracle::generate::{self, Case, Rng, Scenario, Step, scenario, shrink};
+use oracle::generate::{
+    self, Case, Hook, PortStep, Rng, Scenario, Step, port_scenario, scenario, shrink,
+};
 use oracle::{Reason, State, Verdict, from_trunk};
 
 const PACKETS: usize = 100;
@@ -57,11 +59,9 @@ fn every_outcome_is_reached_in_every_family() {
     ];
     let verdicts = ["to-kernel", "forwarded", "answered"];
     let mut missing = BTreeSet::new();
-    for name in Reason::ALL
-        .iter()
-        .map(|reason| reason.name())
-        .chain(verdicts)
-    {
+    let of_trunk = Reason::ALL.iter();
+    let of_trunk = of_trunk.filter(|reason| !Reason::OF_PORTS.contains(reason));
+    for name in of_trunk.map(|reason| reason.name()).chain(verdicts) {
         if of_link_or_arp.contains(&name) {
             let any = [None, Some(4), Some(6)]
                 .iter()
@@ -404,4 +404,83 @@ fn speed() {
         "{packets} cases in {seconds:.2} s: {:.0} per second",
         packets as f64 / seconds
     );
+}
+
+/// Every outcome of every hook of a hypervisor, among many frames.
+#[test]
+fn every_outcome_of_ports_is_reached() {
+    let mut seen = BTreeSet::new();
+    for seed in 0..200 {
+        for step in port_scenario(seed, PACKETS).steps {
+            if let PortStep::Frame(case) = step {
+                let hook = match case.hook {
+                    Hook::FromTenant(_) => "from_tenant",
+                    Hook::FromUplink => "from_uplink",
+                    Hook::ToTenant(..) => "to_tenant",
+                    Hook::ToUplink(_) => "to_uplink",
+                };
+                seen.insert((hook, case.expected.map_or_else(Reason::name, |_| "allowed")));
+            }
+        }
+    }
+    let own = [
+        (
+            "from_tenant",
+            &[
+                "unknown-port",
+                "tagged-frame",
+                "spoofed-mac",
+                "host-address",
+            ][..],
+        ),
+        (
+            "from_tenant",
+            &[
+                "host-isolation",
+                "mac-ip-mismatch",
+                "platform-address",
+                "allowed",
+            ],
+        ),
+        (
+            "from_uplink",
+            &[
+                "local-mac-claim",
+                "not-for-port",
+                "other-segment",
+                "no-policy",
+            ],
+        ),
+        (
+            "from_uplink",
+            &[
+                "host-isolation",
+                "mac-ip-mismatch",
+                "unknown-vlan",
+                "allowed",
+            ],
+        ),
+        (
+            "to_tenant",
+            &[
+                "unknown-port",
+                "not-judged",
+                "other-segment",
+                "not-for-port",
+            ],
+        ),
+        ("to_tenant", &["tagged-frame", "allowed"]),
+        (
+            "to_uplink",
+            &["not-judged", "other-segment", "unknown-vlan", "allowed"],
+        ),
+    ];
+    for (hook, outcomes) in own {
+        for outcome in outcomes {
+            assert!(
+                seen.contains(&(hook, *outcome)),
+                "{hook} never said {outcome}: {seen:?}"
+            );
+        }
+    }
 }

@@ -54,7 +54,7 @@ impl<'i, 'm> Decider<'i, 'm> {
         self.services.table
     }
 
-    /// Decides for two places on different segments.
+    /// Decides for two places; on one segment only if its tenant has a policy for that.
     pub(super) fn decide(&self, source: &Place, destination: &Place) -> Decision {
         let from = self.index.tenant_of(source.segment);
         let to = self.index.tenant_of(destination.segment);
@@ -163,10 +163,13 @@ impl<'i, 'm> Decider<'i, 'm> {
         allowed
     }
 
-    /// Between a tenant's own segments: allowed unless its first matching rule denies.
+    /// Between a tenant's own hosts: its first matching rule decides. Without one it is allowed, but not inside of a segment
+    /// whose hosts are isolated.
     fn within(&self, tenant: TenantId, source: &Place, destination: &Place) -> Decision {
         let mut decided: BTreeMap<u32, Option<Cause>> = BTreeMap::new();
-        let mut rest = Some(Cause::SameTenant);
+        let isolated =
+            source.segment == destination.segment && self.index.model.tenant(tenant).isolate_hosts;
+        let mut rest = (!isolated).then_some(Cause::SameTenant);
         for (rule, said) in self.matching_rules(tenant, source, destination) {
             let outcome =
                 (said.action == RuleAction::Allow).then_some(Cause::OwnRule { tenant, rule });

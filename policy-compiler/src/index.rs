@@ -89,9 +89,26 @@ impl<'m> Index<'m> {
             > 1
     }
 
+    /// Can the tenant's rules, or `tenant_isolate_hosts`, stop one host of a segment from reaching another? The router
+    /// never sees that; the ports of hypervisors do.
+    pub(super) fn has_local_policy(&self, tenant: TenantId) -> bool {
+        let said = self.model.tenant(tenant);
+        said.isolate_hosts
+            || said.rules.iter().any(|rule| match rule.from {
+                RuleFrom::Zone(_) => false,
+                RuleFrom::Tenant(from) => from == tenant,
+                RuleFrom::Segment(_) | RuleFrom::Host(_) | RuleFrom::Cidr(_) => true,
+            })
+    }
+
+    /// Are the tenant's rules about connections between its own hosts, wherever they are?
+    fn judges_own_hosts(&self, tenant: TenantId) -> bool {
+        self.has_several_segments(tenant) || self.has_local_policy(tenant)
+    }
+
     /// Must the tenant's sources be told apart from those of tenants with the same grants?
     pub(super) fn is_distinct_source(&self, tenant: TenantId) -> bool {
-        self.consumers.contains(&tenant) || self.has_several_segments(tenant)
+        self.consumers.contains(&tenant) || self.judges_own_hosts(tenant)
     }
 
     /// Must the tenant's destinations be told apart from those of tenants with the same grants?
@@ -160,7 +177,7 @@ impl<'m> Index<'m> {
             let accepts = &self.model.tenant(tenant).accepts;
             accepts.iter().map(|accept| accept.from).collect()
         };
-        if self.has_several_segments(tenant) {
+        if self.judges_own_hosts(tenant) {
             sources.extend(&self.model.tenant(tenant).segments);
         }
         for (_, exchange) in self.exchanges_of(tenant) {
@@ -175,7 +192,7 @@ impl<'m> Index<'m> {
             .filter(|&id| {
                 let tenant = self.model.tenant(id);
                 let takes_requests = !tenant.accepts.is_empty() && !tenant.rules.is_empty();
-                takes_requests || offerers.contains(&id) || self.has_several_segments(id)
+                takes_requests || offerers.contains(&id) || self.judges_own_hosts(id)
             })
             .collect()
     }

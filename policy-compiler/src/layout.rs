@@ -9,6 +9,7 @@ use dataplane_common::abi::{
     segment_flags,
 };
 use ipnet::IpNet;
+use netmodel::ids::MacAddr;
 use netmodel::model::{HostId, Interface, Owner, Segment, SegmentId};
 
 use super::classes::{Classes, Place};
@@ -151,6 +152,10 @@ impl<'a, 'i, 'm> Layout<'a, 'i, 'm> {
         let segment = interface
             .segment
             .map(|id| (id, self.index.model.segment(id)));
+        if let Some(((_, segment), mac)) = segment.zip(interface.mac) {
+            let key = bound_mac_key(segment, mac);
+            *self.tables.bound_macs.entry(key).or_default() |= bound_mac_flags::ENDPOINT;
+        }
         for address in addresses(interface) {
             let Some((id, segment)) = segment.filter(|(_, s)| subnet_of(s, address).is_some())
             else {
@@ -161,11 +166,7 @@ impl<'a, 'i, 'm> Layout<'a, 'i, 'm> {
             if let Some(mac) = interface.mac {
                 entry.mac = Mac::from_octets(mac.0);
                 entry.flags |= endpoint_flags::MAC_KNOWN;
-                let vlan_id = segment.vlan_id.as_u16();
-                let key = BoundMacKey {
-                    vlan_id,
-                    mac: Mac::from_octets(mac.0),
-                };
+                let key = bound_mac_key(segment, mac);
                 *self.tables.bound_macs.entry(key).or_default() |= match address {
                     IpAddr::V4(_) => bound_mac_flags::IPV4,
                     IpAddr::V6(_) => bound_mac_flags::IPV6,
@@ -315,7 +316,19 @@ fn segment_entry(index: &Index, id: SegmentId) -> SegmentEntry {
     if internet::may_reach(index.model, id) {
         entry.flags |= segment_flags::INTERNET;
     }
+    if let Owner::Tenant(tenant) = segment.owner
+        && index.has_local_policy(tenant)
+    {
+        entry.flags |= segment_flags::LOCAL_POLICY;
+    }
     entry
+}
+
+fn bound_mac_key(segment: &Segment, mac: MacAddr) -> BoundMacKey {
+    BoundMacKey {
+        vlan_id: segment.vlan_id.as_u16(),
+        mac: Mac::from_octets(mac.0),
+    }
 }
 
 fn gateway_flags(index: &Index) -> u32 {

@@ -112,7 +112,10 @@ fn source_segments(index: &Index, destination: &Place) -> BTreeSet<SegmentId> {
             }
         }
     }
-    segments.remove(&destination.segment);
+    let tenant = index.tenant_of(destination.segment);
+    if tenant.is_none_or(|tenant| !index.has_local_policy(tenant)) {
+        segments.remove(&destination.segment);
+    }
     segments
 }
 

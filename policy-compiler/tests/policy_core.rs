@@ -3,6 +3,8 @@
 //! It is the code that the programs in the kernel are made of (`dataplane-user` compares those). See
 //! [`oracle::differential::Plan::from_env`] for how many packets, and from which seed.
 
+mod ports;
+
 use dataplane_common::host::{Buffer, HostTables, Slice};
 use dataplane_common::policy::{Report, Verdict};
 use dataplane_common::reason::{DropReason, outcome_name};

@@ -96,6 +96,9 @@ pub mod segment_flags {
     pub const CLASS_BY_PREFIX4: u32 = 1 << 9;
     /// IPv6 sources without an endpoint take their class from `PREFIXES`.
     pub const CLASS_BY_PREFIX6: u32 = 1 << 10;
+    /// What one host of it may open to another stands in `PAIRS`; without this bit, everything. For ports only: the router
+    /// lets nothing from a segment into the same one.
+    pub const LOCAL_POLICY: u32 = 1 << 11;
 }
 
 /// One segment. `SEGMENTS`, indexed by VLAN id; zeroed where there is none.
@@ -196,6 +199,8 @@ pub mod bound_mac_flags {
     pub const IPV4: u32 = 1;
     /// The MAC has a fixed IPv6 address on this VLAN, so it may use no other but link-local ones.
     pub const IPV6: u32 = 1 << 1;
+    /// An endpoint of the inventory has the MAC on this VLAN, be its addresses fixed or not: a port may be its.
+    pub const ENDPOINT: u32 = 1 << 2;
 }
 
 /// Key of `PREFIXES`.

@@ -16,13 +16,14 @@
 //!            ├─► PAIRS[slot]      ─► {source class, dest. class}  PairEntry
 //!            ├─► RULES[slot]      ─► {ruleset, service class}     rule id
 //!            └─► SERVICES[slot]   ─► [service index]              service class
-//!  FLOWS, FRAGMENTS, COUNTERS, EVENTS outlive generations
+//!  FLOWS, FRAGMENTS, COUNTERS, EVENTS outlive generations; on a hypervisor also PORTS, STATIONS, PORT_COUNTERS
 //! ```
 
 mod address;
 mod connection;
 mod generation;
 mod observed;
+mod port;
 
 pub use self::address::{Address, Mac};
 pub use self::connection::{
@@ -34,9 +35,12 @@ pub use self::generation::{
     prefix_flags, segment_flags,
 };
 pub use self::observed::{EVENT_BYTES, Event, OUTCOMES, SegmentCounters, direction};
+pub use self::port::{
+    MARK_MASK, PortCounters, PortEntry, StationEntry, StationKey, hook, judged_mark,
+};
 
 /// Version of every layout in this module.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Number of generations whose tables can be in the kernel at once: the one that packets are judged by,
 /// and the next one while it is filled. The flip (an update of the map-in-map `GENERATION`) waits until
@@ -95,11 +99,15 @@ mod pod {
         Mac,
         PairEntry,
         PairKey,
+        PortCounters,
+        PortEntry,
         PrefixEntry,
         PrefixKey,
         PrefixLength,
         RuleKey,
         SegmentCounters,
-        SegmentEntry
+        SegmentEntry,
+        StationEntry,
+        StationKey
     );
 }

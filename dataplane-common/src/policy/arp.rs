@@ -74,7 +74,7 @@ fn check_sender<T: Tables>(
         return Err(DropReason::ArpSenderMismatch);
     }
     // guard: arp-sender-binding
-    if let Binding::Contradicts = source::binding(context, sender, true, keys) {
+    if let Binding::Contradicts = source::binding(context, context.source_mac, sender, true, keys) {
         return Err(DropReason::ArpSenderMismatch);
     }
     Ok(())

@@ -231,6 +231,26 @@ fn judge_other<T: Tables>(
     allowed
 }
 
+/// Judges a packet that the internet sent: it passes in a connection that somebody here opened, and opens none.
+#[inline(never)]
+pub(super) fn judge_answer<T: Tables>(
+    context: &Context<'_, T>,
+    scratch: &mut Scratch,
+) -> Result<(), DropReason> {
+    let opening = is_opening(&scratch.packet)?;
+    write_packet_key(context, scratch);
+    find(context, scratch, opening)?;
+    // guard: unsolicited
+    if !scratch.found.live || !scratch.found.backwards {
+        return Err(DropReason::NoPolicy);
+    }
+    // guard: revoked-answer
+    // off: let _ = ask(context, scratch);
+    ask(context, scratch)?;
+    enter(context, scratch);
+    Ok(())
+}
+
 /// Finds the connection of [`Scratch::flow_key`] and checks what the packet may be to it (8.3, 8.5). Leaves its
 /// findings in [`Scratch::found`].
 #[inline(always)]
@@ -368,9 +388,10 @@ fn opener_segment<'a, T: Tables>(
         .tables
         .segment(context.generation.slot, vlan_id)
         .ok_or(DropReason::NoPolicy)?;
+    let on_link = context.local && !packet.ipv4 && source::is_link_local(packet.destination);
     // A VLAN id without a segment has no subnet either.
     // guard: opener-segment
-    if !source::is_in(segment, packet.destination, packet.ipv4) {
+    if !on_link && !source::is_in(segment, packet.destination, packet.ipv4) {
         return Err(DropReason::NoPolicy);
     }
     Ok(segment)

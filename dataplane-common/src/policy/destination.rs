@@ -94,7 +94,7 @@ pub(super) fn check<T: Tables>(
         return Ok(());
     }
     // guard: link-local-destination
-    if link_local {
+    if link_local && !context.local {
         return Err(DropReason::LinkLocalScope);
     }
     if router_flags != 0 {
@@ -107,13 +107,80 @@ pub(super) fn check<T: Tables>(
             return Ok(());
         }
     }
+    let same_segment = source::is_in(segment, request.destination, request.ipv4);
+    if context.local && (same_segment || link_local) {
+        return check_local(context, segment, vlan_id, scratch);
+    }
     // guard: same-segment
-    if source::is_in(segment, request.destination, request.ipv4) {
+    if same_segment {
         return Err(DropReason::SameSegment);
     }
     match endpoint {
         Some(endpoint) => check_endpoint(context, segment, endpoint, scratch),
         None => check_prefix(context, segment, scratch),
+    }
+}
+
+/// Section 10: from one host of a segment to another.
+#[inline(always)]
+fn check_local<T: Tables>(
+    context: &Context<'_, T>,
+    segment: &SegmentEntry,
+    vlan_id: u16,
+    scratch: &mut Scratch,
+) -> Result<(), DropReason> {
+    let (address, ipv4) = (scratch.request.destination, scratch.request.ipv4);
+    // guard: local-broadcast
+    if source::is_network_or_broadcast(segment, address, ipv4) {
+        return Err(DropReason::MartianDestination);
+    }
+    let mut rule_id = 0;
+    if segment.flags & segment_flags::LOCAL_POLICY != 0 {
+        let classes = PairKey {
+            src_class: scratch.request.src_class,
+            dst_class: local_class(context, segment, scratch),
+        };
+        // guard: host-isolation
+        // off: rule_id = check_pair(context, classes, scratch).unwrap_or(0);
+        rule_id = check_pair(context, classes, scratch).ok_or(DropReason::HostIsolation)?;
+    }
+    scratch.allowed = Allowed {
+        side: FlowSide {
+            vlan_id,
+            mtu: segment.mtu,
+            ..FlowSide::default()
+        },
+        rule_id,
+    };
+    Ok(())
+}
+
+/// Returns the destination class of an address of `segment`; 0, which nothing is allowed to, for a link-local one: the
+/// inventory does not say whose that is.
+#[inline(always)]
+fn local_class<T: Tables>(
+    context: &Context<'_, T>,
+    segment: &SegmentEntry,
+    scratch: &mut Scratch,
+) -> u32 {
+    let (address, ipv4) = (scratch.request.destination, scratch.request.ipv4);
+    // guard: isolated-link-local
+    // exempt: such an address has no endpoint, and lies in no prefix of the segment
+    if !source::is_in(segment, address, ipv4) {
+        return 0;
+    }
+    let slot = context.generation.slot;
+    scratch.keys.endpoint = EndpointKey {
+        vpc_id: segment.vpc_id,
+        address,
+    };
+    if let Some(endpoint) = context.tables.endpoint(slot, &scratch.keys.endpoint) {
+        return endpoint.dst_class;
+    }
+    let key = &mut scratch.keys.prefix;
+    match source::longest_prefix(context, segment.vpc_id, address, ipv4, key) {
+        Some(prefix) if prefix.flags & prefix_flags::SEGMENT != 0 => prefix.dst_class,
+        _ => segment.dst_class,
     }
 }
 

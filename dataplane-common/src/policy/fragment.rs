@@ -1,6 +1,6 @@
 //! Section 3 of `docs/isolation.md`: later fragments follow a judged first one.
 
-use crate::abi::{FlowSide, FragmentEntry, FragmentKey};
+use crate::abi::{FlowSide, FragmentEntry, FragmentKey, LINK_PLANS};
 use crate::policy::connection::plan_of;
 use crate::policy::tables::Scratch;
 use crate::policy::{Context, Packet, Tables};
@@ -8,11 +8,18 @@ use crate::reason::DropReason;
 
 /// How long later fragments may follow, seconds.
 const TIMEOUT: u64 = 30;
+/// Of the address plan in a key, at a port: the fragment came back from the router. On a host with both ends, a fragment
+/// passes twice, and the two entries must not meet.
+const FROM_ROUTER: u32 = LINK_PLANS << 1;
+/// Of the address plan in a key, at a port: it stays in its segment. Fragments do not change their way.
+const LOCAL: u32 = LINK_PLANS << 2;
 
 #[inline(always)]
 fn key<T: Tables>(context: &Context<'_, T>, packet: &Packet) -> FragmentKey {
     FragmentKey {
-        vpc_id: plan_of(context, packet.source, packet.ipv4),
+        vpc_id: plan_of(context, packet.source, packet.ipv4)
+            | if context.routed { FROM_ROUTER } else { 0 }
+            | if context.local { LOCAL } else { 0 },
         protocol: u32::from(packet.protocol),
         source: packet.source,
         destination: packet.destination,

@@ -73,7 +73,7 @@ fn check_group_destination<T: Tables>(
 
 /// Section 7: what only the router may send.
 #[inline(always)]
-fn check_servers(packet: &Packet) -> Result<(), DropReason> {
+pub(super) fn check_servers(packet: &Packet) -> Result<(), DropReason> {
     // guard: dhcp-server
     if packet.protocol == protocol::UDP
         && is_dhcp_server(packet.ipv4, packet.source_port, packet.destination_port)

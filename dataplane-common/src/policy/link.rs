@@ -32,6 +32,33 @@ pub(super) fn check<'a, F: Frame, T: Tables>(
     report: &mut Report,
 ) -> Result<Link<'a>, DropReason> {
     let outer = outer_tag(frame)?;
+    let segment = check_tag(&outer, tables, generation, report)?;
+    let (source_mac, destination) = read_macs(frame)?;
+    check_source_mac(source_mac, generation)?;
+    let to_group_mac = destination.is_multicast();
+    // guard: not-for-router
+    if !to_group_mac && destination != generation.router_mac {
+        return Err(DropReason::NotForRouter);
+    }
+    check_arp_group(outer.ether_type, destination)?;
+    Ok(Link {
+        segment,
+        source_mac,
+        to_group_mac,
+        ether_type: outer.ether_type,
+        // Two numbers to the compiler, but older verifiers (Linux 6.12) lose them when they lie in a register with others.
+        l3: opaque(outer.l3),
+    })
+}
+
+/// Checks the tag of a frame from a trunk; returns its segment.
+#[inline(always)]
+pub(super) fn check_tag<'a, T: Tables>(
+    outer: &Outer,
+    tables: &'a T,
+    generation: &Generation,
+    report: &mut Report,
+) -> Result<&'a SegmentEntry, DropReason> {
     // guard: priority-tag
     if outer.vlan_id == 0 {
         return Err(DropReason::PriorityTag);
@@ -55,35 +82,34 @@ pub(super) fn check<'a, F: Frame, T: Tables>(
     if segment.flags & segment_flags::BLACKHOLE != 0 {
         return Err(DropReason::BlackholeSegment);
     }
+    Ok(segment)
+}
+
+/// Returns the source MAC and the destination MAC.
+#[inline(always)]
+pub(super) fn read_macs<F: Frame>(frame: &F) -> Result<(Mac, Mac), DropReason> {
     // guard: source-mac-read
     // exempt: ether-cut-short
-    let source_mac = frame.read::<Mac>(6).ok_or(DropReason::Truncated)?;
-    check_source_mac(source_mac, generation)?;
+    let source = frame.read::<Mac>(6).ok_or(DropReason::Truncated)?;
     // guard: destination-mac-read
     // exempt: ether-cut-short
     let destination = frame.read::<Mac>(0).ok_or(DropReason::Truncated)?;
-    let to_group_mac = destination.is_multicast();
-    // guard: not-for-router
-    if !to_group_mac && destination != generation.router_mac {
-        return Err(DropReason::NotForRouter);
-    }
-    let is_arp = matches!(outer.ether_type, ether_type::ARP | ether_type::RARP);
+    Ok((source, destination))
+}
+
+/// ARP and RARP go to one MAC or to all.
+#[inline(always)]
+pub(super) fn check_arp_group(ether_type: u16, destination: Mac) -> Result<(), DropReason> {
+    let is_arp = matches!(ether_type, ether_type::ARP | ether_type::RARP);
     // guard: arp-multicast
-    if is_arp && to_group_mac && destination != Mac::BROADCAST {
+    if is_arp && destination.is_multicast() && destination != Mac::BROADCAST {
         return Err(DropReason::MulticastNotAllowed);
     }
-    Ok(Link {
-        segment,
-        source_mac,
-        to_group_mac,
-        ether_type: outer.ether_type,
-        // Two numbers to the compiler, but older verifiers (Linux 6.12) lose them when they lie in a register with others.
-        l3: opaque(outer.l3),
-    })
+    Ok(())
 }
 
 #[inline(always)]
-fn check_source_mac(source: Mac, generation: &Generation) -> Result<(), DropReason> {
+pub(super) fn check_source_mac(source: Mac, generation: &Generation) -> Result<(), DropReason> {
     // guard: bad-source-mac
     if source.is_multicast() || source.is_zero() {
         return Err(DropReason::BadSourceMac);
@@ -133,7 +159,7 @@ pub(super) fn outer_tag<F: Frame>(frame: &F) -> Result<Outer, DropReason> {
 }
 
 #[inline(always)]
-fn is_tag(ether_type: u16) -> bool {
+pub(super) fn is_tag(ether_type: u16) -> bool {
     matches!(
         ether_type,
         ether_type::VLAN | ether_type::QINQ | ether_type::QINQ_OLD

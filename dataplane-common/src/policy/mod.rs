@@ -15,6 +15,7 @@
 //! | 8 connections | [`connection`], [`related`]; the fast path: [`established`](mod@established) |
 //! | 9 who may open a connection to whom | [`destination`] |
 //! | what happens to what is allowed | [`next_hop`] |
+//! | a hypervisor's ports | [`port`] |
 //!
 //! *Fail closed*: whatever is missing, short or unknown is an `Err`. No check returns an action or
 //! counts; the hook does both, once.
@@ -43,6 +44,7 @@ mod nd;
 mod next_hop;
 mod options;
 mod packet;
+mod port;
 mod related;
 mod source;
 pub mod tables;
@@ -53,6 +55,9 @@ use crate::wire::{Wire, ether_type};
 
 pub use self::established::established;
 pub use self::packet::Packet;
+pub use self::port::{
+    Ports, from_peer, from_router, from_tenant, is_of_router, to_tenant, to_uplink,
+};
 pub use self::tables::{Scratch, Tables};
 
 /// No header that is judged lies farther from the start of the frame: [`Frame::read`] refuses. It bounds
@@ -182,6 +187,10 @@ pub struct Context<'a, T: Tables> {
     pub source_mac: Mac,
     /// Was the frame sent to a group MAC?
     pub to_group_mac: bool,
+    /// At a port: it stays in its segment. On the trunk nothing does.
+    pub local: bool,
+    /// At a port: the router sent it, out of this segment or of the internet.
+    pub routed: bool,
 }
 
 impl<'a, T: Tables> Context<'a, T> {
@@ -199,6 +208,8 @@ impl<'a, T: Tables> Context<'a, T> {
             vlan_id: report.vlan_id,
             source_mac: link.source_mac,
             to_group_mac: link.to_group_mac,
+            local: false,
+            routed: false,
         }
     }
 }

@@ -59,8 +59,10 @@ fn check_shape<T: Tables>(context: &Context<'_, T>, packet: &Packet) -> Result<(
         return Err(DropReason::NdMalformed);
     }
     let link_multicast = u32::from_be(packet.destination.0[0]) >> 16 == 0xff02;
+    let neighbour = context.local && source::is_in(context.segment, packet.destination, false);
     // guard: nd-destination
     if !link_multicast
+        && !neighbour
         && !source::is_link_local(packet.destination)
         && !source::is_gateway(context.segment, packet.destination, false)
     {
@@ -128,7 +130,8 @@ fn check_claim<T: Tables>(
         return Err(DropReason::NdMismatch);
     }
     // guard: nd-claim-binding
-    if let Binding::Contradicts = source::binding(context, target, false, keys) {
+    if let Binding::Contradicts = source::binding(context, context.source_mac, target, false, keys)
+    {
         return Err(DropReason::NdMismatch);
     }
     Ok(())

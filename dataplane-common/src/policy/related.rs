@@ -74,6 +74,44 @@ pub(super) fn check_icmp_error<F: Frame, T: Tables>(
     Ok(())
 }
 
+/// [`check_icmp_error`] for one that the internet sent: any router on the way may be its source, and the quoted packet
+/// is of a live connection that somebody here opened.
+#[inline(never)]
+pub(super) fn check_icmp_error_from_internet<F: Frame, T: Tables>(
+    frame: &F,
+    context: &Context<'_, T>,
+    scratch: &mut Scratch,
+) -> Result<(), DropReason> {
+    let packet = &scratch.packet;
+    // guard: internet-error-quote
+    // off: let Some((protocol, from, to)) = read_quoted(frame, packet) else { return Ok(()) };
+    let (protocol, from, to) = read_quoted(frame, packet).ok_or(DropReason::IcmpErrorUnrelated)?;
+    // guard: internet-error-end
+    if from.address != packet.destination {
+        return Err(DropReason::IcmpErrorUnrelated);
+    }
+    let from_a = write_key(
+        &mut scratch.flow_key,
+        plan_of(context, from.address, packet.ipv4),
+        protocol,
+        (&from.address, from.port),
+        (&to.address, to.port),
+    );
+    // guard: internet-error-connection
+    // off: let Some(mut flow) = context.tables.flow(&scratch.flow_key) else { return Ok(()) };
+    let mut flow = context
+        .tables
+        .flow(&scratch.flow_key)
+        .ok_or(DropReason::IcmpErrorUnrelated)?;
+    let live = flow.expires > context.tables.now();
+    let (quoted, _) = sides(&mut flow, from_a);
+    // guard: internet-error-live
+    if !live || quoted.generation != context.generation.number {
+        return Err(DropReason::IcmpErrorUnrelated);
+    }
+    Ok(())
+}
+
 /// Reads the packet that an ICMP error quotes: protocol, source, destination.
 #[inline(always)]
 fn read_quoted<F: Frame>(frame: &F, packet: &Packet) -> Option<(u8, End, End)> {

@@ -1,7 +1,7 @@
 //! Section 4 of `docs/isolation.md`: may this address and this MAC send from this segment?
 
 use crate::abi::{
-    Address, BoundMacKey, EndpointKey, NO_PREFIX, PrefixEntry, PrefixKey, SegmentEntry,
+    Address, BoundMacKey, EndpointKey, Mac, NO_PREFIX, PrefixEntry, PrefixKey, SegmentEntry,
     bound_mac_flags, endpoint_flags, prefix_flags, segment_flags, side_flags,
 };
 use crate::policy::tables::{Keys, Scratch};
@@ -82,7 +82,13 @@ fn judge<T: Tables>(
     if !is_host_of(segment, packet.source, packet.ipv4) {
         return Err(DropReason::SourceNotInSegment);
     }
-    match binding(context, packet.source, packet.ipv4, keys) {
+    match binding(
+        context,
+        context.source_mac,
+        packet.source,
+        packet.ipv4,
+        keys,
+    ) {
         Binding::Bound { class } => Ok(Source { class, bound: true }),
         Binding::AnyMac { class } => Ok(Source {
             class,
@@ -146,10 +152,11 @@ fn check_link_local<T: Tables>(
     })
 }
 
-/// Compares an address and the frame's source MAC with the inventory.
+/// Compares an address and a MAC, the one that sends or is sent to, with the inventory.
 #[inline(always)]
 pub(super) fn binding<T: Tables>(
     context: &Context<'_, T>,
+    mac: Mac,
     address: Address,
     ipv4: bool,
     keys: &mut Keys,
@@ -165,7 +172,7 @@ pub(super) fn binding<T: Tables>(
             // off: let here = true;
             // exempt part: `endpoint.vlan_id == context.vlan_id`: the address lies in this segment's
             //  subnet, and the model keeps an endpoint's addresses in its segment
-            let here = endpoint.vlan_id == context.vlan_id && endpoint.mac == context.source_mac;
+            let here = endpoint.vlan_id == context.vlan_id && endpoint.mac == mac;
             if !here {
                 return Binding::Contradicts;
             }
@@ -174,7 +181,7 @@ pub(super) fn binding<T: Tables>(
             };
         }
         // guard: bound-mac-at-any-mac
-        if is_bound_elsewhere(context, ipv4, keys) {
+        if is_bound_elsewhere(context, mac, ipv4, keys) {
             return Binding::Contradicts;
         }
         return Binding::AnyMac {
@@ -182,18 +189,23 @@ pub(super) fn binding<T: Tables>(
         };
     }
     // guard: bound-mac-at-free-address
-    if is_bound_elsewhere(context, ipv4, keys) {
+    if is_bound_elsewhere(context, mac, ipv4, keys) {
         return Binding::Contradicts;
     }
     Binding::Free
 }
 
-/// Has the source MAC fixed addresses of this family on this VLAN? Then it may use no other.
+/// Has the MAC fixed addresses of this family on this VLAN? Then it may use no other.
 #[inline(always)]
-fn is_bound_elsewhere<T: Tables>(context: &Context<'_, T>, ipv4: bool, keys: &mut Keys) -> bool {
+fn is_bound_elsewhere<T: Tables>(
+    context: &Context<'_, T>,
+    mac: Mac,
+    ipv4: bool,
+    keys: &mut Keys,
+) -> bool {
     keys.bound_mac = BoundMacKey {
         vlan_id: context.vlan_id,
-        mac: context.source_mac,
+        mac,
     };
     let flag = if ipv4 {
         bound_mac_flags::IPV4
@@ -246,7 +258,7 @@ pub(super) fn class_of_opener<T: Tables>(
 
 /// Returns the source class of an address of `segment` that is no endpoint.
 #[inline(always)]
-fn class_of_free<T: Tables>(
+pub(super) fn class_of_free<T: Tables>(
     context: &Context<'_, T>,
     segment: &SegmentEntry,
     address: Address,

@@ -228,18 +228,11 @@ impl Programs<'_> {
     }
 
     fn attach_clsact(&mut self, interface: &str) -> Result<(), BoxError> {
-        match tc::qdisc_add_clsact(interface) {
-            Err(error) if !is_present(&error) => return Err(error.into()),
-            _ => {}
-        }
+        add_clsact(interface)?;
         let pins = self.pins;
         let program: &mut SchedClassifier = program_mut(self.ebpf, self.tc)?;
-        let options = TcAttachOptions::Netlink(NlOptions {
-            priority: CLSACT_PRIORITY,
-            handle: TcHandle::from(CLSACT_HANDLE),
-            ..NlOptions::default()
-        });
-        let id = program.attach_with_options(interface, TcAttachType::Ingress, options)?;
+        let ingress = TcAttachType::Ingress;
+        let id = program.attach_with_options(interface, ingress, clsact_options())?;
         if let Some(pins) = pins {
             // The filter stays in the kernel without us; dropping the link would remove it.
             std::mem::forget(program.take_link(id)?);
@@ -287,7 +280,7 @@ impl Programs<'_> {
     }
 
     fn replace_clsact(&mut self, interface: &str) -> Result<(), BoxError> {
-        let link = clsact_link(interface)?;
+        let link = clsact_link(interface, TcAttachType::Ingress)?;
         let program: &mut SchedClassifier = program_mut(self.ebpf, self.tc)?;
         let id = program.attach_to_link(link)?;
         std::mem::forget(program.take_link(id)?);
@@ -314,7 +307,8 @@ impl Pins {
             });
         }
         if self.mode() == Some(Mode::Clsact) {
-            let removed = clsact_link(interface).and_then(|link| Ok(Link::detach(link)?));
+            let link = clsact_link(interface, TcAttachType::Ingress);
+            let removed = link.and_then(|link| Ok(Link::detach(link)?));
             removed.map_err(|source| LoaderError::Detach {
                 interface: interface.into(),
                 source,
@@ -324,14 +318,33 @@ impl Pins {
     }
 }
 
-fn clsact_link(interface: &str) -> Result<SchedClassifierLink, BoxError> {
+/// Makes the place for clsact filters, unless it is there.
+pub(super) fn add_clsact(interface: &str) -> Result<(), BoxError> {
+    match tc::qdisc_add_clsact(interface) {
+        Err(error) if !is_present(&error) => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Where our clsact filters are.
+pub(super) fn clsact_options() -> TcAttachOptions {
+    TcAttachOptions::Netlink(NlOptions {
+        priority: CLSACT_PRIORITY,
+        handle: TcHandle::from(CLSACT_HANDLE),
+        ..NlOptions::default()
+    })
+}
+
+pub(super) fn clsact_link(
+    interface: &str,
+    direction: TcAttachType,
+) -> Result<SchedClassifierLink, BoxError> {
     let handle = TcHandle::from(CLSACT_HANDLE);
-    let ingress = TcAttachType::Ingress;
-    SchedClassifierLink::attached(interface, ingress, CLSACT_PRIORITY, handle, None)
+    SchedClassifierLink::attached(interface, direction, CLSACT_PRIORITY, handle, None)
         .map_err(BoxError::from)
 }
 
-type BoxError = Box<dyn std::error::Error + Send + Sync>;
+pub(super) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 fn pin(pins: &Pins, mode: Mode, link: FdLink) -> Result<(), LoaderError> {
     let path = pins.link(mode);
@@ -340,7 +353,11 @@ fn pin(pins: &Pins, mode: Mode, link: FdLink) -> Result<(), LoaderError> {
         .map_err(|source| LoaderError::Pin { path, source })
 }
 
-fn attach_error(interface: &str, mode: Mode, source: impl Into<BoxError>) -> LoaderError {
+pub(super) fn attach_error(
+    interface: &str,
+    mode: Mode,
+    source: impl Into<BoxError>,
+) -> LoaderError {
     LoaderError::Attach {
         interface: interface.into(),
         mode: mode.name(),
@@ -349,7 +366,7 @@ fn attach_error(interface: &str, mode: Mode, source: impl Into<BoxError>) -> Loa
 }
 
 /// A kernel without TCX says only "invalid argument".
-fn why_no_tcx(error: BoxError) -> BoxError {
+pub(super) fn why_no_tcx(error: BoxError) -> BoxError {
     match KernelVersion::current() {
         Ok(version) if version < KernelVersion::new(6, 6, 0) => {
             "this kernel has no TCX, which came with Linux 6.6".into()

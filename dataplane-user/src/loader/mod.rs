@@ -15,6 +15,8 @@ mod batch;
 mod error;
 mod hold;
 mod pins;
+mod port_attach;
+mod ports;
 mod publish;
 mod slot;
 mod templates;
@@ -31,6 +33,8 @@ pub use self::attach::{Attached, Mode, WantedMode};
 pub use self::error::LoaderError;
 pub use self::hold::{Hold, HoldCounts};
 pub use self::pins::{Pins, is_bpf_fs};
+pub use self::port_attach::Interface;
+pub use self::ports::{Host, Plug, PortHook, PortPath};
 pub use self::publish::Published;
 use self::publish::Publisher;
 pub use self::slot::TableDifference;
@@ -80,6 +84,7 @@ impl Default for LoadOptions {
 pub struct Datapath {
     ebpf: Ebpf,
     publisher: Publisher,
+    counters: PerCpuArray<MapData, SegmentCounters>,
     pins: Option<Pins>,
     adopted: bool,
 }
@@ -113,9 +118,14 @@ impl Datapath {
         let mut ebpf = loader.load(object).map_err(LoaderError::LoadObject)?;
         load_programs(&mut ebpf)?;
         let publisher = Publisher::new(&mut ebpf, Templates::read(object)?)?;
+        let counters = take_map(&mut ebpf, "COUNTERS")?;
+        let counters = counters
+            .try_into()
+            .map_err(|s| LoaderError::map("COUNTERS", s))?;
         let mut datapath = Self {
             ebpf,
             publisher,
+            counters,
             pins,
             adopted,
         };
@@ -220,7 +230,7 @@ impl Datapath {
     ///
     /// The kernel's refusal.
     pub fn segment_counters(&self, vlan_id: u16) -> Result<SegmentCounters, LoaderError> {
-        sum(&self.publisher.counters, u32::from(vlan_id))
+        sum(&self.counters, u32::from(vlan_id))
     }
 
     /// Returns the frames counted for every VLAN id, all CPUs together.
@@ -229,7 +239,7 @@ impl Datapath {
     ///
     /// The kernel's refusal to read `COUNTERS`.
     pub fn counters(&self) -> Result<Counters, LoaderError> {
-        Counters::read(&self.publisher.counters)
+        Counters::read(&self.counters)
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! /sys/fs/bpf/bulkhead/eth1/link-tcx      the attachment
-//!                          /abi-2/FLOWS   a file per map, by version of their layout
+//!                          /abi-3/FLOWS   a file per map, by version of their layout
 //!                          /hold/HOLD_…   maps of the hold, while that is what is attached
 //! ```
 //!
@@ -18,7 +18,7 @@ use aya::maps::{Array, ArrayOfMaps, Map, MapData};
 use dataplane_common::abi::{ABI_VERSION, Generation};
 
 use super::slot::{self, Outers, Slot};
-use super::{LoaderError, Mode, TableDifference};
+use super::{LoaderError, Mode, PortHook, TableDifference};
 use crate::compile::{Tables, Trunk};
 
 /// `BPF_FS_MAGIC`, `include/uapi/linux/magic.h`.
@@ -27,6 +27,8 @@ const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 const MAPS_PREFIX: &str = "abi-";
 /// Folder of the maps of the hold.
 const HOLD: &str = "hold";
+/// Links of ports are called so, with interface index and program.
+const PORT_PREFIX: &str = "port-";
 
 /// A folder on a BPF file system that keeps maps and link of one trunk.
 #[derive(Clone, Debug)]
@@ -126,6 +128,26 @@ impl Pins {
     #[must_use]
     pub fn link(&self, mode: Mode) -> PathBuf {
         self.folder.join(format!("link-{mode}"))
+    }
+
+    /// Returns the path that keeps the attachment of a hook of a port, or of an uplink.
+    pub(super) fn port_link(&self, ifindex: u32, hook: PortHook) -> PathBuf {
+        self.folder
+            .join(format!("{PORT_PREFIX}{ifindex}-{}", hook.program()))
+    }
+
+    /// Returns the paths that keep attachments of ports.
+    fn port_links(&self) -> Vec<PathBuf> {
+        let Ok(entries) = fs::read_dir(&self.folder) else {
+            return Vec::new();
+        };
+        let is_port = |entry: &fs::DirEntry| {
+            let name = entry.file_name();
+            name.to_str()
+                .is_some_and(|name| name.starts_with(PORT_PREFIX))
+        };
+        let ports = entries.flatten().filter(is_port);
+        ports.map(|entry| entry.path()).collect()
     }
 
     /// Removes the pin of an attachment whose interface is gone.
@@ -250,6 +272,9 @@ impl Pins {
                 }
                 _ => {}
             }
+        }
+        for link in self.port_links() {
+            fs::remove_file(&link).map_err(pin_file("remove", &link))?;
         }
         self.remove_generations()?;
         self.remove_hold()?;

@@ -7,11 +7,9 @@
 use std::collections::HashMap as StdHashMap;
 use std::sync::Arc;
 
-use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapError, PerCpuArray, ProgramArray};
+use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapError, ProgramArray};
 use aya::{Ebpf, Pod};
-use dataplane_common::abi::{
-    FlowEntry, FlowKey, FragmentEntry, FragmentKey, Generation, SLOTS, SegmentCounters,
-};
+use dataplane_common::abi::{FlowEntry, FlowKey, FragmentEntry, FragmentKey, Generation, SLOTS};
 
 use super::slot::{Outers, Slot};
 use super::templates::Templates;
@@ -33,13 +31,12 @@ pub(super) struct Publisher {
     templates: Arc<Templates>,
     generation: OuterGeneration,
     outers: Outers,
-    pub(super) counters: PerCpuArray<MapData, SegmentCounters>,
     flows: HashMap<MapData, FlowKey, FlowEntry>,
     fragments: HashMap<MapData, FragmentKey, FragmentEntry>,
     judges: Vec<ProgramArray<MapData>>,
     /// By slot number; `None` where an earlier process filled it or nobody did.
     slots: StdHashMap<u32, Slot>,
-    current: Generation,
+    pub(super) current: Generation,
 }
 
 impl Publisher {
@@ -52,9 +49,6 @@ impl Publisher {
             templates: Arc::new(templates),
             generation,
             outers: Outers::take(ebpf)?,
-            counters: take_map(ebpf, "COUNTERS")?
-                .try_into()
-                .map_err(|s| LoaderError::map("COUNTERS", s))?,
             flows: take_map(ebpf, "FLOWS")?
                 .try_into()
                 .map_err(|s| LoaderError::map("FLOWS", s))?,
@@ -100,7 +94,8 @@ impl Publisher {
         self.judges.push(judges);
     }
 
-    fn publish(
+    /// See [`Datapath::publish`].
+    pub(super) fn publish(
         &mut self,
         tables: &Tables,
         trunk: &Trunk,

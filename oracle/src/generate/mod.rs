@@ -10,6 +10,7 @@ mod draft;
 mod forge;
 mod local;
 mod model;
+mod plug;
 mod policies;
 mod print;
 mod related;
@@ -22,6 +23,7 @@ use netmodel::Model;
 
 pub use dice::Rng;
 pub use model::model;
+pub use plug::{Hook, PortCase, PortScenario, PortStep, port_scenario};
 pub use related::related;
 pub use shrink::shrink;
 

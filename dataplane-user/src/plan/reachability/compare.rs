@@ -9,7 +9,7 @@ use dataplane_common::abi::{ALLOW_ANY, PairEntry, PairKey, RuleKey, segment_flag
 #[cfg(test)]
 use super::found::Who;
 use super::found::{Change, Found};
-use super::pairs::Pairs;
+use super::pairs::{Cell, Pairs};
 use super::space::{DestinationKey, Side, Sides, SourceKey, Space};
 use crate::can::{Service, every_service};
 use crate::compile::{Connection, Own, Tables, Verdict, Way};
@@ -118,13 +118,16 @@ impl<'s> Comparison<'s> {
             };
         for (key, before) in &old.pairs {
             pairs.each(Side::Old, key, |s, d, source, destination| {
-                let after = pair(new, source.new, destination.new);
-                compare(Some(before), after, (s, d));
+                if !source.old.is_local_with(destination.old) {
+                    let after = pair(new, source.new, destination.new);
+                    compare(Some(before), after, (s, d));
+                }
             });
         }
         for (key, after) in &new.pairs {
             pairs.each(Side::New, key, |s, d, source, destination| {
-                if pair(old, source.old, destination.old).is_none() {
+                let is_compared = pair(old, source.old, destination.old).is_some();
+                if !is_compared && !source.new.is_local_with(destination.new) {
                     compare(None, Some(after), (s, d));
                 }
             });
@@ -374,9 +377,13 @@ fn rulesets(
     sorted.collect()
 }
 
-fn pair(tables: &Tables, src_class: u32, dst_class: u32) -> Option<&PairEntry> {
+/// What the router finds of a pair in `PAIRS`.
+fn pair(tables: &Tables, source: Cell, destination: Cell) -> Option<&PairEntry> {
+    if source.is_local_with(destination) {
+        return None;
+    }
     tables.pairs.get(&PairKey {
-        src_class,
-        dst_class,
+        src_class: source.class,
+        dst_class: destination.class,
     })
 }

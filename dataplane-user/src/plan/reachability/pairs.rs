@@ -2,15 +2,32 @@
 
 use std::collections::HashMap;
 
-use dataplane_common::abi::PairKey;
+use dataplane_common::abi::{PairKey, segment_flags};
 
 use super::space::{Side, Sides, Space};
 use crate::compile::{Own, Way};
 
-/// A family and a class on both sides (0: none), with the groups that have it.
-pub(super) type Classed = ((bool, Sides<u32>), Vec<usize>);
+/// What a place is in `PAIRS`, on one side.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub(super) struct Cell {
+    /// 0: none.
+    pub(super) class: u32,
+    /// VLAN id of its segment, if `PAIRS` also judges the hosts of that segment among themselves.
+    /// Ports of hypervisors ask for that; the router never sees it.
+    local: Option<u16>,
+}
 
-/// Groups joined by class: what pairs of classes can tell apart.
+impl Cell {
+    /// Does only a hypervisor's port ever judge this pair?
+    pub(super) fn is_local_with(self, other: Self) -> bool {
+        self.local.is_some() && self.local == other.local
+    }
+}
+
+/// A family and what both sides say, with the groups of which that is so.
+pub(super) type Classed = ((bool, Sides<Cell>), Vec<usize>);
+
+/// Groups joined by what pairs of classes can tell apart.
 pub(super) struct Pairs {
     pub(super) sources: Vec<Classed>,
     pub(super) destinations: Vec<Classed>,
@@ -21,28 +38,39 @@ pub(super) struct Pairs {
 
 impl Pairs {
     pub(super) fn new(space: &Space<'_>) -> Self {
+        let cell = |side, vlan_id, class| {
+            let segment = space.tables.of(side).segments.get(&vlan_id);
+            let is_local = segment.is_some_and(|s| s.flags & segment_flags::LOCAL_POLICY != 0);
+            Cell {
+                class,
+                local: is_local.then_some(vlan_id),
+            }
+        };
         let sources = space.sources.groups.iter().map(|group| {
-            let class = |side| group.key.kinds.of(side).map_or(0, |kind| kind.class);
-            let classes = Sides {
-                old: class(Side::Old),
-                new: class(Side::New),
+            let cell = |side| match group.key.kinds.of(side) {
+                Some(kind) => cell(side, kind.vlan_id, kind.class),
+                None => Cell::default(),
             };
-            ((group.key.is_ipv4, classes), None)
+            let cells = Sides {
+                old: cell(Side::Old),
+                new: cell(Side::New),
+            };
+            ((group.key.is_ipv4, cells), None)
         });
         let destinations = space.destinations.groups.iter().map(|group| {
-            let class = |side| match group.key.kinds.of(side).way {
-                Way::Class { class, .. } => class,
-                Way::Never | Way::Internet => 0,
+            let cell = |side| match group.key.kinds.of(side).way {
+                Way::Class { vlan_id, class } => cell(side, vlan_id, class),
+                Way::Never | Way::Internet => Cell::default(),
             };
-            let classes = Sides {
-                old: class(Side::Old),
-                new: class(Side::New),
+            let cells = Sides {
+                old: cell(Side::Old),
+                new: cell(Side::New),
             };
             let kinds = group.key.kinds;
             let is_internet = [kinds.old.way, kinds.new.way].contains(&Way::Internet);
             // What is or was the internet is compared apart; the router's own addresses one by one.
             let own = (kinds.old.own, kinds.new.own);
-            ((group.key.is_ipv4, classes), Some((is_internet, own)))
+            ((group.key.is_ipv4, cells), Some((is_internet, own)))
         });
         let (sources, destinations) = (classed(sources), classed(destinations));
         Self {
@@ -58,7 +86,7 @@ impl Pairs {
         &self,
         side: Side,
         key: &PairKey,
-        mut call: impl FnMut(usize, usize, Sides<u32>, Sides<u32>),
+        mut call: impl FnMut(usize, usize, Sides<Cell>, Sides<Cell>),
     ) {
         let sources = self.sources_by.get(&(side, key.src_class));
         let destinations = self.destinations_by.get(&(side, key.dst_class));
@@ -77,17 +105,17 @@ impl Pairs {
 /// What sets destinations of equal class apart: being internet, and being the router itself.
 type Apart = Option<(bool, (Option<Own>, Option<Own>))>;
 
-fn classed(groups: impl Iterator<Item = ((bool, Sides<u32>), Apart)>) -> Vec<Classed> {
-    let mut numbers: HashMap<((bool, Sides<u32>), Apart), usize> = HashMap::new();
+fn classed(groups: impl Iterator<Item = ((bool, Sides<Cell>), Apart)>) -> Vec<Classed> {
+    let mut numbers: HashMap<((bool, Sides<Cell>), Apart), usize> = HashMap::new();
     let mut classed: Vec<Classed> = Vec::new();
-    for (i, (classes, apart)) in groups.enumerate() {
-        let is_nothing = classes.1 == Sides::default();
+    for (i, (cells, apart)) in groups.enumerate() {
+        let is_nothing = cells.1 == Sides::default();
         let is_internet = apart.is_some_and(|(is_internet, _)| is_internet);
         if is_nothing || is_internet {
             continue;
         }
-        let number = *numbers.entry((classes, apart)).or_insert_with(|| {
-            classed.push((classes, Vec::new()));
+        let number = *numbers.entry((cells, apart)).or_insert_with(|| {
+            classed.push((cells, Vec::new()));
             classed.len() - 1
         });
         classed[number].1.push(i);
@@ -97,9 +125,9 @@ fn classed(groups: impl Iterator<Item = ((bool, Sides<u32>), Apart)>) -> Vec<Cla
 
 fn by_side(classed: &[Classed]) -> HashMap<(Side, u32), Vec<usize>> {
     let mut by: HashMap<(Side, u32), Vec<usize>> = HashMap::new();
-    for (i, ((_, classes), _)) in classed.iter().enumerate() {
-        by.entry((Side::Old, classes.old)).or_default().push(i);
-        by.entry((Side::New, classes.new)).or_default().push(i);
+    for (i, ((_, cells), _)) in classed.iter().enumerate() {
+        by.entry((Side::Old, cells.old.class)).or_default().push(i);
+        by.entry((Side::New, cells.new.class)).or_default().push(i);
     }
     by
 }
