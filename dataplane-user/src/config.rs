@@ -12,6 +12,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use crate::network::NetworkSettings;
+use crate::ports::PortSettings;
 
 /// Where the file is unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/bulkhead/bulkhead.toml";
@@ -26,12 +27,17 @@ pub struct Config {
     pub tenants: Option<PathBuf>,
     /// The host of the inventory that this router is. Absent: the only one with `router_parent`.
     pub router: Option<String>,
+    /// The host of the inventory that this hypervisor is. Absent: this machine is a router.
+    pub hypervisor: Option<String>,
     /// Other names of site keys: `deevnet_vlans = "site_segments"`.
     #[serde(default)]
     pub aliases: BTreeMap<String, String>,
     /// What of the kernel's network is managed, and how.
     #[serde(default)]
     pub network: NetworkSettings,
+    /// Whose machine is behind a port of this hypervisor's bridges.
+    #[serde(default)]
+    pub ports: PortSettings,
     /// Generations that are kept for `bulkhead rollback`. Absent: 50.
     pub history: Option<usize>,
     /// What `bulkhead run --watch` may do.

@@ -9,6 +9,7 @@ pub mod loader;
 pub mod nat;
 pub mod network;
 pub mod plan;
+pub mod ports;
 pub mod reasons;
 pub mod run;
 pub mod store;

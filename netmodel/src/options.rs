@@ -62,6 +62,8 @@ pub struct Options {
     pub aliases: BTreeMap<String, String>,
     /// The host that is the core router, if more than one sets `router_parent`.
     pub router: Option<String>,
+    /// The host that this machine is, if it is a hypervisor.
+    pub hypervisor: Option<String>,
     /// Bounds of the site tree.
     pub site_bounds: Bounds,
     /// Bounds of each tenant's tree.
@@ -77,6 +79,7 @@ impl Options {
             tenants,
             aliases: BTreeMap::new(),
             router: None,
+            hypervisor: None,
             site_bounds: Bounds::SITE,
             tenant_bounds: Bounds::TENANT,
         }

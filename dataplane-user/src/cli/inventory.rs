@@ -29,6 +29,7 @@ pub(super) fn options(common: &Common) -> Result<Options, CliError> {
     }
     options.aliases = config.aliases;
     options.router = config.router;
+    options.hypervisor = config.hypervisor;
     Ok(options)
 }
 

@@ -57,7 +57,9 @@ fn kind(kind: Kind) -> LinkKind {
         Kind::Bridge { vlan_filtering, .. } => LinkKind::Bridge {
             filters: vlan_filtering,
         },
-        Kind::Vlan { parent: None, .. } | Kind::Other => LinkKind::Other,
+        Kind::Vlan { parent: None, .. } | Kind::Veth { .. } | Kind::Tap | Kind::Other => {
+            LinkKind::Other
+        }
     }
 }
 

@@ -41,6 +41,8 @@ pub struct Link {
     pub name: String,
     /// Its other names.
     pub altnames: BTreeSet<String>,
+    /// What an administrator noted of it (`ip link set … alias`).
+    pub alias: Option<String>,
     /// What it is.
     pub kind: Kind,
     /// The bridge (or bond, …) that it is a port of.
@@ -82,7 +84,14 @@ pub enum Kind {
         /// VLAN that a new port gets by itself; 0 is none.
         default_pvid: u16,
     },
-    /// Anything else.
+    /// One end of a pair.
+    Veth {
+        /// Index of the other end; `None` if that is in another namespace.
+        peer: Option<u32>,
+    },
+    /// A device of which a process, as a rule a virtual machine, has the other end.
+    Tap,
+    /// Anything else: a network card, a bond, a tunnel.
     Other,
 }
 
@@ -119,6 +128,12 @@ pub struct BridgeVlan {
 }
 
 impl Link {
+    /// Is that its name, or one of its other names?
+    #[must_use]
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.altnames.contains(name)
+    }
+
     /// Did we make it?
     #[must_use]
     pub fn is_ours(&self) -> bool {
@@ -208,6 +223,7 @@ pub(super) fn link_of(message: LinkMessage) -> Link {
         index: message.header.index,
         name: String::new(),
         altnames: BTreeSet::new(),
+        alias: None,
         kind: Kind::Other,
         controller: None,
         group: 0,
@@ -227,6 +243,7 @@ pub(super) fn link_of(message: LinkMessage) -> Link {
         match attribute {
             LinkAttribute::IfName(name) => link.name = name,
             LinkAttribute::PropList(names) => link.altnames = altnames_of(names),
+            LinkAttribute::IfAlias(alias) => link.alias = Some(alias),
             LinkAttribute::Link(index) => parent = Some(index),
             LinkAttribute::LinkNetNsId(_) => in_other_namespace = true,
             LinkAttribute::Controller(index) => link.controller = Some(index),
@@ -263,6 +280,12 @@ fn kind_of(infos: &[LinkInfo], parent: Option<u32>) -> Kind {
         }
         if let LinkInfo::Data(InfoData::Bridge(data)) = info {
             return bridge_of(data);
+        }
+        if *info == LinkInfo::Kind(InfoKind::Veth) {
+            return Kind::Veth { peer: parent };
+        }
+        if *info == LinkInfo::Kind(InfoKind::Tun) {
+            return Kind::Tap;
         }
     }
     Kind::Other

@@ -38,6 +38,8 @@ pub(crate) struct Draft {
     pub(crate) suggestions: usize,
     /// The host that the operator says is the router.
     pub(crate) named_router: Option<String>,
+    /// The hypervisor that the settings say this machine is.
+    pub(crate) named_hypervisor: Option<String>,
     /// The blackhole for untagged frames.
     pub(crate) native: Option<At<SegmentId>>,
     /// Tenants, as in the model.

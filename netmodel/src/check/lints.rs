@@ -9,7 +9,7 @@ use super::draft::Draft;
 use super::words::did_you_mean;
 use crate::ansible::{Scope, Vars};
 use crate::finding::{Code, Finding};
-use crate::model::{Owner, PortSpec, Protocol, Router, SegmentId, Zone, ZonePolicy};
+use crate::model::{Hypervisor, Owner, PortSpec, Protocol, Router, SegmentId, Zone, ZonePolicy};
 use crate::source::Place;
 
 /// Variables of the site as a whole.
@@ -48,6 +48,7 @@ const TENANT_KEYS: &[&str] = &[
 /// Warns of what is allowed, but can hardly be meant.
 pub(crate) fn check(draft: &mut Draft) {
     check_named_router(draft);
+    check_named_hypervisor(draft);
     check_router(draft);
     check_misplaced(draft);
     check_spelling(draft);
@@ -70,6 +71,25 @@ fn check_named_router(draft: &mut Draft) {
             )
             .note("a host is a router if `router_parent`, its trunk interface, is set for it")
             .help("correct `router` in bulkhead.toml"),
+        );
+    }
+}
+
+fn check_named_hypervisor(draft: &mut Draft) {
+    let Some(name) = draft.named_hypervisor.clone() else {
+        return;
+    };
+    let is_it = |found: &Hypervisor| draft.hosts[found.host.0].host.name.as_str() == name;
+    if !draft.hypervisors.iter().any(is_it) {
+        let place = Place::file(draft.sources.first());
+        draft.findings.push(
+            Finding::new(
+                Code::UnknownHost,
+                format!("the site has no hypervisor `{name}`"),
+                place,
+            )
+            .note("a host is a hypervisor if `hypervisor_bridge`, the bridge of its machines, is set for it")
+            .help("correct `hypervisor` in bulkhead.toml"),
         );
     }
 }

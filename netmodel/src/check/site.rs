@@ -55,6 +55,7 @@ pub(crate) fn open(tree: &dyn Tree, options: &Options) -> Draft {
         unusable: HashSet::new(),
         suggestions: 1000,
         named_router: options.router.clone(),
+        named_hypervisor: options.hypervisor.clone(),
         native: None,
         tenants: Vec::new(),
         tenant_ids: HashMap::new(),

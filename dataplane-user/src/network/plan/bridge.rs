@@ -73,13 +73,14 @@ impl<'a> Planner<'a> {
 }
 
 fn as_bridge(link: &Link) -> Option<(&Link, bool, u16)> {
-    match link.kind {
-        Kind::Bridge {
-            vlan_filtering,
-            default_pvid,
-        } => Some((link, vlan_filtering, default_pvid)),
-        Kind::Vlan { .. } | Kind::Other => None,
-    }
+    let Kind::Bridge {
+        vlan_filtering,
+        default_pvid,
+    } = link.kind
+    else {
+        return None;
+    };
+    Some((link, vlan_filtering, default_pvid))
 }
 
 /// The VLAN of the bridge's own untagged side, if the host itself has an address there. A bridge that does not

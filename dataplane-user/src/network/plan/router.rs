@@ -71,11 +71,11 @@ impl<'a> Planner<'a> {
     /// VLAN devices on the trunk, whoever made them.
     fn devices_of(&self, trunk: &Link) -> HashMap<u16, &'a Link> {
         let links = self.observed.links.values();
-        let devices = links.filter_map(|link| match link.kind {
-            Kind::Vlan { parent, vlan_id } => {
-                (parent == Some(trunk.index)).then_some((vlan_id, link))
-            }
-            Kind::Bridge { .. } | Kind::Other => None,
+        let devices = links.filter_map(|link| {
+            let Kind::Vlan { parent, vlan_id } = link.kind else {
+                return None;
+            };
+            (parent == Some(trunk.index)).then_some((vlan_id, link))
         });
         devices.collect()
     }

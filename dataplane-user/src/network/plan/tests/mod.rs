@@ -21,6 +21,7 @@ fn link(index: u32, name: &str) -> Link {
         index,
         name: name.to_owned(),
         altnames: BTreeSet::new(),
+        alias: None,
         kind: Kind::Other,
         controller: None,
         group: 0,
