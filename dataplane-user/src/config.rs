@@ -225,6 +225,7 @@ impl Config {
     fn relative_to(mut self, folder: &Path) -> Self {
         self.site = self.site.map(|path| folder.join(path));
         self.tenants = self.tenants.map(|path| folder.join(path));
+        self.ports.proxmox = folder.join(self.ports.proxmox);
         self
     }
 }
@@ -322,6 +323,7 @@ mod tests {
         let config = Config::load(Some(&path)).unwrap();
         assert_eq!(config.network, NetworkSettings::default());
         assert_eq!(config.watch, Watch::default());
+        assert_eq!(config.ports, PortSettings::default());
 
         let shown: toml::Table = toml::from_str(&text).unwrap();
         for key in expected_instead("unknown = 1") {

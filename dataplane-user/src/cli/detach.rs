@@ -5,8 +5,9 @@ use std::io::{IsTerminal, Write, stdin, stdout};
 use super::args::{Common, DetachArgs};
 use super::place::{named, place};
 use super::report::{CliError, NO, Report, YES};
+use crate::controller::detach;
 use crate::loader::Pins;
-use crate::run::{Place, RunError};
+use crate::run::{Place, RunError, block_on};
 
 /// Removes the enforcement.
 pub(super) fn run(common: &Common, args: &DetachArgs) -> Result<Report, CliError> {
@@ -16,9 +17,11 @@ pub(super) fn run(common: &Common, args: &DetachArgs) -> Result<Report, CliError
     };
     let _lock = place.lock()?;
     let pins = Pins::at(&place.pins);
-    let mode = pins
-        .mode()
-        .map_or("not attached".to_owned(), |m| m.to_string());
+    let mode = match pins.mode() {
+        Some(mode) => mode.to_string(),
+        None if pins.has_ports() => "every port of its bridges".to_owned(),
+        None => "not attached".to_owned(),
+    };
     let removed = format!(
         "the enforcement on {} ({mode}): the attached program, every remembered connection and every counter \
          in {}. Nothing will isolate the tenants there until the next `bulkhead run`",
@@ -29,7 +32,7 @@ pub(super) fn run(common: &Common, args: &DetachArgs) -> Result<Report, CliError
         let refused = Report::text("", NO).with_talk(&format!("This would remove {removed}."));
         return Ok(refused.with_talk("bulkhead: nothing was removed (say --yes to do it)"));
     }
-    pins.detach(&place.interface).map_err(RunError::from)?;
+    block_on(detach(&place))?;
     forget_state(&place)?;
     Ok(Report::text("", YES).with_talk(&format!("bulkhead: removed {removed}.")))
 }

@@ -1,7 +1,7 @@
 //! Loading the inventory that the command line and `bulkhead.toml` name.
 
 use netmodel::finding::{Audience, Style, to_json, to_text};
-use netmodel::model::HostId;
+use netmodel::model::{HostId, Router};
 use netmodel::{Loaded, Model, Options};
 
 use super::args::{Common, Format};
@@ -66,7 +66,7 @@ pub(super) fn compiled(common: &Common) -> Result<Result<Inventory, Report>, Cli
 
 /// Returns the host that the settings say this machine is.
 pub(super) fn chosen_host(model: &Model, options: &Options) -> Option<HostId> {
-    let name = options.router.as_ref()?;
+    let name = options.hypervisor.as_ref().or(options.router.as_ref())?;
     let mut hosts = model.hosts.iter();
     hosts
         .position(|host| host.name.as_str() == name)
@@ -76,14 +76,24 @@ pub(super) fn chosen_host(model: &Model, options: &Options) -> Option<HostId> {
 /// Returns what the inventory says about the router that is chosen.
 pub(super) fn router_facts(model: &Model, options: &Options) -> RouterFacts {
     let mut facts = RouterFacts::from_model(model);
-    if let Some(host) = chosen_host(model, options) {
-        facts.host = Some(host);
-        let router = model.routers.iter().find(|r| Some(r.host) == facts.host);
-        if let Some(router) = router {
-            facts.trunk = router.trunk.clone();
-        }
+    let named = options.router.as_deref();
+    let is_named = |router: &&Router| Some(model.host(router.host).name.as_str()) == named;
+    if let Some(router) = model.routers.iter().find(is_named) {
+        facts.host = Some(router.host);
+        facts.trunk = router.trunk.clone();
     }
     facts
+}
+
+/// Returns the interface that is enforced on: a hypervisor's bridge, else the router's trunk; empty if there is none.
+pub(super) fn enforced_interface(model: &Model, options: &Options) -> String {
+    let host = chosen_host(model, options);
+    let mut hypervisors = model.hypervisors.iter();
+    let hypervisor = hypervisors.find(|h| options.hypervisor.is_some() && Some(h.host) == host);
+    match hypervisor {
+        Some(hypervisor) => hypervisor.bridge.clone(),
+        None => router_facts(model, options).trunk,
+    }
 }
 
 pub(super) fn refusal(common: &Common, loaded: &Loaded) -> Report {

@@ -3,7 +3,7 @@
 use netmodel::{Model, Options};
 
 use super::args::{Common, PlaceArgs};
-use super::inventory::{load, router_facts};
+use super::inventory::{enforced_interface, load};
 use super::report::CliError;
 use crate::run::{PINS, Place, State, default_path};
 
@@ -13,7 +13,7 @@ pub(super) fn place(common: &Common, args: &PlaceArgs) -> Result<(Place, Option<
     let trunk = loaded
         .model
         .as_ref()
-        .map(|model| router_facts(model, &options).trunk);
+        .map(|model| enforced_interface(model, &options));
     let interface = find(args, trunk).ok_or(CliError::NoInterface)?;
     Ok((named(args, &interface), loaded.model))
 }
@@ -24,7 +24,7 @@ pub(super) fn place_for(
     model: &Model,
     options: &Options,
 ) -> Result<Place, CliError> {
-    let trunk = router_facts(model, options).trunk;
+    let trunk = enforced_interface(model, options);
     let interface = args.interface.as_ref().unwrap_or(&trunk);
     if interface.is_empty() {
         return Err(CliError::NoTrunk);

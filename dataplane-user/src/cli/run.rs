@@ -47,7 +47,13 @@ pub(super) fn settings(common: &Common, place: Place) -> Result<ControlOptions, 
     Ok(ControlOptions {
         kept: config.history.unwrap_or(KEPT),
         network: config.network,
-        hold: config.hold.map(|hold| hold.needs()),
+        // A hypervisor's ports without programs carry nothing to those that have some; there is nothing to hold.
+        hold: config
+            .hold
+            .filter(|_| config.hypervisor.is_none())
+            .map(|hold| hold.needs()),
+        ports: config.ports,
+        router: config.router,
         ..ControlOptions::new(place)
     })
 }

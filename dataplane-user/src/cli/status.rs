@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 use super::args::{Common, Format, StatusArgs};
 use super::place::place;
 use super::report::{CliError, NO, Paint, Report, YES};
+use super::run::settings;
 use crate::run::block_on;
-use crate::run::status::{Status, status};
+use crate::run::status::{PortStatus, Status, status};
 
 /// Names of segments, by VLAN id.
 pub(super) type Names = HashMap<u16, String>;
@@ -19,7 +20,7 @@ pub(super) type Names = HashMap<u16, String>;
 pub(super) fn run(common: &Common, args: &StatusArgs) -> Result<Report, CliError> {
     let (place, model) = place(common, &args.place)?;
     let names = model.as_ref().map(segment_names).unwrap_or_default();
-    let status = block_on(status(&place))?;
+    let status = block_on(status(&settings(common, place)?))?;
     let code = if status.enforcing { YES } else { NO };
     let report = match common.format {
         Format::Json => Report::json(&to_json(&status, &names), code),
@@ -76,6 +77,7 @@ fn to_json(status: &Status, names: &Names) -> Value {
         "program": status.program,
         "notice": status.notice,
         "counters": counters.collect::<Vec<_>>(),
+        "ports": status.ports,
     })
 }
 
@@ -85,29 +87,32 @@ fn to_text(status: &Status, names: &Names, paint: Paint) -> String {
         false if status.held => paint.middling("HELD"),
         false => paint.bad("NOT ENFORCING"),
     };
-    let mode = match status.mode {
-        Some(mode) => format!("{mode} ({})", status.why),
-        None => "none".to_owned(),
+    let interface = &status.interface;
+    let mut text = format!("interface   {interface}: {state}\n");
+    let mode = match (status.mode, &status.ports) {
+        (Some(mode), _) => format!("{mode} ({})", status.why),
+        (None, Some(_)) => status.why.clone(),
+        (None, None) => "none".to_owned(),
     };
-    let offload = match status.rx_vlan_offload {
-        Some(true) => "on",
-        Some(false) => "off",
-        None => "unknown",
-    };
-    let program = status.program.as_ref().map_or("none".to_owned(), |p| {
-        format!("{} (id {})", p.name.as_deref().unwrap_or("?"), p.id)
-    });
-    let mut text = format!(
-        "interface   {}: {state}\nmode        {mode}\nrxvlan      {offload}\ngeneration  {}\nprogram     {program}\n",
-        status.interface, status.generation
-    );
+    text.push_str(&format!("mode        {mode}\n"));
+    match &status.ports {
+        Some(_) => text.push_str(&format!("generation  {}\n", status.generation)),
+        None => text.push_str(&of_trunk(status)),
+    }
     if let Some(notice) = &status.notice {
         text.push_str(&format!("notice      {}\n", paint.middling(notice)));
+    }
+    if let Some(ports) = &status.ports {
+        let rows: Vec<[String; 4]> = ports.iter().map(port_row).collect();
+        let head = ["PORT", "VLAN", "PROGRAMS", "MACHINE"];
+        text.push('\n');
+        text.push_str(&columns(head, &rows, [1].as_slice()));
     }
     let rows: Vec<[String; 5]> = status.counters.iter().map(|c| row(names, c)).collect();
     if !rows.is_empty() {
         text.push('\n');
-        text.push_str(&columns(&rows));
+        let head = ["SEGMENT", "VLAN", "DIR", "OUTCOME", "FRAMES"];
+        text.push_str(&columns(head, &rows, [1, 4].as_slice()));
     }
     text
 }
@@ -122,18 +127,55 @@ fn row(names: &Names, count: &crate::run::status::Count) -> [String; 5] {
     ]
 }
 
-fn columns(rows: &[[String; 5]]) -> String {
-    let head = ["SEGMENT", "VLAN", "DIR", "OUTCOME", "FRAMES"].map(str::to_owned);
-    let widths: [usize; 5] = std::array::from_fn(|i| {
+/// What is known of a trunk.
+fn of_trunk(status: &Status) -> String {
+    let offload = match status.rx_vlan_offload {
+        Some(true) => "on",
+        Some(false) => "off",
+        None => "unknown",
+    };
+    let program = status.program.as_ref().map_or("none".to_owned(), |p| {
+        format!("{} (id {})", p.name.as_deref().unwrap_or("?"), p.id)
+    });
+    format!(
+        "rxvlan      {offload}\ngeneration  {}\nprogram     {program}\n",
+        status.generation
+    )
+}
+
+fn port_row(port: &PortStatus) -> [String; 4] {
+    let who = match (&port.endpoint, &port.unknown) {
+        (Some(endpoint), _) => endpoint.clone(),
+        (None, Some(why)) => format!("unknown, nothing passes: {why}"),
+        (None, None) if port.kind == "uplink" => "(uplink)".to_owned(),
+        (None, None) => "not bound yet".to_owned(),
+    };
+    [
+        port.port.clone(),
+        port.vlan_id
+            .map_or("-".to_owned(), |vlan_id| vlan_id.to_string()),
+        if port.attached { "attached" } else { "NONE" }.to_owned(),
+        who,
+    ]
+}
+
+/// A table; the columns of these numbers are aligned to the right.
+fn columns<const N: usize>(head: [&str; N], rows: &[[String; N]], right: &[usize]) -> String {
+    let head = head.map(str::to_owned);
+    let widths: [usize; N] = std::array::from_fn(|i| {
         let cells = rows.iter().chain([&head]).map(|row| row[i].chars().count());
         cells.max().unwrap_or(0)
     });
-    let [segment, vlan, dir, outcome, frames] = widths;
     let mut text = String::new();
-    for [a, b, c, d, e] in [&head].into_iter().chain(rows) {
-        text.push_str(&format!(
-            "{a:segment$}  {b:>vlan$}  {c:dir$}  {d:outcome$}  {e:>frames$}\n"
-        ));
+    for row in [&head].into_iter().chain(rows) {
+        let cells = row.iter().zip(widths).enumerate();
+        let cells = cells.map(|(i, (cell, width))| match right.contains(&i) {
+            true => format!("{cell:>width$}"),
+            false => format!("{cell:width$}"),
+        });
+        let line = cells.collect::<Vec<_>>().join("  ");
+        text.push_str(line.trim_end());
+        text.push('\n');
     }
     text
 }

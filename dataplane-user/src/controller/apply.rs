@@ -35,8 +35,9 @@ impl Controller {
         let enforced = prepared.observed.enforcement.generation;
         let number = self.store.next_number(enforced)?;
         let mut record = Record::new(number, prepared.base, how.cause, &prepared.inventory);
-        let host = prepared.new.facts.host;
-        record.host = host.map(|id| prepared.new.model.host(id).name.to_string());
+        record.host = prepared
+            .host
+            .map(|id| prepared.new.model.host(id).name.to_string());
         record.summary = how.summary;
         let bytes = prepared.body.to_file(number, &prepared.inventory);
         self.store.add(&bytes, &record, &how.plan)?;
@@ -85,7 +86,9 @@ impl Controller {
         if !prepared.nat.is_empty() {
             nat::apply(&prepared.ruleset)?;
         }
-        let is_new = !prepared.observed.enforcement.is_attached();
+        // A bridge filters VLANs behind programs, and carries nothing that they do not know.
+        let is_new =
+            prepared.observed.ports.is_some() || !prepared.observed.enforcement.is_attached();
         if is_new {
             self.flip(prepared, number)?;
         }
@@ -98,6 +101,9 @@ impl Controller {
 
     /// Load, fill, flip, attach: in this order, no packet meets a program without tables.
     fn flip(&mut self, prepared: &Prepared, number: u32) -> Result<(), RunError> {
+        if let Some(ports) = &prepared.observed.ports {
+            return self.flip_ports(prepared, ports, number);
+        }
         let place = self.options.place.clone();
         check_bpf_fs(&place)?;
         drop_stale_link(&place, prepared)?;

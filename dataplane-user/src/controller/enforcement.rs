@@ -23,6 +23,8 @@ pub struct Enforcement {
     pub other_abi: Option<u32>,
     /// Index of the trunk.
     ifindex: u32,
+    /// What is to be done at the ports; `None`: there is a trunk.
+    ports: Option<Vec<EnforcementChange>>,
 }
 
 /// Something that a generation changes in the programs and maps.
@@ -40,6 +42,25 @@ pub enum EnforcementChange {
     Reattach {
         /// The trunk.
         interface: String,
+    },
+    /// The programs of a port are attached.
+    AttachPort {
+        /// The port.
+        port: String,
+        /// Whose machine is behind it, or why nobody knows.
+        who: String,
+    },
+    /// Another machine is behind a port.
+    Plug {
+        /// The port.
+        port: String,
+        /// Whose machine is behind it, or why nobody knows.
+        who: String,
+    },
+    /// The tables of who is plugged in have what is not there any more, or not what the host itself is.
+    Unplug {
+        /// How many ports.
+        ports: usize,
     },
     /// The maps are made anew: they are of another layout.
     Layout {
@@ -64,6 +85,9 @@ impl fmt::Display for EnforcementChange {
             Self::Reattach { interface } => {
                 write!(f, "~ programs on {interface}: the interface is a new one")
             }
+            Self::AttachPort { port, who } => write!(f, "+ programs on port {port} ({who})"),
+            Self::Plug { port, who } => write!(f, "~ port {port}: {who}"),
+            Self::Unplug { ports } => write!(f, "~ ports: {ports} are gone"),
             Self::Layout { from } => {
                 write!(f, "~ maps: made anew, the old ones have layout {from}")
             }
@@ -105,17 +129,30 @@ impl Enforcement {
             }
             None => None,
         };
-        let generation = match pins.generation() {
-            Ok(generation) => generation.number,
-            Err(LoaderError::AbiMismatch { .. } | LoaderError::NotRunning { .. }) => 0,
-            Err(error) => return Err(error.into()),
-        };
         Ok(Self {
             attached,
             held,
-            generation,
+            generation: generation(&pins)?,
             other_abi: pins.other_abis().first().copied(),
             ifindex: trunk.ifindex,
+            ports: None,
+        })
+    }
+
+    /// Looks at the pins of a hypervisor's place; `lacks` is what is to be done at the ports.
+    pub(super) fn of_ports(
+        place: &Place,
+        trunk: &Trunk,
+        lacks: Vec<EnforcementChange>,
+    ) -> Result<Self, RunError> {
+        let pins = Pins::at(&place.pins);
+        Ok(Self {
+            attached: None,
+            held: false,
+            generation: generation(&pins)?,
+            other_abi: pins.other_abis().first().copied(),
+            ifindex: trunk.ifindex,
+            ports: Some(lacks),
         })
     }
 
@@ -134,8 +171,9 @@ impl Enforcement {
         tables: &[TableDifference],
     ) -> Vec<EnforcementChange> {
         let interface = options.place.interface.clone();
-        let mut changes = Vec::new();
+        let mut changes = self.ports.clone().unwrap_or_default();
         match self.attached {
+            None if self.ports.is_some() => {}
             None => changes.push(EnforcementChange::Attach {
                 interface,
                 mode: wanted_name(options.mode).to_owned(),
@@ -163,6 +201,26 @@ impl Enforcement {
         }
         changes.extend(tables.iter().cloned().map(EnforcementChange::Table));
         changes
+    }
+}
+
+/// Number of the generation that packets are judged by; 0: none, or none of this layout.
+fn generation(pins: &Pins) -> Result<u32, RunError> {
+    match pins.generation() {
+        Ok(generation) => Ok(generation.number),
+        Err(LoaderError::AbiMismatch { .. } | LoaderError::NotRunning { .. }) => Ok(0),
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl EnforcementChange {
+    /// Is it only about who is plugged in where?
+    #[must_use]
+    pub fn is_of_ports(&self) -> bool {
+        matches!(
+            self,
+            Self::AttachPort { .. } | Self::Plug { .. } | Self::Unplug { .. }
+        )
     }
 }
 

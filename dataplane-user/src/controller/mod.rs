@@ -18,6 +18,7 @@ mod apply;
 mod enforcement;
 mod hold;
 mod observe;
+mod ports;
 mod review;
 mod rollback;
 
@@ -34,13 +35,16 @@ pub use self::apply::Applied;
 pub use self::enforcement::{Enforcement, EnforcementChange};
 pub use self::hold::{Held, hold};
 pub use self::observe::Observed;
+use self::ports::{Following, hypervisor, router};
+pub use self::ports::{PortsNow, detach, ports_now};
 pub use self::review::Review;
 pub use self::rollback::{Confirmed, Converged, Drift, Undone};
 use crate::compile::RouterFacts;
-use crate::loader::{Datapath, Pins, TableDifference, WantedMode};
+use crate::loader::{Datapath, Pins, PortPath, TableDifference, WantedMode};
 use crate::nat::{self, NatChange};
 use crate::network::{self, NetworkPlan, NetworkSettings};
 use crate::plan::{self, Build};
+use crate::ports::{PortSettings, Ports};
 use crate::run::{Place, RunError, with_causes};
 use crate::store::{KEPT, Store};
 
@@ -59,6 +63,10 @@ pub struct ControlOptions {
     pub network: NetworkSettings,
     /// What may pass while no generation is enforced; `None`: then everything does.
     pub hold: Option<Needs>,
+    /// Whose machine is behind a port, on a hypervisor.
+    pub ports: PortSettings,
+    /// The router of the site, where this machine is not it; `None`: the first.
+    pub router: Option<String>,
 }
 
 impl ControlOptions {
@@ -72,6 +80,8 @@ impl ControlOptions {
             kept: KEPT,
             network: NetworkSettings::default(),
             hold: None,
+            ports: PortSettings::default(),
+            router: None,
         }
     }
 }
@@ -81,7 +91,7 @@ impl ControlOptions {
 pub struct Desired {
     /// The model.
     pub model: Model,
-    /// This machine; `None` is the model's first router.
+    /// This machine, a router or a hypervisor; `None` is the model's first router.
     pub host: Option<HostId>,
     /// [`netmodel::Sources::digest`] of the inventory.
     pub inventory: String,
@@ -112,6 +122,8 @@ pub struct Prepared {
     pub unreadable: Option<String>,
     /// What will be.
     pub new: Build,
+    /// This machine.
+    pub host: Option<HostId>,
     /// Digest of the inventory.
     pub inventory: String,
     /// The model as it is stored and published.
@@ -138,12 +150,15 @@ impl Prepared {
     }
 }
 
-/// Changes the enforcement on one trunk.
+/// Changes the enforcement on one trunk, or on the ports of one hypervisor.
 pub struct Controller {
     options: ControlOptions,
     store: Store,
     /// Loaded when it is needed first.
     datapath: Option<Datapath>,
+    /// The same on a hypervisor.
+    ports: Option<PortPath>,
+    following: Option<Following>,
     why: String,
 }
 
@@ -155,6 +170,8 @@ impl Controller {
             store: Store::at(&options.place.store),
             options,
             datapath: None,
+            ports: None,
+            following: None,
             why: String::new(),
         }
     }
@@ -204,29 +221,36 @@ impl Controller {
     pub async fn prepare(&self, desired: Desired) -> Result<Prepared, RunError> {
         let observed = self.observe(&desired).await?;
         let enforced = observed.enforcement.generation;
-        let facts = &observed.router;
+        let router = Facts {
+            observed: &observed.router,
+            named: self.options.router.as_deref(),
+        };
         // Both are as large as the inventory, and neither needs the other.
         let (applied, new) = thread::scope(|scope| {
-            let applied = scope.spawn(|| applied(&self.store, enforced, facts));
-            let new = Packed::build(desired.model, desired.host, facts);
+            let applied = scope.spawn(|| applied(&self.store, enforced, router));
+            let new = Packed::build(desired.model, desired.host, router);
             (
                 applied.join().unwrap_or_else(|panic| resume_unwind(panic)),
                 new,
             )
         });
-        self.prepared(observed, applied?, (new?, desired.inventory))
+        self.prepared(observed, applied?, (new?, desired.inventory), desired.host)
     }
 
     /// Finds out how the kernel differs from the generation that is current.
     async fn prepare_current(&self, current: u32) -> Result<Prepared, RunError> {
         let desired = stored(&self.store, current)?;
         let observed = self.observe(&desired).await?;
-        let new = Packed::build(desired.model, desired.host, &observed.router)?;
+        let router = Facts {
+            observed: &observed.router,
+            named: self.options.router.as_deref(),
+        };
+        let new = Packed::build(desired.model, desired.host, router)?;
         let applied = AppliedBefore {
             base: Some(current),
             ..AppliedBefore::default()
         };
-        self.prepared(observed, applied, (new, desired.inventory))
+        self.prepared(observed, applied, (new, desired.inventory), desired.host)
     }
 
     fn prepared(
@@ -234,10 +258,12 @@ impl Controller {
         observed: Observed,
         applied: AppliedBefore,
         (Packed { body, build: new }, inventory): (Packed, String),
+        host: Option<HostId>,
     ) -> Result<Prepared, RunError> {
+        let host = hypervisor(&new.model, host).map_or(new.facts.host, |found| Some(found.host));
         let pins = Pins::at(&self.options.place.pins);
         let tables = pins.differences(&new.tables, &observed.trunk)?;
-        let (network, ruleset, nat) = self.kernel_plan(&new, &observed);
+        let (network, ruleset, nat) = self.kernel_plan(&new, host, &observed);
         let base = applied.base;
         Ok(Prepared {
             base,
@@ -247,6 +273,7 @@ impl Controller {
             body,
             enforcement: observed.enforcement.changes(&self.options, base, &tables),
             new,
+            host,
             observed,
             tables,
             network,
@@ -270,13 +297,18 @@ impl Controller {
     fn kernel_plan(
         &self,
         new: &Build,
+        host: Option<HostId>,
         observed: &Observed,
     ) -> (NetworkPlan, nat::Ruleset, Vec<NatChange>) {
-        let Some(host) = new.facts.host else {
+        let Some(host) = host else {
             return (NetworkPlan::default(), nat::Ruleset::default(), Vec::new());
         };
         let desired = network::desired(&new.model, host, &self.options.network);
-        let network = network::plan(&desired, &observed.network);
+        let mut network = network::plan(&desired, &observed.network);
+        let ports = observed.ports.as_ref();
+        network
+            .conflicts
+            .extend(ports.map_or(Vec::new(), Ports::conflicts));
         let ruleset = nat::desired(&new.model, host);
         let found = observed.nat.as_ref();
         let nat = found.map_or(Vec::new(), |found| nat::plan(&ruleset, found));
@@ -331,8 +363,8 @@ struct Packed {
 }
 
 impl Packed {
-    fn build(model: Model, host: Option<HostId>, observed: &RouterFacts) -> Result<Self, RunError> {
-        let build = build(model, host, observed)?;
+    fn build(model: Model, host: Option<HostId>, router: Facts<'_>) -> Result<Self, RunError> {
+        let build = build(model, host, router)?;
         let body = Body::new(&build.model);
         Ok(Self { build, body })
     }
@@ -351,11 +383,7 @@ struct AppliedBefore {
 
 /// Returns the generation to compare with, and what it says. A store that is damaged must not hinder the apply that mends it:
 /// then the generation that the kernel enforces is as good, if it can be read.
-fn applied(
-    store: &Store,
-    enforced: u32,
-    observed: &RouterFacts,
-) -> Result<AppliedBefore, RunError> {
+fn applied(store: &Store, enforced: u32, router: Facts<'_>) -> Result<AppliedBefore, RunError> {
     let mut problem = None;
     let base = store.current().unwrap_or_else(|error| {
         problem = Some(with_causes(&error));
@@ -363,7 +391,7 @@ fn applied(
     });
     let build = match base.map(|number| stored(store, number)) {
         None => None,
-        Some(Ok(stored)) => Some(build(stored.model, stored.host, observed)?),
+        Some(Ok(stored)) => Some(build(stored.model, stored.host, router)?),
         Some(Err(error)) => {
             problem = Some(with_causes(&error));
             None
@@ -376,10 +404,19 @@ fn applied(
     })
 }
 
-fn build(model: Model, host: Option<HostId>, observed: &RouterFacts) -> Result<Build, RunError> {
+/// What is known of the router beside a model.
+#[derive(Clone, Copy)]
+struct Facts<'a> {
+    /// What the kernel says, or the inventory to a hypervisor.
+    observed: &'a RouterFacts,
+    /// Its name, where this machine is not it.
+    named: Option<&'a str>,
+}
+
+fn build(model: Model, host: Option<HostId>, facts: Facts<'_>) -> Result<Build, RunError> {
     let facts = RouterFacts {
-        host: host.or(model.routers.first().map(|router| router.host)),
-        ..observed.clone()
+        host: router(&model, host, facts.named).map(|router| router.host),
+        ..facts.observed.clone()
     };
     Ok(Build::new(model, facts)?)
 }

@@ -5,10 +5,12 @@ use std::net::IpAddr;
 use netmodel::Model;
 use netmodel::ids::MacAddr;
 
+use super::ports::hypervisor;
 use super::{Controller, Desired, Enforcement};
 use crate::compile::{RouterFacts, Trunk};
 use crate::nat;
 use crate::network::{self, Netlink, Network, rx_vlan_offload};
+use crate::ports::Ports;
 use crate::run::RunError;
 
 /// What the kernel has of all that a generation is about.
@@ -26,11 +28,16 @@ pub struct Observed {
     pub network: network::Observed,
     /// Our nftables table; `None`: it is not managed.
     pub nat: Option<nat::Observed>,
+    /// The ports of a hypervisor; `None`: this machine is a router.
+    pub ports: Option<Ports>,
 }
 
 impl Controller {
     /// Looks at the kernel. Nothing is changed.
     pub(super) async fn observe(&self, desired: &Desired) -> Result<Observed, RunError> {
+        if let Some(hypervisor) = hypervisor(&desired.model, desired.host) {
+            return self.observe_hypervisor(desired, hypervisor).await;
+        }
         let place = &self.options.place;
         let netlink = Netlink::connect()?;
         let interface = netlink.interface(&place.interface).await?;
@@ -55,6 +62,7 @@ impl Controller {
                 true => Some(nat::observe()?),
                 false => None,
             },
+            ports: None,
         })
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use netmodel::published;
 use tracing::{info, warn};
 
-use super::{Controller, How, Prepared};
+use super::{Controller, How, Prepared, detach};
 use crate::loader::{Hold, Pins};
 use crate::nat;
 use crate::network::{self, DesiredRouter, Network, rx_vlan_offload};
@@ -140,11 +140,16 @@ impl Controller {
 
     /// The first generation was not confirmed: as before it, the trunk is held, or nothing is enforced.
     async fn release(&mut self, generation: u32) -> Result<(), RunError> {
-        // The devices first: behind them, nothing would be judged any more.
-        self.remove_network().await?;
+        let place = &self.options.place;
+        let pins = Pins::at(&place.pins);
+        if !pins.has_ports() {
+            // The devices first: behind them, nothing would be judged any more.
+            self.remove_network().await?;
+        }
         let place = &self.options.place;
         self.datapath = None;
-        let pins = Pins::at(&place.pins);
+        self.ports = None;
+        self.following = None;
         let mut why =
             "nobody confirmed it, and there was no generation before it: nothing is enforced";
         if let (Some(needs), Some(_)) = (&self.options.hold, pins.mode()) {
@@ -154,7 +159,7 @@ impl Controller {
             hold.attach(&place.interface, self.options.mode, rx_vlan)?;
             pins.remove_generations()?;
         } else if pins.is_in_use() {
-            pins.detach(&place.interface)?;
+            detach(place).await?;
         }
         self.store.clear_current()?;
         let outcome = Outcome::Failed {
@@ -196,6 +201,7 @@ impl Controller {
         let Some(current) = self.store.current()? else {
             return Ok(Converged::NoGeneration);
         };
+        self.follow_ports().await?;
         let prepared = self.prepare_current(current).await?;
         let enforced = prepared.observed.enforcement.generation;
         for conflict in &prepared.network.conflicts {

@@ -117,6 +117,15 @@ impl Pins {
     }
 
     /// Removes the maps of other layouts; nothing may use them any more.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel refused.
+    pub fn remove_other_layouts(&self) -> Result<(), LoaderError> {
+        self.remove_other_abis()
+    }
+
+    /// Removes the maps of other layouts; nothing may use them any more.
     pub(super) fn remove_other_abis(&self) -> Result<(), LoaderError> {
         for version in self.other_abis() {
             remove_maps(&self.maps(version))?;
@@ -131,23 +140,23 @@ impl Pins {
     }
 
     /// Returns the path that keeps the attachment of a hook of a port, or of an uplink.
-    pub(super) fn port_link(&self, ifindex: u32, hook: PortHook) -> PathBuf {
+    #[must_use]
+    pub fn port_link(&self, ifindex: u32, hook: PortHook) -> PathBuf {
         self.folder
             .join(format!("{PORT_PREFIX}{ifindex}-{}", hook.program()))
     }
 
-    /// Returns the paths that keep attachments of ports.
-    fn port_links(&self) -> Vec<PathBuf> {
+    /// Returns the paths that keep attachments of ports, with the ports' indexes.
+    pub(super) fn port_links(&self) -> Vec<(u32, PathBuf)> {
         let Ok(entries) = fs::read_dir(&self.folder) else {
             return Vec::new();
         };
-        let is_port = |entry: &fs::DirEntry| {
+        let ports = entries.flatten().filter_map(|entry| {
             let name = entry.file_name();
-            name.to_str()
-                .is_some_and(|name| name.starts_with(PORT_PREFIX))
-        };
-        let ports = entries.flatten().filter(is_port);
-        ports.map(|entry| entry.path()).collect()
+            let (ifindex, _) = name.to_str()?.strip_prefix(PORT_PREFIX)?.split_once('-')?;
+            Some((ifindex.parse().ok()?, entry.path()))
+        });
+        ports.collect()
     }
 
     /// Removes the pin of an attachment whose interface is gone.
@@ -273,7 +282,7 @@ impl Pins {
                 _ => {}
             }
         }
-        for link in self.port_links() {
+        for (_, link) in self.port_links() {
             fs::remove_file(&link).map_err(pin_file("remove", &link))?;
         }
         self.remove_generations()?;
@@ -295,7 +304,10 @@ fn remove_maps(folder: &Path) -> Result<(), LoaderError> {
     fs::remove_dir(folder).map_err(pin_file("remove", folder))
 }
 
-fn pin_file(op: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> LoaderError {
+pub(super) fn pin_file(
+    op: &'static str,
+    path: &Path,
+) -> impl FnOnce(std::io::Error) -> LoaderError {
     let path = path.to_owned();
     move |source| LoaderError::PinFile { op, path, source }
 }

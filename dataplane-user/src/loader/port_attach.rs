@@ -3,12 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::links::{FdLink, Link, PinnedLink};
 use aya::programs::tc::SchedClassifierLink;
 use aya::programs::{LinkOrder, SchedClassifier, TcAttachType};
 
 use super::attach::{BoxError, add_clsact, attach_error, clsact_link, clsact_options, why_no_tcx};
-use super::{LoaderError, Mode, PortHook, PortPath, Published, WantedMode, program_mut};
+use super::pins::pin_file;
+use super::{LoaderError, Mode, Pins, PortHook, PortPath, Published, WantedMode, program_mut};
 
 /// An interface to attach to.
 #[derive(Clone, Copy, Debug)]
@@ -127,6 +128,39 @@ impl PortPath {
     fn link_pin(&self, interface: Interface<'_>, hook: PortHook) -> Option<PathBuf> {
         let pins = self.pins.as_ref()?;
         Some(pins.port_link(interface.index, hook))
+    }
+}
+
+impl Pins {
+    /// Removes the attachments of every port that is none of these any more. (The kernel has removed the links with the ports.)
+    ///
+    /// # Errors
+    ///
+    /// What the kernel refused.
+    pub fn forget_ports(&self, still_there: impl Fn(u32) -> bool) -> Result<(), LoaderError> {
+        for (ifindex, path) in self.port_links() {
+            if !still_there(ifindex) {
+                fs::remove_file(&path).map_err(pin_file("remove the dead link", &path))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the programs of a port that are attached as filters; those that are attached as links go with their pins.
+    ///
+    /// # Errors
+    ///
+    /// [`LoaderError::Detach`] with the kernel's words.
+    pub fn detach_port_filters(&self, interface: &str) -> Result<(), LoaderError> {
+        for direction in [TcAttachType::Ingress, TcAttachType::Egress] {
+            let link = clsact_link(interface, direction);
+            let removed = link.and_then(|link| Ok(Link::detach(link)?));
+            removed.map_err(|source| LoaderError::Detach {
+                interface: interface.into(),
+                source,
+            })?;
+        }
+        Ok(())
     }
 }
 

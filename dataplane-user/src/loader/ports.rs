@@ -9,11 +9,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aya::maps::{HashMap, MapData, PerCpuArray, ProgramArray};
+use aya::maps::{HashMap, Map, MapData, MapError, PerCpuArray, ProgramArray};
 use aya::programs::{SchedClassifier, TestRunOptions};
 use aya::{Ebpf, EbpfLoader, TestRun as _};
 use dataplane_common::abi::{
-    Generation, Mac, PortCounters, PortEntry, StationEntry, StationKey, hook,
+    Generation, Mac, PortCounters, PortEntry, StationEntry, StationKey, VLAN_IDS, hook,
 };
 
 use super::publish::Publisher;
@@ -73,6 +73,17 @@ impl PortHook {
             Self::ToTenant => hook::TO_TENANT,
             Self::FromUplink => hook::FROM_UPLINK,
             Self::ToUplink => hook::TO_UPLINK,
+        }
+    }
+
+    /// Returns the direction of the frames that it sees, from the tenant's side.
+    #[must_use]
+    pub fn direction(self) -> &'static str {
+        match self {
+            Self::FromTenant => "from_tenant",
+            Self::ToTenant => "to_tenant",
+            Self::FromUplink => "from_uplink",
+            Self::ToUplink => "to_uplink",
         }
     }
 
@@ -180,6 +191,16 @@ impl PortPath {
         &self.publisher.current
     }
 
+    /// Returns the proof that some process has published a generation; `None` before the first.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's refusal.
+    pub fn published(&mut self) -> Result<Option<Published>, LoaderError> {
+        let number = self.publisher.enforced()?;
+        Ok((number > 0).then_some(Published { number }))
+    }
+
     /// See [`super::Datapath::age`].
     ///
     /// # Errors
@@ -256,13 +277,7 @@ impl PortPath {
     ///
     /// The kernel's refusal.
     pub fn counters(&self, vlan_id: u16) -> Result<PortCounters, LoaderError> {
-        let cpus = self.counters.get(&u32::from(vlan_id), 0);
-        let cpus = cpus.map_err(|s| LoaderError::map("PORT_COUNTERS", s))?;
-        let mut sum = PortCounters::default();
-        for cpu in cpus.iter() {
-            sum.add(cpu);
-        }
-        Ok(sum)
+        sum(&self.counters, vlan_id)
     }
 
     /// Runs one frame with this mark through the real program, as if at the interface with index 1; returns the action and
@@ -294,6 +309,78 @@ impl PortPath {
         let [a, b, c, d] = [after[8], after[9], after[10], after[11]];
         Ok((result.return_value, u32::from_ne_bytes([a, b, c, d])))
     }
+}
+
+impl Pins {
+    /// Are there maps of the ports of this version's layout?
+    #[must_use]
+    pub fn has_ports(&self) -> bool {
+        self.map("PORTS").exists()
+    }
+
+    /// Reads what is plugged in, as the programs look it up; nothing if no programs of ports are there.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's refusal.
+    pub fn plugged(&self) -> Result<Host, LoaderError> {
+        if !self.has_ports() {
+            return Ok(Host::default());
+        }
+        let wrap = |source| LoaderError::map("PORTS", source);
+        let map = MapData::from_pin(self.map("PORTS")).map_err(wrap)?;
+        let map: HashMap<MapData, u32, PortEntry> = Map::HashMap(map).try_into().map_err(wrap)?;
+        let ports = map.iter().map(|entry| {
+            let (ifindex, entry) = entry?;
+            let plug = Plug {
+                mac: entry.mac.octets(),
+                vlan_id: entry.vlan_id,
+            };
+            Ok((ifindex, plug))
+        });
+        let ports: Result<_, MapError> = ports.collect();
+        let wrap = |source| LoaderError::map("STATIONS", source);
+        let map = MapData::from_pin(self.map("STATIONS")).map_err(wrap)?;
+        let map: HashMap<MapData, StationKey, StationEntry> =
+            Map::HashMap(map).try_into().map_err(wrap)?;
+        let own = map.iter().filter_map(|entry| match entry {
+            Ok((key, entry)) => (entry.ifindex == 0).then(|| Ok(key.mac.octets())),
+            Err(error) => Some(Err(error)),
+        });
+        let macs: Result<_, MapError> = own.collect();
+        Ok(Host {
+            ports: ports.map_err(|s| LoaderError::map("PORTS", s))?,
+            macs: macs.map_err(wrap)?,
+        })
+    }
+
+    /// Reads the frames counted at ports for each VLAN id (0: of no known segment), all CPUs together.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's refusal.
+    pub fn port_counters(&self) -> Result<Vec<(u16, PortCounters)>, LoaderError> {
+        let wrap = |source| LoaderError::map("PORT_COUNTERS", source);
+        let map = MapData::from_pin(self.map("PORT_COUNTERS")).map_err(wrap)?;
+        let map: PerCpuArray<MapData, PortCounters> =
+            Map::PerCpuArray(map).try_into().map_err(wrap)?;
+        let vlans = 0..u16::try_from(VLAN_IDS).unwrap_or(u16::MAX);
+        vlans.map(|vlan| Ok((vlan, sum(&map, vlan)?))).collect()
+    }
+}
+
+/// All CPUs together.
+fn sum(
+    counters: &PerCpuArray<MapData, PortCounters>,
+    vlan_id: u16,
+) -> Result<PortCounters, LoaderError> {
+    let cpus = counters.get(&u32::from(vlan_id), 0);
+    let cpus = cpus.map_err(|s| LoaderError::map("PORT_COUNTERS", s))?;
+    let mut sum = PortCounters::default();
+    for cpu in cpus.iter() {
+        sum.add(cpu);
+    }
+    Ok(sum)
 }
 
 /// Puts the program behind the tail call in place.

@@ -118,6 +118,12 @@ impl Publisher {
         self.flip(next)
     }
 
+    /// Returns the number of the generation that packets are judged by, whoever published it.
+    pub(super) fn enforced(&mut self) -> Result<u32, LoaderError> {
+        self.refresh()?;
+        Ok(self.current.number)
+    }
+
     /// If another process has flipped since, what this one knows of the slots is out of date.
     fn refresh(&mut self) -> Result<(), LoaderError> {
         let enforced = read_generation(&self.generation)?;

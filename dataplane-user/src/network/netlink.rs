@@ -8,9 +8,11 @@ use std::net::IpAddr;
 use futures_util::TryStreamExt;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
 use rtnetlink::packet_route::link::LinkAttribute;
-use rtnetlink::packet_route::tc::TcAttribute;
+use rtnetlink::packet_route::tc::{TcAttribute, TcMessage};
 use rtnetlink::{Handle, new_connection};
 use thiserror::Error;
+
+use crate::loader::is_our_filter;
 
 /// The kernel could not be asked, or its answer is of no use.
 #[derive(Debug, Error)]
@@ -131,19 +133,49 @@ impl Netlink {
     ///
     /// If the kernel refuses to tell.
     pub async fn has_bpf_filter(&self, ifindex: u32) -> Result<bool, NetlinkError> {
-        let Ok(index) = i32::try_from(ifindex) else {
-            return Ok(false);
-        };
-        let answers = self.handle.traffic_filter(index).get().ingress().execute();
-        let filters: Vec<_> = answers
-            .try_collect()
-            .await
-            .map_err(|source| NetlinkError::Ask {
-                op: "list the filters of the interface",
-                source,
-            })?;
         let bpf = TcAttribute::Kind("bpf".to_owned());
+        let filters = self.filters(ifindex, true).await?;
         Ok(filters.iter().any(|f| f.attributes.contains(&bpf)))
+    }
+
+    /// Are there filters of ours on ingress and egress of the interface?
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses to tell.
+    pub async fn has_port_filters(&self, ifindex: u32) -> Result<bool, NetlinkError> {
+        let bpf = TcAttribute::Kind("bpf".to_owned());
+        for is_ingress in [true, false] {
+            let filters = self.filters(ifindex, is_ingress).await?;
+            let is_ours = |filter: &TcMessage| {
+                let handle = u32::from(filter.header.handle);
+                is_our_filter(filter.header.info >> 16, handle) && filter.attributes.contains(&bpf)
+            };
+            if !filters.iter().any(is_ours) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn filters(
+        &self,
+        ifindex: u32,
+        is_ingress: bool,
+    ) -> Result<Vec<TcMessage>, NetlinkError> {
+        let Ok(index) = i32::try_from(ifindex) else {
+            return Ok(Vec::new());
+        };
+        let request = self.handle.traffic_filter(index).get();
+        let request = match is_ingress {
+            true => request.ingress(),
+            false => request.egress(),
+        };
+        let answers = request.execute().try_collect().await;
+        answers.map_err(|source| NetlinkError::Ask {
+            op: "list the filters of the interface",
+            source,
+        })
     }
 }
 

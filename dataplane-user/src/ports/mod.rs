@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 pub use self::bind::{Endpoint, Endpoints};
 use self::proxmox::Proxmox;
 use crate::loader::{Host, Plug};
-use crate::network::Observed;
+use crate::network::{Conflict, Observed};
 
 /// `[ports]` of `bulkhead.toml`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
@@ -176,6 +176,26 @@ impl Ports {
             uplink: topology.uplink.map(|link| (link.index, link.name.clone())),
             macs: topology.macs,
         }
+    }
+
+    /// Returns what should not be there: ports that are no machine's, and that nobody explains.
+    #[must_use]
+    pub fn conflicts(&self) -> Vec<Conflict> {
+        let foreign = self.access.values();
+        let foreign = foreign.filter(|port| port.is_foreign && port.who.is_err());
+        foreign
+            .map(|port| Conflict::unexplained_port(&port.name))
+            .collect()
+    }
+
+    /// Is there a port of that index?
+    #[must_use]
+    pub fn has(&self, index: u32) -> bool {
+        let is_uplink = self
+            .uplink
+            .as_ref()
+            .is_some_and(|(uplink, _)| *uplink == index);
+        is_uplink || self.access.contains_key(&index)
     }
 
     /// Returns it as the programs look it up.

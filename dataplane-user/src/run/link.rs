@@ -1,12 +1,12 @@
 //! The pinned attachment: is it still on the interface?
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use aya::programs::ProgramInfo;
 use aya::programs::links::{FdLink, PinnedLink};
 
-use crate::loader::{Mode, Pins};
+use crate::loader::{Mode, Pins, PortHook};
 use crate::network::Netlink;
 
 /// What is known of a pinned attachment.
@@ -40,6 +40,21 @@ pub(crate) async fn attachment(
     let mut found = look(&path).unwrap_or_default();
     found.is_hold = found.program.is_some_and(|id| pins.is_hold(id));
     found
+}
+
+/// Are the programs of a port attached to it, and still are? `hooks`: which.
+pub(crate) async fn is_port_attached(
+    pins: &Pins,
+    ifindex: u32,
+    hooks: [PortHook; 2],
+    netlink: &Netlink,
+) -> bool {
+    let links = hooks.map(|hook| pins.port_link(ifindex, hook));
+    if links.iter().any(|path| path.exists()) {
+        let is_there = |path: &PathBuf| look(path).and_then(|found| found.ifindex) == Some(ifindex);
+        return links.iter().all(is_there);
+    }
+    netlink.has_port_filters(ifindex).await.unwrap_or(false)
 }
 
 fn look(path: &Path) -> Option<Attachment> {

@@ -20,7 +20,7 @@ use netmodel::published::{self, PublishedError};
 use thiserror::Error;
 
 pub use self::daemon::{DaemonOptions, run};
-pub(crate) use self::link::attachment;
+pub(crate) use self::link::{attachment, is_port_attached};
 pub use self::state::{Rule, State, default_path};
 use crate::compile::CompileError;
 use crate::loader::LoaderError;
@@ -163,6 +163,17 @@ pub enum RunError {
         wanted: u32,
         /// The trunk.
         interface: String,
+    },
+    /// A hypervisor knows the router by its hardware address.
+    #[error(
+        "the inventory does not say the hardware address of {trunk}, the trunk of {router}, by which a hypervisor knows the router \
+         (remedy: infrastructure.interfaces.{trunk}.mac of {router})"
+    )]
+    NoRouterMac {
+        /// The router.
+        router: String,
+        /// Its trunk.
+        trunk: String,
     },
     /// The generations on disk refuse.
     #[error(transparent)]

@@ -9,8 +9,10 @@ use serde::Serialize;
 
 use super::link::attachment;
 use super::{Place, RunError, State};
-use crate::loader::{Counters, HoldCounts, LoaderError, Mode, Pins};
+use crate::controller::{ControlOptions, ports_now};
+use crate::loader::{Counters, HoldCounts, LoaderError, Mode, Pins, PortHook};
 use crate::network::{Netlink, rx_vlan_offload};
+use crate::ports::Unknown;
 use crate::store::Store;
 
 /// What can be seen of the enforcement on one trunk.
@@ -38,6 +40,25 @@ pub struct Status {
     pub program: Option<Program>,
     /// Every count that is not zero.
     pub counters: Vec<Count>,
+    /// The ports of a hypervisor, the uplink first; `None`: this machine is a router.
+    pub ports: Option<Vec<PortStatus>>,
+}
+
+/// A port of a hypervisor.
+#[derive(Clone, Debug, Serialize)]
+pub struct PortStatus {
+    /// Its name.
+    pub port: String,
+    /// `uplink`, `access`, or `unexplained`: neither the uplink nor a machine's.
+    pub kind: &'static str,
+    /// Are its programs attached?
+    pub attached: bool,
+    /// The endpoint that is bound to it.
+    pub endpoint: Option<String>,
+    /// VLAN id of the endpoint's segment.
+    pub vlan_id: Option<u16>,
+    /// Why no endpoint is.
+    pub unknown: Option<Unknown>,
 }
 
 /// A program in the kernel.
@@ -54,7 +75,7 @@ pub struct Program {
 pub struct Count {
     /// VLAN id; 0 for frames without a valid tag.
     pub vlan_id: u16,
-    /// `from_tenant` or `to_tenant`.
+    /// `from_tenant` or `to_tenant`; on hypervisors also `from_uplink` or `to_uplink`.
     pub direction: &'static str,
     /// Name of the outcome.
     pub outcome: String,
@@ -67,7 +88,8 @@ pub struct Count {
 /// # Errors
 ///
 /// The kernel's refusal. That nothing is enforced is no error.
-pub async fn status(place: &Place) -> Result<Status, RunError> {
+pub async fn status(options: &ControlOptions) -> Result<Status, RunError> {
+    let place = &options.place;
     let state = State::read(&place.state);
     let mut status = Status {
         enforcing: false,
@@ -81,8 +103,12 @@ pub async fn status(place: &Place) -> Result<Status, RunError> {
         generation: 0,
         program: None,
         counters: Vec::new(),
+        ports: None,
     };
-    status.problem = fill(&mut status, place).await?;
+    status.problem = match Pins::at(&place.pins).has_ports() {
+        true => fill_ports(&mut status, options).await?,
+        false => fill(&mut status, place).await?,
+    };
     status.enforcing = status.problem.is_none();
     Ok(status)
 }
@@ -98,6 +124,85 @@ fn notice(place: &Place, state: Option<&State>) -> Option<String> {
         Ok(None) => state?.notice.clone(),
         Err(error) => Some(super::with_causes(&error)),
     }
+}
+
+/// Fills in what is there on a hypervisor; returns what is missing for enforcement.
+async fn fill_ports(
+    status: &mut Status,
+    options: &ControlOptions,
+) -> Result<Option<String>, RunError> {
+    let pins = Pins::at(&options.place.pins);
+    status.generation = pins.generation()?.number;
+    status.counters = port_counts(&pins)?;
+    let Some(now) = ports_now(options).await? else {
+        return Ok(Some(
+            "there are maps of a hypervisor's ports, but no generation of one is stored".into(),
+        ));
+    };
+    let row = |port: &str, kind| PortStatus {
+        port: port.to_owned(),
+        kind,
+        attached: !now.bare.contains(port),
+        endpoint: None,
+        vlan_id: None,
+        unknown: None,
+    };
+    let uplink = now.ports.uplink.iter().map(|(_, name)| row(name, "uplink"));
+    let access = now.ports.access.iter().map(|(index, port)| {
+        let bound = now.plugged.ports.get(index);
+        let who = port.who.as_ref().ok();
+        // What is bound counts, not what should be.
+        let who = who.filter(|endpoint| bound.is_some_and(|plug| plug.mac == endpoint.mac));
+        let kind = if port.is_foreign {
+            "unexplained"
+        } else {
+            "access"
+        };
+        PortStatus {
+            endpoint: who.map(|endpoint| endpoint.name.clone()),
+            vlan_id: who.map(|endpoint| endpoint.vlan_id),
+            unknown: port.who.as_ref().err().cloned(),
+            ..row(&port.name, kind)
+        }
+    });
+    let rows: Vec<PortStatus> = uplink.chain(access).collect();
+    let bare: Vec<&str> = rows
+        .iter()
+        .filter(|row| !row.attached)
+        .map(|row| row.port.as_str())
+        .collect();
+    let problem = match (status.generation, bare.as_slice()) {
+        (0, _) => Some("no generation has been published yet".to_owned()),
+        (_, []) => None,
+        (_, bare) => Some(format!(
+            "no programs on {} (remedy: bulkhead run, which attaches them)",
+            bare.join(", ")
+        )),
+    };
+    status.ports = Some(rows);
+    Ok(problem)
+}
+
+fn port_counts(pins: &Pins) -> Result<Vec<Count>, RunError> {
+    let mut counts = Vec::new();
+    for (vlan_id, counters) in pins.port_counters()? {
+        for hook in PortHook::ALL {
+            let frames = (0..).zip(&counters.frames[hook.index()]);
+            counts.extend(frames.filter(|(_, packets)| **packets > 0).map(
+                |(outcome, &packets)| Count {
+                    vlan_id,
+                    direction: hook.direction(),
+                    outcome: named(outcome),
+                    packets,
+                },
+            ));
+        }
+    }
+    Ok(counts)
+}
+
+fn named(outcome: u32) -> String {
+    outcome_name(outcome).map_or_else(|| format!("outcome-{outcome}"), str::to_owned)
 }
 
 /// Fills in what is there; returns what is missing for enforcement.
@@ -198,8 +303,7 @@ fn counts(pins: &Pins) -> Result<Vec<Count>, RunError> {
             } else {
                 "to_tenant"
             },
-            outcome: outcome_name(outcome)
-                .map_or_else(|| format!("outcome-{outcome}"), str::to_owned),
+            outcome: named(outcome),
             packets,
         });
     Ok(counts.collect())

@@ -33,6 +33,19 @@ impl Conflict {
         }
     }
 
+    pub(crate) fn unexplained_port(port: &str) -> Self {
+        Self::new(
+            port,
+            format!(
+                "{port} is a port of a bridge, and neither the uplink nor a machine's: nothing would pass there"
+            ),
+            format!(
+                "ip link set {port} nomaster; or name it in hypervisor_uplink_port; or say which endpoint is behind it: \
+                 ip link set {port} alias \"bulkhead mac=MAC\""
+            ),
+        )
+    }
+
     pub(super) fn no_trunk(trunk: &str) -> Self {
         Self::new(
             trunk,
