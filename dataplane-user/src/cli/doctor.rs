@@ -3,25 +3,30 @@
 use serde_json::{Value, json};
 
 use super::args::{Common, DoctorArgs, Format};
-use super::inventory::{load, router_facts};
+use super::inventory::{enforced_interface, load, router_facts};
 use super::place::{find, named};
 use super::report::{CliError, NO, Paint, Report, YES};
+use super::run::settings;
 use crate::doctor::{Asked, Finding, Severity, diagnose, gather};
 use crate::run::block_on;
 
 /// Looks at the host and tells what is wrong with it.
 pub(super) fn run(common: &Common, args: &DoctorArgs) -> Result<Report, CliError> {
     let (options, loaded) = load(common)?;
-    let facts = loaded
-        .model
-        .as_ref()
-        .map(|model| router_facts(model, &options));
-    let trunk = facts.as_ref().map(|facts| facts.trunk.clone());
-    let place = find(&args.place, trunk).map(|interface| named(&args.place, &interface));
+    let model = loaded.model.as_ref();
+    let facts = model.map(|model| router_facts(model, &options));
+    let interface = model.map(|model| enforced_interface(model, &options));
+    let place = find(&args.place, interface).map(|interface| named(&args.place, &interface));
+    let is_hypervisor = options.hypervisor.is_some();
     let host = facts.as_ref().and_then(|facts| facts.host);
+    let hypervisor = match &place {
+        Some(place) if is_hypervisor => Some(settings(common, place.clone())?),
+        Some(_) | None => None,
+    };
     let asked = Asked {
         place: place.as_ref(),
-        router: loaded.model.as_ref().zip(host),
+        router: model.zip(host).filter(|_| !is_hypervisor),
+        hypervisor: hypervisor.as_ref(),
     };
     let facts = block_on(async { Ok::<_, CliError>(gather(asked).await) })?;
     Ok(report(

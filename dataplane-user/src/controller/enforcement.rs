@@ -57,11 +57,13 @@ pub enum EnforcementChange {
         /// Whose machine is behind it, or why nobody knows.
         who: String,
     },
-    /// The tables of who is plugged in have what is not there any more, or not what the host itself is.
+    /// Ports are gone.
     Unplug {
-        /// How many ports.
+        /// How many.
         ports: usize,
     },
+    /// The hypervisor itself has other hardware addresses.
+    OwnAddresses,
     /// The maps are made anew: they are of another layout.
     Layout {
         /// Version of the old layout.
@@ -87,7 +89,8 @@ impl fmt::Display for EnforcementChange {
             }
             Self::AttachPort { port, who } => write!(f, "+ programs on port {port} ({who})"),
             Self::Plug { port, who } => write!(f, "~ port {port}: {who}"),
-            Self::Unplug { ports } => write!(f, "~ ports: {ports} are gone"),
+            Self::Unplug { ports } => write!(f, "~ ports: {ports} gone"),
+            Self::OwnAddresses => f.write_str("~ the hypervisor's own hardware addresses"),
             Self::Layout { from } => {
                 write!(f, "~ maps: made anew, the old ones have layout {from}")
             }
@@ -210,17 +213,6 @@ fn generation(pins: &Pins) -> Result<u32, RunError> {
         Ok(generation) => Ok(generation.number),
         Err(LoaderError::AbiMismatch { .. } | LoaderError::NotRunning { .. }) => Ok(0),
         Err(error) => Err(error.into()),
-    }
-}
-
-impl EnforcementChange {
-    /// Is it only about who is plugged in where?
-    #[must_use]
-    pub fn is_of_ports(&self) -> bool {
-        matches!(
-            self,
-            Self::AttachPort { .. } | Self::Plug { .. } | Self::Unplug { .. }
-        )
     }
 }
 

@@ -17,7 +17,7 @@ use tracing::{info, warn};
 use super::apply::check_bpf_fs;
 use super::{Controller, Desired, Enforcement, EnforcementChange, Observed, Prepared, stored};
 use crate::compile::{RouterFacts, Trunk};
-use crate::loader::{Host, Interface, LoadOptions, Pins, Plug, PortHook, PortPath, Published};
+use crate::loader::{Host, Interface, LoadOptions, Pins, PortHook, PortPath, Published};
 use crate::network::{self, Netlink, Network};
 use crate::ports::{Endpoints, Names, Ports};
 use crate::run::{Place, RunError, is_port_attached, with_causes};
@@ -331,14 +331,16 @@ async fn lacks(
             lacks.push(EnforcementChange::Plug { port, who });
         }
     }
-    let gone: Vec<&Plug> = plugged
-        .ports
-        .iter()
-        .filter(|(index, _)| !ports.has(**index))
-        .map(|(_, plug)| plug)
-        .collect();
-    if !gone.is_empty() || wanted.macs != plugged.macs {
-        lacks.push(EnforcementChange::Unplug { ports: gone.len() });
+    let held = plugged.ports.keys();
+    let gone = held.filter(|index| !ports.has(**index)).count();
+    if gone > 0 {
+        lacks.push(EnforcementChange::Unplug { ports: gone });
+    }
+    // Where programs are attached, everything is said to them anyway.
+    let says_all =
+        |change: &EnforcementChange| matches!(change, EnforcementChange::AttachPort { .. });
+    if wanted.macs != plugged.macs && !lacks.iter().any(says_all) {
+        lacks.push(EnforcementChange::OwnAddresses);
     }
     lacks
 }

@@ -40,7 +40,9 @@ impl fmt::Display for KernelChange {
 impl NetworkChange for KernelChange {
     fn action(&self) -> Action {
         match self {
-            Self::Enforcement(EnforcementChange::Attach { .. }) => Action::Add,
+            Self::Enforcement(
+                EnforcementChange::Attach { .. } | EnforcementChange::AttachPort { .. },
+            ) => Action::Add,
             Self::Enforcement(_) => Action::Change,
             Self::Network(change) => match change.action() {
                 network::Action::Create => Action::Add,

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::SystemTime;
 
+use crate::controller::PortsNow;
 use crate::loader::Mode;
 
 /// Everything that was gathered. `None` is always: could not be seen.
@@ -34,6 +35,9 @@ pub struct Facts {
     pub sysctls: BTreeMap<String, String>,
     /// The table of the uplinks.
     pub nat: Nat,
+    /// The ports of a hypervisor, of which `trunk` is the bridge; inside `None`: nothing is applied, or they cannot be seen.
+    /// Outside `None`: this host is a router.
+    pub ports: Option<Option<PortsNow>>,
 }
 
 /// The kernel.

@@ -12,6 +12,7 @@ use netmodel::model::HostId;
 
 use super::facts::{Attached, Clock, Enforcement, Facts, Folder, Kernel, Nat, Site};
 use super::links;
+use crate::controller::{ControlOptions, ports_now};
 use crate::loader::{Mode, Pins, is_bpf_fs};
 use crate::nat;
 use crate::network::{Netlink, Network};
@@ -47,6 +48,8 @@ pub struct Asked<'a> {
     pub place: Option<&'a Place>,
     /// The inventory and the router that this host is, if it has no errors.
     pub router: Option<(&'a Model, HostId)>,
+    /// How the ports are found, if this host is a hypervisor.
+    pub hypervisor: Option<&'a ControlOptions>,
 }
 
 /// Looks at the host, in the network namespace of this thread. Needs a tokio runtime.
@@ -74,6 +77,10 @@ pub async fn gather(asked: Asked<'_>) -> Facts {
         let observed = observed.await.ok();
         facts.links = observed.as_ref().map(links::all);
         facts.rx_vlan_offload = observed.and_then(|observed| observed.rx_vlan_offload);
+    }
+    if let Some(options) = asked.hypervisor {
+        facts.ports = Some(ports_now(options).await.ok().flatten());
+        return facts;
     }
     if let (Some(place), Some(link)) = (asked.place, facts.trunk_link()) {
         let ifindex = link.index;

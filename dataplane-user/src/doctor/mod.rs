@@ -8,6 +8,7 @@ mod facts;
 mod gather;
 mod host;
 mod links;
+mod ports;
 mod trunk;
 
 use serde::Serialize;
@@ -96,8 +97,8 @@ impl Finding {
 
 type Check = fn(&Facts) -> Vec<Finding>;
 
-/// Every check, in the order of what depends on what.
-const CHECKS: &[Check] = &[
+/// Checks of every host, in the order of what depends on what.
+const HOST: &[Check] = &[
     host::privileges,
     host::version,
     host::options,
@@ -108,6 +109,10 @@ const CHECKS: &[Check] = &[
     host::clock,
     host::build_date,
     host::state_folder,
+];
+
+/// Checks of a router.
+const ROUTER: &[Check] = &[
     trunk::presence,
     trunk::enforcement,
     trunk::foreign_xdp,
@@ -120,14 +125,23 @@ const CHECKS: &[Check] = &[
     trunk::native_vlan,
     trunk::sysctls,
     trunk::nat,
-    bridges::ports,
-    bridges::filtering,
 ];
+
+/// Checks of a hypervisor.
+const HYPERVISOR: &[Check] = &[ports::bridge, ports::programs, ports::machines];
+
+/// Checks of the bridges of either.
+const BRIDGES: &[Check] = &[bridges::ports, bridges::filtering];
 
 /// Runs every check; the worst findings come first, else the order is that of the checks.
 #[must_use]
 pub fn diagnose(facts: &Facts) -> Vec<Finding> {
-    let mut findings: Vec<_> = CHECKS.iter().flat_map(|check| check(facts)).collect();
+    let own = match facts.ports {
+        Some(_) => HYPERVISOR,
+        None => ROUTER,
+    };
+    let checks = HOST.iter().chain(own).chain(BRIDGES);
+    let mut findings: Vec<_> = checks.flat_map(|check| check(facts)).collect();
     findings.sort_by_key(|finding| finding.severity);
     findings
 }

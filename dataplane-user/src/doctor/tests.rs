@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use super::*;
+use crate::controller::PortsNow;
 use crate::loader::Mode;
+use crate::ports::{Endpoint, Port, Ports, Unknown};
 
 const TRUNK: u32 = 2;
 
@@ -108,6 +110,7 @@ fn healthy() -> Facts {
             .map(|(key, value)| (key.into(), value.into()))
             .into(),
         nat: Nat::Compared(Vec::new()),
+        ports: None,
     }
 }
 
@@ -392,4 +395,61 @@ fn worst_comes_first() {
     assert!(severities.is_sorted());
     assert_eq!(findings[0].name, "foreign-xdp");
     assert_eq!(findings[1].name, "clock");
+}
+
+/// A hypervisor whose only machine is this one.
+fn hypervisor(port: Port, bare: &[&str]) -> Facts {
+    let now = PortsNow {
+        ports: Ports {
+            uplink: Some((11, "eno1".into())),
+            access: BTreeMap::from([(12, port)]),
+            ..Ports::default()
+        },
+        plugged: Default::default(),
+        bare: bare.iter().map(|name| (*name).to_owned()).collect(),
+    };
+    Facts {
+        trunk: Some("br0".into()),
+        ports: Some(Some(now)),
+        ..healthy()
+    }
+}
+
+fn port_of(is_foreign: bool, is_known: bool) -> Port {
+    let endpoint = Endpoint {
+        name: "grooveiq/grooveiq-api01".into(),
+        tenant: Some("grooveiq".into()),
+        mac: [2; 6],
+        vlan_id: 100,
+    };
+    Port {
+        name: "tap7".into(),
+        is_foreign,
+        who: is_known.then_some(endpoint).ok_or(Unknown::Unsaid),
+    }
+}
+
+#[test]
+fn hypervisor_is_asked_about_its_ports_and_not_about_a_trunk() {
+    use Severity::{Error, Ok, Warning};
+    let all_well = hypervisor(port_of(false, true), &[]);
+    let findings = diagnose(&all_well);
+    let names: Vec<_> = findings.iter().map(|f| f.name).collect();
+    assert!(!names.contains(&"trunk") && !names.contains(&"uplink-table"));
+    let nothing_applied = Facts {
+        ports: Some(None),
+        ..healthy()
+    };
+    for (facts, name, severity) in [
+        (&all_well, "ports", Ok),
+        (&all_well, "machines", Ok),
+        (&hypervisor(port_of(false, true), &["tap7"]), "ports", Error),
+        (&hypervisor(port_of(false, false), &[]), "machines", Warning),
+        (&hypervisor(port_of(true, false), &[]), "machines", Error),
+        (&nothing_applied, "ports", Error),
+    ] {
+        let findings = diagnose(facts);
+        let found = findings.iter().find(|finding| finding.name == name);
+        assert_eq!(found.unwrap().severity, severity, "{found:?}");
+    }
 }
