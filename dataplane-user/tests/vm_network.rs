@@ -25,7 +25,12 @@ fn wanted(model: &Model, host: &str) -> Result<Desired> {
     let at = hosts
         .position(|found| found.name.as_str() == host)
         .context("no such host")?;
-    Ok(desired(model, HostId(at), &NetworkSettings::default()))
+    Ok(desired(
+        model,
+        HostId(at),
+        None,
+        &NetworkSettings::default(),
+    ))
 }
 
 /// Runs async work on a thread inside of the namespace.

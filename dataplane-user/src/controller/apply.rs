@@ -99,6 +99,17 @@ impl Controller {
         apply_all(&network, changes.after_flip()).await
     }
 
+    /// The same where programs and maps are as they should be.
+    pub(super) async fn mend_network(&self, prepared: &Prepared) -> Result<(), RunError> {
+        let network = Network::connect()?;
+        apply_all(&network, prepared.network.prepare()).await?;
+        if !prepared.nat.is_empty() {
+            nat::apply(&prepared.ruleset)?;
+        }
+        apply_all(&network, prepared.network.open()).await?;
+        apply_all(&network, prepared.network.after_flip()).await
+    }
+
     /// Load, fill, flip, attach: in this order, no packet meets a program without tables.
     fn flip(&mut self, prepared: &Prepared, number: u32) -> Result<(), RunError> {
         if let Some(ports) = &prepared.observed.ports {

@@ -303,7 +303,11 @@ impl Controller {
         let Some(host) = host else {
             return (NetworkPlan::default(), nat::Ruleset::default(), Vec::new());
         };
-        let desired = network::desired(&new.model, host, &self.options.network);
+        let interface = Some(self.options.place.interface.as_str());
+        let mut desired = network::desired(&new.model, host, interface, &self.options.network);
+        if let (Some(bridge), Some(ports)) = (&mut desired.bridge, &observed.ports) {
+            bridge.access = ports.vlans();
+        }
         let mut network = network::plan(&desired, &observed.network);
         let ports = observed.ports.as_ref();
         network

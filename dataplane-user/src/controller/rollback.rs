@@ -214,6 +214,11 @@ impl Controller {
         if is_other || enforced > current {
             return self.repair(&prepared, current).await;
         }
+        if enforced == current && prepared.enforcement.is_empty() && !renew {
+            self.mend_network(&prepared).await?;
+            self.told_again(&prepared, current)?;
+            return Ok(Converged::Restored(current));
+        }
         let is_known = enforced == current && prepared.is_as_it_should_be();
         self.enforce(&prepared, current).await?;
         self.told_again(&prepared, current)?;

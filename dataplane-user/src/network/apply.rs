@@ -81,6 +81,11 @@ impl Network {
             Change::CarryVlans { port, vlans } | Change::TagVlans { port, vlans } => {
                 self.set_link(bridge_vlans(port, vlans)?).await
             }
+            Change::SetAccessVlan { port, vlan } => {
+                let untagged = BridgeVlanInfoFlags::Pvid | BridgeVlanInfoFlags::Untagged;
+                let message = LinkBridgeVlan::new(index(port)?).vlan(*vlan, untagged);
+                self.set_link(message.build()).await
+            }
             Change::DropVlans { port, vlans } => {
                 let message = bridge_vlans(port, vlans)?;
                 let request = self.handle.link().del_with_message(message);

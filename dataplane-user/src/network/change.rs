@@ -168,6 +168,13 @@ pub enum Change {
         /// Which.
         vlans: Vec<VlanRange>,
     },
+    /// Lets a bridge's port have a VLAN without a tag, in both directions.
+    SetAccessVlan {
+        /// The port.
+        port: LinkRef,
+        /// Which.
+        vlan: u16,
+    },
     /// Takes VLANs off a bridge's port.
     DropVlans {
         /// The port.
@@ -196,6 +203,7 @@ impl Change {
             | Self::SetRxVlanOff { .. }
             | Self::SetVlanFiltering { .. }
             | Self::ClearDefaultPvid { .. }
+            | Self::SetAccessVlan { .. }
             | Self::TagVlans { .. } => Action::Change,
         }
     }
@@ -232,6 +240,9 @@ impl fmt::Display for Change {
             Self::CarryVlans { port, vlans } => write!(f, "vlan {} on {port}", list(vlans)),
             Self::TagVlans { port, vlans } => {
                 write!(f, "vlan {} on {port} untagged -> tagged", list(vlans))
+            }
+            Self::SetAccessVlan { port, vlan } => {
+                write!(f, "vlan {vlan} on {port} is that of its machine")
             }
             Self::DropVlans { port, vlans } => write!(f, "vlan {} on {port}", list(vlans)),
         }

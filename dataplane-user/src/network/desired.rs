@@ -7,7 +7,9 @@
 //!   the tag is not counted in it.
 //! * A hypervisor's bridge filters VLANs and gives no port a VLAN by default; its uplink port carries each
 //!   segment's VLAN with its tag, nothing else, nothing untagged. The native segment of a router is for untagged
-//!   frames that shall go nowhere, so no hypervisor carries it. Access ports are not managed yet.
+//!   frames that shall go nowhere, so no hypervisor carries it. The port of a machine that is known is in the VLAN of
+//!   its endpoint, without a tag, whatever its tenant asked for; who is behind which port is not the inventory's to say
+//!   ([`crate::ports`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -69,6 +71,8 @@ pub struct DesiredBridge {
     pub uplink_port: Option<String>,
     /// What that port carries, with tags.
     pub vlans: BTreeSet<u16>,
+    /// Ports of machines, by index, with the VLAN of the machine's endpoint.
+    pub access: BTreeMap<u32, u16>,
 }
 
 impl DesiredRouter {
@@ -80,20 +84,36 @@ impl DesiredRouter {
     }
 }
 
-/// Says what the inventory wants of a host: nothing, if it is neither a router nor a hypervisor.
+/// Says what the inventory wants of a host: nothing, if it is neither a router nor a hypervisor. `interface`: the trunk or
+/// the bridge, if it is not the inventory's.
 #[must_use]
-pub fn desired(model: &Model, host: HostId, settings: &NetworkSettings) -> Desired {
+pub fn desired(
+    model: &Model,
+    host: HostId,
+    interface: Option<&str>,
+    settings: &NetworkSettings,
+) -> Desired {
     let router = model.routers.iter().find(|router| router.host == host);
     let mut hypervisors = model.hypervisors.iter();
     let hypervisor = hypervisors.find(|hypervisor| hypervisor.host == host);
     Desired {
         manage: settings.manage,
-        router: router.map(|router| desired_router(model, router, settings)),
-        bridge: hypervisor.map(|hypervisor| desired_bridge(model, hypervisor)),
+        router: router.map(|router| {
+            let trunk = interface.unwrap_or(&router.trunk);
+            desired_router(model, (router, trunk), settings)
+        }),
+        bridge: hypervisor.map(|hypervisor| {
+            let bridge = interface.unwrap_or(&hypervisor.bridge);
+            desired_bridge(model, hypervisor, bridge)
+        }),
     }
 }
 
-fn desired_router(model: &Model, router: &Router, settings: &NetworkSettings) -> DesiredRouter {
+fn desired_router(
+    model: &Model,
+    (router, trunk): (&Router, &str),
+    settings: &NetworkSettings,
+) -> DesiredRouter {
     let own = own_addresses(model, router);
     let segments = model.segments.iter().enumerate();
     // An address plan of a VPC's own is refused by the compiler until it is enforced.
@@ -105,7 +125,7 @@ fn desired_router(model: &Model, router: &Router, settings: &NetworkSettings) ->
         addresses.retain(|net| net.addr().is_ipv4() || u32::from(segment.mtu) >= LEAST_IPV6_MTU);
         let vlan_id = segment.vlan_id.as_u16();
         let device = Device {
-            name: device_name(&router.trunk, vlan_id),
+            name: device_name(trunk, vlan_id),
             segment: label(model, segment),
             mtu: segment.mtu.into(),
             addresses,
@@ -113,7 +133,7 @@ fn desired_router(model: &Model, router: &Router, settings: &NetworkSettings) ->
         (vlan_id, device)
     });
     DesiredRouter {
-        trunk: router.trunk.clone(),
+        trunk: trunk.to_owned(),
         tags_in_frames: settings.native_xdp,
         devices: devices.collect(),
     }
@@ -184,7 +204,7 @@ fn own_addresses(model: &Model, router: &Router) -> BTreeMap<SegmentId, Vec<IpNe
     own
 }
 
-fn desired_bridge(model: &Model, hypervisor: &Hypervisor) -> DesiredBridge {
+fn desired_bridge(model: &Model, hypervisor: &Hypervisor, bridge: &str) -> DesiredBridge {
     let native = |id: usize| {
         let mut routers = model.routers.iter();
         routers.any(|router| router.native_segment == Some(SegmentId(id)))
@@ -192,9 +212,10 @@ fn desired_bridge(model: &Model, hypervisor: &Hypervisor) -> DesiredBridge {
     let segments = model.segments.iter().enumerate();
     let carried = segments.filter(|(id, _)| !native(*id));
     DesiredBridge {
-        name: hypervisor.bridge.clone(),
+        name: bridge.to_owned(),
         uplink_port: hypervisor.uplink_port.clone(),
         vlans: carried.map(|(_, s)| s.vlan_id.as_u16()).collect(),
+        access: BTreeMap::new(),
     }
 }
 
@@ -227,6 +248,7 @@ mod tests {
         let wanted = desired(
             &model,
             host(&model, "core-rt01"),
+            None,
             &NetworkSettings::default(),
         );
         let router = wanted.router.unwrap();
@@ -250,14 +272,14 @@ mod tests {
         let id = host(&model, "core-rt01");
         let interface = &mut model.hosts[id.0].interfaces[0];
         interface.ipv4 = Some("10.20.99.7".parse().unwrap());
-        let router = desired(&model, id, &NetworkSettings::default())
+        let router = desired(&model, id, None, &NetworkSettings::default())
             .router
             .unwrap();
         let expected = nets(&["10.20.99.1/24", "10.20.99.7/24", "fd00:99::1/64"]);
         assert_eq!(router.devices[&99].addresses, expected);
         // The same interface, but an uplink: the operator's.
         model.routers[0].uplinks[0].interface = model.hosts[id.0].interfaces[0].name.clone();
-        let router = desired(&model, id, &NetworkSettings::default())
+        let router = desired(&model, id, None, &NetworkSettings::default())
             .router
             .unwrap();
         let expected = nets(&["10.20.99.1/24", "fd00:99::1/64"]);
@@ -265,9 +287,24 @@ mod tests {
     }
 
     #[test]
+    fn trunk_that_is_said_counts_more_than_that_of_the_inventory() {
+        let model = sample();
+        let id = host(&model, "core-rt01");
+        let wanted = desired(&model, id, Some("wan7"), &NetworkSettings::default());
+        let router = wanted.router.unwrap();
+        assert_eq!(router.trunk, "wan7");
+        assert_eq!(router.devices[&101].name, "wan7.101");
+    }
+
+    #[test]
     fn hypervisor_carries_every_segment_but_the_native_one() {
         let model = sample();
-        let wanted = desired(&model, host(&model, "hv01"), &NetworkSettings::default());
+        let wanted = desired(
+            &model,
+            host(&model, "hv01"),
+            None,
+            &NetworkSettings::default(),
+        );
         assert_eq!(wanted.router, None);
         let bridge = wanted.bridge.unwrap();
         assert_eq!(
@@ -287,7 +324,7 @@ mod tests {
             .unwrap()
             .mtu = 1279;
         let id = host(&model, "core-rt01");
-        let router = desired(&model, id, &NetworkSettings::default())
+        let router = desired(&model, id, None, &NetworkSettings::default())
             .router
             .unwrap();
         assert_eq!(router.devices[&101].addresses, nets(&["10.101.0.1/24"]));
@@ -299,6 +336,7 @@ mod tests {
         let wanted = desired(
             &model,
             host(&model, "provisioner-ph01"),
+            None,
             &NetworkSettings::default(),
         );
         assert_eq!(wanted, Desired::default());

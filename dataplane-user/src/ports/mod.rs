@@ -198,6 +198,15 @@ impl Ports {
         is_uplink || self.access.contains_key(&index)
     }
 
+    /// Returns the VLAN of each machine that is known, by the index of its port.
+    #[must_use]
+    pub fn vlans(&self) -> BTreeMap<u32, u16> {
+        let known = self.access.iter();
+        let known =
+            known.filter_map(|(&index, port)| Some((index, port.who.as_ref().ok()?.vlan_id)));
+        known.collect()
+    }
+
     /// Returns it as the programs look it up.
     #[must_use]
     pub fn host(&self) -> Host {

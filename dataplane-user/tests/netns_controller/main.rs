@@ -10,6 +10,7 @@
 
 mod change;
 mod confirm;
+mod hold;
 mod lab;
 mod reconcile;
 mod store;

@@ -44,6 +44,8 @@ fn other(model: &Model) -> Model {
         tenant.uses.clear();
         tenant.accepts.clear();
         tenant.trusted_operators.clear();
+        tenant.rules.clear();
+        tenant.isolate_hosts = false;
     }
     other
 }

@@ -271,14 +271,26 @@ fn every_row_is_what_the_reference_evaluator_says() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// Reasons that no forgery on a wire can show, each with why.
+/// Reasons that no forgery on a trunk can show, each with why.
 const NOT_ON_THE_WIRE: &[(DropReason, &str)] = &[
     (DropReason::ForwardFailed, "a fault of the host"),
     (
         DropReason::NoGeneration,
         "programs are attached after a generation is published",
     ),
+    (DropReason::UnknownPort, AT_PORTS),
+    (DropReason::TaggedFrame, AT_PORTS),
+    (DropReason::SpoofedMac, AT_PORTS),
+    (DropReason::OtherSegment, AT_PORTS),
+    (DropReason::NotJudged, AT_PORTS),
+    (DropReason::NotForPort, AT_PORTS),
+    (DropReason::LocalMacClaim, AT_PORTS),
+    (DropReason::HostIsolation, AT_PORTS),
+    (DropReason::HostAddress, AT_PORTS),
 ];
+
+/// Their rows are those of the test `netns_ports`.
+const AT_PORTS: &str = "a hypervisor's port, never a trunk";
 
 #[test]
 fn every_drop_reason_has_a_row() {

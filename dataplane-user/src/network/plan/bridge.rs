@@ -8,30 +8,63 @@ use crate::network::desired::DesiredBridge;
 use crate::network::observed::{BridgeVlan, Kind, Link, Origin};
 
 impl<'a> Planner<'a> {
-    /// The port carries what is new, then the bridge filters, then what is not wanted goes.
-    pub(super) fn bridge(&mut self, wanted: &DesiredBridge) {
+    /// Whatever is managed: untagged frames of the uplink reach nobody, so the host must not live by them.
+    pub(super) fn untagged_side(&mut self, wanted: &DesiredBridge) -> Option<u16> {
+        let found = self.by_name.get(wanted.name.as_str()).copied();
+        let (bridge, filters, default_pvid) = found.and_then(as_bridge)?;
+        let (vlan, conflict) = untagged_host(bridge, filters, default_pvid)?;
+        self.conflicts.push(conflict);
+        Some(vlan)
+    }
+
+    /// The port carries what is new, then the bridge filters, then what is not wanted goes. `keep`: the VLAN of the host's
+    /// untagged side, if it lives by that.
+    pub(super) fn bridge(&mut self, wanted: &DesiredBridge, keep: Option<u16>) {
         let found = self.by_name.get(wanted.name.as_str()).copied();
         let Some((bridge, filters, default_pvid)) = found.and_then(as_bridge) else {
             self.conflicts.push(Conflict::no_bridge(&wanted.name));
             return;
         };
-        let untagged = untagged_host(bridge, default_pvid);
-        if let Some((_, conflict)) = &untagged {
-            self.conflicts.push(conflict.clone());
-        }
         if !filters {
             self.open.push(Change::SetVlanFiltering {
                 bridge: link_ref(bridge),
             });
         }
-        if default_pvid != 0 && untagged.is_none() {
+        if default_pvid != 0 && keep.is_none() {
             self.after.push(Change::ClearDefaultPvid {
                 bridge: link_ref(bridge),
                 from: default_pvid,
             });
         }
         if let Some(port) = &wanted.uplink_port {
-            self.port(wanted, bridge, port, untagged.map(|(vlan, _)| vlan));
+            self.port(wanted, bridge, port, keep);
+        }
+        for (&port, &vlan) in &wanted.access {
+            self.access_port(bridge, port, vlan);
+        }
+    }
+
+    /// A machine's port is in the VLAN of its endpoint, without a tag, and in no other.
+    fn access_port(&mut self, bridge: &Link, port: u32, vlan: u16) {
+        let found = self.observed.links.get(&port);
+        let Some(port) = found.filter(|port| port.controller == Some(bridge.index)) else {
+            return;
+        };
+        let untagged = BridgeVlan {
+            pvid: true,
+            untagged: true,
+        };
+        if port.vlans.get(&vlan) != Some(&untagged) {
+            self.open.push(Change::SetAccessVlan {
+                port: link_ref(port),
+                vlan,
+            });
+        }
+        let others = port.vlans.keys().copied().filter(|&other| other != vlan);
+        let vlans = ranges(others);
+        if !vlans.is_empty() {
+            let port = link_ref(port);
+            self.after.push(Change::DropVlans { port, vlans });
         }
     }
 
@@ -83,12 +116,13 @@ fn as_bridge(link: &Link) -> Option<(&Link, bool, u16)> {
     Some((link, vlan_filtering, default_pvid))
 }
 
-/// The VLAN of the bridge's own untagged side, if the host itself has an address there. A bridge that does not
-/// filter yet has one side only.
-fn untagged_host(bridge: &Link, default_pvid: u16) -> Option<(u16, Conflict)> {
+/// The VLAN of the bridge's own untagged side (0: it has no number), if the host itself has an address there. A bridge that
+/// does not filter has one side only.
+fn untagged_host(bridge: &Link, filters: bool, default_pvid: u16) -> Option<(u16, Conflict)> {
     let mut own = bridge.vlans.iter();
     let pvid = own.find(|(_, how)| how.pvid).map(|(vlan, _)| *vlan);
-    let vlan = pvid.or((default_pvid != 0 && bridge.vlans.is_empty()).then_some(default_pvid))?;
+    let by_default = (default_pvid != 0 && bridge.vlans.is_empty()).then_some(default_pvid);
+    let vlan = pvid.or(by_default).or((!filters).then_some(0))?;
     let mut addresses = bridge.addresses.iter();
     let address = addresses.find(|address| address.origin != Origin::Kernel)?;
     let conflict = Conflict::untagged_host(&bridge.name, vlan, address.net);

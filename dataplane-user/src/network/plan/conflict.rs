@@ -139,14 +139,18 @@ impl Conflict {
         )
     }
 
+    /// `vlan_id`: 0 if the bridge does not filter VLANs.
     pub(super) fn untagged_host(bridge: &str, vlan_id: u16, address: IpNet) -> Self {
+        let (side, like) = match vlan_id {
+            0 => ("untagged side".to_owned(), 99),
+            _ => (format!("untagged side (VLAN {vlan_id})"), vlan_id),
+        };
         Self::new(
             bridge,
             format!(
-                "{bridge} has the address {address} on its untagged side (VLAN {vlan_id}): to stop untagged \
-                 frames would cut off this host"
+                "{bridge} has the address {address} on its {side}: to stop untagged frames would cut off this host"
             ),
-            format!("move the address to a VLAN device, like {bridge}.{vlan_id}"),
+            format!("move the address to a VLAN device of its segment, like {bridge}.{like}"),
         )
     }
 }

@@ -97,10 +97,11 @@ pub fn plan(desired: &Desired, observed: &Observed) -> NetworkPlan {
     if let Some(router) = &desired.router {
         planner.router(router);
     }
-    if let Some(bridge) = &desired.bridge
-        && desired.manage.links
-    {
-        planner.bridge(bridge);
+    if let Some(bridge) = &desired.bridge {
+        let keep = planner.untagged_side(bridge);
+        if desired.manage.links {
+            planner.bridge(bridge, keep);
+        }
     }
     planner.finish()
 }

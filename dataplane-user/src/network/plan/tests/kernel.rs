@@ -79,6 +79,7 @@ impl Kernel {
             Change::SetVlanFiltering { .. }
             | Change::ClearDefaultPvid { .. }
             | Change::CarryVlans { .. }
+            | Change::SetAccessVlan { .. }
             | Change::TagVlans { .. }
             | Change::DropVlans { .. } => Err("no change of a router".to_owned()),
         }

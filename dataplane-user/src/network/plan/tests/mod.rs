@@ -3,7 +3,7 @@
 mod kernel;
 mod property;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::network::desired::{DesiredBridge, DesiredRouter, Device};
@@ -510,6 +510,7 @@ fn bridge_world() -> (Desired, Observed) {
             name: "vmbr0".to_owned(),
             uplink_port: Some("nic0".to_owned()),
             vlans: [10, 11, 100].into(),
+            access: BTreeMap::new(),
         }),
         ..Desired::default()
     };
@@ -576,6 +577,50 @@ fn host_behind_the_untagged_side_of_its_bridge_is_not_cut_off() {
     observed.links.get_mut(&6).unwrap().vlans.insert(1, LEAK);
     let plan = plan(&desired, &observed);
     assert_eq!((plan.is_empty(), conflicts(&plan)), (true, vec!["vmbr0"]));
+}
+
+#[test]
+fn host_that_lives_by_untagged_frames_is_a_conflict_whatever_is_managed() {
+    let (mut desired, mut observed) = bridge_world();
+    desired.manage = Manage::NOTHING;
+    let bridge = observed.links.get_mut(&5).unwrap();
+    bridge
+        .addresses
+        .push(address("192.0.2.10/24", Origin::Foreign));
+    assert_eq!(
+        conflicts(&plan(&desired, &observed)),
+        [""; 0],
+        "its side is tagged"
+    );
+    observed.links.get_mut(&5).unwrap().kind = Kind::Bridge {
+        vlan_filtering: false,
+        default_pvid: 0,
+    };
+    let plan = plan(&desired, &observed);
+    assert_eq!((plan.is_empty(), conflicts(&plan)), (true, vec!["vmbr0"]));
+}
+
+#[test]
+fn port_of_a_known_machine_is_in_its_vlan_and_in_no_other() {
+    let (mut desired, mut observed) = bridge_world();
+    let mut port = link(7, "tap101i0");
+    port.controller = Some(5);
+    port.vlans = (2..=4094)
+        .map(|vlan| (vlan, BridgeVlan::default()))
+        .collect();
+    port.vlans.insert(1, LEAK);
+    observed.links.insert(7, port);
+    assert!(plan(&desired, &observed).is_empty(), "nobody knows it");
+    desired.bridge.as_mut().unwrap().access.insert(7, 100);
+    let plan = plan(&desired, &observed);
+    let said = ["~ vlan 100 on tap101i0 is that of its machine"];
+    assert_eq!(texts(plan.open()), said);
+    assert_eq!(
+        texts(plan.after_flip()),
+        ["- vlan 1-99,101-4094 on tap101i0"]
+    );
+    observed.links.get_mut(&7).unwrap().vlans = [(100, LEAK)].into();
+    assert!(super::plan(&desired, &observed).is_empty());
 }
 
 #[test]
