@@ -5,6 +5,7 @@ use std::fs;
 use netmodel::published;
 use tracing::{info, warn};
 
+use super::ports::release_strays;
 use super::{Controller, How, Prepared};
 use crate::loader::{Attached, Datapath, LoadOptions, Mode, Pins, WantedMode, is_bpf_fs};
 use crate::nat;
@@ -91,6 +92,9 @@ impl Controller {
             prepared.observed.ports.is_some() || !prepared.observed.enforcement.is_attached();
         if is_new {
             self.flip(prepared, number)?;
+        }
+        if let Some(ports) = &prepared.observed.ports {
+            release_strays(&self.options.place, &prepared.observed.network, ports).await?;
         }
         apply_all(&network, changes.open()).await?;
         if !is_new {

@@ -227,8 +227,29 @@ impl Controller {
             return Ok(());
         };
         tell(&lacks, &ports);
-        self.plug(&ports, published)
+        self.plug(&ports, published)?;
+        release_strays(&self.options.place, &network, &ports).await
     }
+}
+
+/// Takes the filters off what is no port any more, and yet there: it would pass nothing. (Links are released with their pins.)
+pub(super) async fn release_strays(
+    place: &Place,
+    network: &network::Observed,
+    ports: &Ports,
+) -> Result<(), RunError> {
+    let pins = Pins::at(&place.pins);
+    if pins.has_port_links() {
+        return Ok(());
+    }
+    let netlink = Netlink::connect()?;
+    for link in network.links.values().filter(|link| !ports.has(link.index)) {
+        if netlink.has_port_filters(link.index).await.unwrap_or(false) {
+            info!("{} is no port any more", link.name);
+            pins.detach_port_filters(&link.name)?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes every program and map of a place, whatever they are attached to.
@@ -239,13 +260,8 @@ impl Controller {
 pub async fn detach(place: &Place) -> Result<(), RunError> {
     let pins = Pins::at(&place.pins);
     if pins.has_ports() {
-        let netlink = Netlink::connect()?;
         let network = Network::connect()?.observe(&place.interface).await?;
-        for link in network.links.values() {
-            if netlink.has_port_filters(link.index).await.unwrap_or(false) {
-                pins.detach_port_filters(&link.name)?;
-            }
-        }
+        release_strays(place, &network, &Ports::default()).await?;
     }
     Ok(pins.detach(&place.interface)?)
 }

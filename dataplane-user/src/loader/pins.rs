@@ -146,6 +146,12 @@ impl Pins {
             .join(format!("{PORT_PREFIX}{ifindex}-{}", hook.program()))
     }
 
+    /// Are ports attached by links? Filters leave nothing here.
+    #[must_use]
+    pub fn has_port_links(&self) -> bool {
+        !self.port_links().is_empty()
+    }
+
     /// Returns the paths that keep attachments of ports, with the ports' indexes.
     pub(super) fn port_links(&self) -> Vec<(u32, PathBuf)> {
         let Ok(entries) = fs::read_dir(&self.folder) else {

@@ -12,6 +12,7 @@ use host::{Lab, UPLINK, end, is_silent, lose_a_program, receives};
 use testkit::frame::{BROADCAST, Frame, tcp_flag};
 use testkit::kernel_vlan::BridgeVlan;
 use testkit::raw::RawSocket;
+use testkit::wait::{PATIENCE, wait_at_most};
 
 const API: &str = "grooveiq-api01";
 const DB: &str = "grooveiq-db01";
@@ -277,4 +278,32 @@ fn bridge_that_filters_vlans_carries_the_sites_and_a_port_in_a_foreign_one_reach
     tagged[15] = 200;
     trunk.send(&tagged).unwrap();
     is_silent(&at_api, "a VLAN that is not carried");
+}
+
+#[test]
+fn port_that_leaves_the_bridge_is_free_again() {
+    let lab = Lab::new();
+    lab.bulkhead(&["apply", "--yes"], 0);
+    let _daemon = lab.run();
+    lab.cable("port7");
+    lab.wait_until_unknown("port7");
+    let mut ip = lab.hypervisor.command("ip");
+    ip.args(["link", "set", "port7", "nomaster"]);
+    assert!(ip.status().unwrap().success());
+    let gone = wait_at_most(PATIENCE, "the port to be forgotten", || {
+        lab.port("port7").is_null().then_some(())
+    });
+    assert!(gone.is_ok());
+    let here = RawSocket::open(&lab.hypervisor, "port7").unwrap();
+    let frame =
+        Frame::new([2; 6], BROADCAST).arp_request([192, 0, 2, 1].into(), [192, 0, 2, 2].into());
+    let frame = frame.build();
+    let socket = lab.socket("port7");
+    let passes = wait_at_most(PATIENCE, "its frames", || {
+        let before = lab.dropped("unknown-port");
+        socket.send(&frame).unwrap();
+        receives(&here, &frame).then_some(())?;
+        (lab.dropped("unknown-port") == before).then_some(())
+    });
+    assert!(passes.is_ok(), "it is judged, and is no port");
 }
