@@ -8,7 +8,8 @@ use futures_util::TryStreamExt;
 use rtnetlink::packet_route::address::AddressHeaderFlags;
 use rtnetlink::packet_route::link::{InfoData, InfoVeth, LinkAttribute, LinkMessage, State};
 use rtnetlink::{
-    Handle, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder, new_connection,
+    Handle, LinkBridge, LinkMessageBuilder, LinkUnspec, LinkVeth, RouteMessageBuilder,
+    new_connection,
 };
 
 use crate::netns::NetNs;
@@ -30,6 +31,17 @@ impl NetNs {
             .build();
         self.netlink(|handle| async move { handle.link().add(message).execute().await })
             .with_context(|| format!("making veth {name} -- {peer_name} in {}", self.name()))
+    }
+
+    /// Makes a bridge that floods what it does not know, and asks for no VLAN.
+    ///
+    /// # Errors
+    ///
+    /// If the name is taken, or no interface name.
+    pub fn add_bridge(&self, name: &str) -> Result<()> {
+        let message = LinkBridge::new(name).mcast_snooping(false).build();
+        self.netlink(|handle| async move { handle.link().add(message).execute().await })
+            .with_context(|| format!("making bridge {name} in {}", self.name()))
     }
 
     /// Deletes a link; a veth takes its peer with it.

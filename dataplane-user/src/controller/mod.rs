@@ -15,6 +15,7 @@
 //! * **Nothing by surprise.** [`Controller::apply`] does what [`Controller::prepare`] has found, and nothing else.
 
 mod apply;
+mod build;
 mod enforcement;
 mod hold;
 mod observe;
@@ -32,20 +33,20 @@ use netmodel::model::HostId;
 use netmodel::published::{Body, Published};
 
 pub use self::apply::Applied;
+use self::build::{AppliedBefore, Facts, Packed, applied, stored};
 pub use self::enforcement::{Enforcement, EnforcementChange};
 pub use self::hold::{Held, hold};
 pub use self::observe::Observed;
-use self::ports::{Following, hypervisor, router};
+use self::ports::{Following, hypervisor};
 pub use self::ports::{PortsNow, detach, ports_now};
 pub use self::review::Review;
 pub use self::rollback::{Confirmed, Converged, Drift, Undone};
-use crate::compile::RouterFacts;
 use crate::loader::{Datapath, Pins, PortPath, TableDifference, WantedMode};
 use crate::nat::{self, NatChange};
 use crate::network::{self, NetworkPlan, NetworkSettings};
 use crate::plan::{self, Build};
 use crate::ports::{PortSettings, Ports};
-use crate::run::{Place, RunError, with_causes};
+use crate::run::{Place, RunError};
 use crate::store::{KEPT, Store};
 
 /// Where and how.
@@ -352,77 +353,6 @@ impl Controller {
     pub fn stored(&self, number: u32) -> Result<Desired, RunError> {
         stored(&self.store, number)
     }
-}
-
-fn stored(store: &Store, number: u32) -> Result<Desired, RunError> {
-    let host = store.record(number)?.host;
-    let published = store.generation(number)?;
-    Ok(Desired::of_generation(published, host.as_deref()))
-}
-
-/// A build, and its model as it is stored and published.
-struct Packed {
-    build: Build,
-    body: Body,
-}
-
-impl Packed {
-    fn build(model: Model, host: Option<HostId>, router: Facts<'_>) -> Result<Self, RunError> {
-        let build = build(model, host, router)?;
-        let body = Body::new(&build.model);
-        Ok(Self { build, body })
-    }
-}
-
-/// What was applied before.
-#[derive(Debug, Default)]
-struct AppliedBefore {
-    /// The generation's number.
-    base: Option<u32>,
-    /// What it says, for the router as it is now.
-    build: Option<Build>,
-    /// What of the store is damaged.
-    problem: Option<String>,
-}
-
-/// Returns the generation to compare with, and what it says. A store that is damaged must not hinder the apply that mends it:
-/// then the generation that the kernel enforces is as good, if it can be read.
-fn applied(store: &Store, enforced: u32, router: Facts<'_>) -> Result<AppliedBefore, RunError> {
-    let mut problem = None;
-    let base = store.current().unwrap_or_else(|error| {
-        problem = Some(with_causes(&error));
-        (enforced > 0).then_some(enforced)
-    });
-    let build = match base.map(|number| stored(store, number)) {
-        None => None,
-        Some(Ok(stored)) => Some(build(stored.model, stored.host, router)?),
-        Some(Err(error)) => {
-            problem = Some(with_causes(&error));
-            None
-        }
-    };
-    Ok(AppliedBefore {
-        base,
-        build,
-        problem,
-    })
-}
-
-/// What is known of the router beside a model.
-#[derive(Clone, Copy)]
-struct Facts<'a> {
-    /// What the kernel says, or the inventory to a hypervisor.
-    observed: &'a RouterFacts,
-    /// Its name, where this machine is not it.
-    named: Option<&'a str>,
-}
-
-fn build(model: Model, host: Option<HostId>, facts: Facts<'_>) -> Result<Build, RunError> {
-    let facts = RouterFacts {
-        host: router(&model, host, facts.named).map(|router| router.host),
-        ..facts.observed.clone()
-    };
-    Ok(Build::new(model, facts)?)
 }
 
 /// How an apply is done.

@@ -288,9 +288,11 @@ pub async fn ports_now(options: &super::ControlOptions) -> Result<Option<PortsNo
     let endpoints = Endpoints::of(&desired.model);
     let ports = controller.find_ports(&network, &names, &endpoints, &plugged);
     let lacks = lacks(&ports, &plugged, place, &Netlink::connect()?).await;
-    let bare = lacks.iter().filter_map(|change| match change {
-        EnforcementChange::AttachPort { port, .. } => Some(port.clone()),
-        _ => None,
+    let bare = lacks.iter().filter_map(|change| {
+        let EnforcementChange::AttachPort { port, .. } = change else {
+            return None;
+        };
+        Some(port.clone())
     });
     Ok(Some(PortsNow {
         bare: bare.collect(),

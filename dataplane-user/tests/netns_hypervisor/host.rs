@@ -56,19 +56,8 @@ pub(crate) struct Lab {
 impl Lab {
     /// The bridge is the operator's: not every kernel's can filter VLANs.
     pub(crate) fn new() -> Self {
-        Self::build("[network]\nmanage = []\n", |hypervisor| {
-            let mut ip = hypervisor.command("ip");
-            ip.args([
-                "link",
-                "add",
-                BRIDGE,
-                "type",
-                "bridge",
-                "mcast_snooping",
-                "0",
-            ]);
-            assert!(ip.status().unwrap().success(), "making the bridge");
-        })
+        let network = "[network]\nmanage = []\n";
+        Self::build(network, |hypervisor| hypervisor.add_bridge(BRIDGE).unwrap())
     }
 
     /// The bridge filters VLANs, and bulkhead says which its uplink carries.

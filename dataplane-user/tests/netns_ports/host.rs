@@ -126,7 +126,7 @@ impl Lab {
         hypervisor.sysctl("net.ipv6.conf.default.disable_ipv6", "1")?;
         far.sysctl("net.ipv6.conf.default.disable_ipv6", "1")?;
         match wiring {
-            Wiring::OneBridge => plain_bridge(&hypervisor)?,
+            Wiring::OneBridge => hypervisor.add_bridge(BRIDGE)?,
             Wiring::VlanAware | Wiring::AllInOneVlan => hypervisor.add_vlan_bridge(BRIDGE)?,
         }
         hypervisor.set_mac(BRIDGE, [2, 0xaa, 0, 0, 0, 1])?;
@@ -371,21 +371,6 @@ fn plug(hypervisor: &NetNs, far: &NetNs, name: &str) -> Result<u32> {
     hypervisor.set_up(name)?;
     far.set_up(&end(name))?;
     hypervisor.ifindex(name)
-}
-
-fn plain_bridge(hypervisor: &NetNs) -> Result<()> {
-    let mut ip = hypervisor.command("ip");
-    ip.args([
-        "link",
-        "add",
-        BRIDGE,
-        "type",
-        "bridge",
-        "mcast_snooping",
-        "0",
-    ]);
-    anyhow::ensure!(ip.status()?.success(), "making the bridge");
-    Ok(())
 }
 
 fn set_vlans(hypervisor: &NetNs, wiring: Wiring, machines: &[Machine]) -> Result<()> {
