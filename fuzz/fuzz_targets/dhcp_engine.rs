@@ -20,10 +20,23 @@ use netmodel::ids::{MacAddr, VlanId};
 #[derive(Arbitrary, Debug)]
 enum Step {
     /// A payload as it is.
-    Raw { client: u8, payload: Vec<u8> },
+    Raw {
+        client: u8,
+        payload: Vec<u8>,
+    },
     /// A header that is right, and options as they are.
-    Message { client: u8, kind: u8, address: Option<u8>, options: Vec<(u8, Vec<u8>)>, in_ciaddr: bool, relayed: bool },
-    Heard { address: u8, client: u8 },
+    Message {
+        client: u8,
+        kind: u8,
+        address: Option<u8>,
+        options: Vec<(u8, Vec<u8>)>,
+        in_ciaddr: bool,
+        relayed: bool,
+    },
+    Heard {
+        address: u8,
+        client: u8,
+    },
     Wait(u16),
     Revert,
 }
@@ -77,7 +90,14 @@ fn scopes(vlan: VlanId) -> Option<Scopes> {
 fn message(step: &Step) -> Option<(MacAddr, Vec<u8>)> {
     match step {
         Step::Raw { client, payload } => Some((mac(*client), payload.clone())),
-        Step::Message { client, kind, address, options, in_ciaddr, relayed } => {
+        Step::Message {
+            client,
+            kind,
+            address,
+            options,
+            in_ciaddr,
+            relayed,
+        } => {
             let mut bytes = vec![0; 240];
             bytes[..4].copy_from_slice(&[1, 1, 6, 0]);
             bytes[28..34].copy_from_slice(&mac(*client).0);
@@ -120,7 +140,9 @@ fn check(reply: &Reply, engine: &Engine, held: &mut HashMap<Ipv4Addr, (MacAddr, 
     }
     let is_ours = (at(100)..=at(109)).contains(&address) || (address == at(20) && client == mac(1));
     assert!(is_ours, "{address} for {client}");
-    let other = held.get(&address).filter(|(mac, until)| *mac != client && *until > now);
+    let other = held
+        .get(&address)
+        .filter(|(mac, until)| *mac != client && *until > now);
     assert!(other.is_none(), "{address} for {client} and {other:?}");
     if kind == 5 {
         let (_, _, lease) = engine.leases().find(|(_, at, _)| *at == address).unwrap();
@@ -131,7 +153,9 @@ fn check(reply: &Reply, engine: &Engine, held: &mut HashMap<Ipv4Addr, (MacAddr, 
 }
 
 fuzz_target!(|steps: Vec<Step>| {
-    let (Some(vlan), settings) = (VlanId::new(100), Settings::default()) else { return };
+    let (Some(vlan), settings) = (VlanId::new(100), Settings::default()) else {
+        return;
+    };
     let Some(scopes) = scopes(vlan) else { return };
     let mut engine = Engine::new(settings, scopes);
     let mut now = Time::from_seconds(1_700_000_000);
@@ -150,7 +174,19 @@ fuzz_target!(|steps: Vec<Step>| {
                 None
             }
             Step::Raw { .. } | Step::Message { .. } => message(step).map(|(source, payload)| {
-                engine.receive(&Inbound { vlan, source, to: if payload.get(24..28) == Some(&RELAY.octets()[..]) { at(1) } else { Ipv4Addr::BROADCAST }, payload: &payload }, now)
+                engine.receive(
+                    &Inbound {
+                        vlan,
+                        source,
+                        to: if payload.get(24..28) == Some(&RELAY.octets()[..]) {
+                            at(1)
+                        } else {
+                            Ipv4Addr::BROADCAST
+                        },
+                        payload: &payload,
+                    },
+                    now,
+                )
             }),
         };
         let polled = engine.poll(now);

@@ -45,7 +45,11 @@ fuzz_target!(|message: &[u8]| {
         match answer(world(), client, message, &mut out) {
             Outcome::Silence | Outcome::Update(..) => {}
             Outcome::Reply => {
-                let limit = if transport == Transport::Udp { 2048 } else { 65_535 };
+                let limit = if transport == Transport::Udp {
+                    2048
+                } else {
+                    65_535
+                };
                 assert!(out.len() <= limit);
                 assert_eq!(out[..2], message[..2]);
                 assert!(Message::from_vec(&out).is_ok(), "{out:?}");

@@ -484,7 +484,7 @@ fn segments_that_are_not_served_are_no_clients() {
 }
 
 #[test]
-fn a_host_on_anothers_segment_gets_no_pointer_there() {
+fn a_host_on_the_segment_of_another_gets_no_pointer_there() {
     let mut published = sample();
     let of = |name: &str| {
         let mut segments = published.model.segments.iter();

@@ -18,7 +18,7 @@ pub(crate) struct Load {
 pub(crate) struct Outcome {
     /// What was asked.
     pub(crate) load: Load,
-    /// DISCOVERs sent.
+    /// DISCOVER messages sent.
     pub(crate) begun: u64,
     /// ACKs received.
     pub(crate) done: u64,
@@ -68,7 +68,7 @@ pub(crate) fn counts(text: &str) -> Result<(u64, u64)> {
     let begun = part("DISCOVER-OFFER").and_then(|part| number(part, "sent packets:"));
     let done = part("REQUEST-ACK").and_then(|part| number(part, "received packets:"));
     let (begun, done) = (
-        begun.context("no count of DISCOVERs")?,
+        begun.context("no count of DISCOVER messages")?,
         done.context("no count of ACKs")?,
     );
     ensure!(begun > 0, "perfdhcp sent nothing");
