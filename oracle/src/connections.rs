@@ -377,6 +377,7 @@ fn check_policy(world: &World<'_>, way: Way, segment: SegmentId, flow: Flow) -> 
 /// Rule 5: a packet of no live connection opens one, if it may.
 fn open(world: &World<'_>, state: &mut State, packet: &Packet<'_>, now: u64) -> Result<(), Reason> {
     let phase = match packet.protocol {
+        TCP if is_taken_over(packet)? => Phase::Opening,
         TCP if tcp_flags(packet)? & (SYN | ACK | RST | FIN) != SYN => {
             return Err(Reason::TcpNoConnection);
         }
@@ -401,6 +402,12 @@ fn open(world: &World<'_>, state: &mut State, packet: &Packet<'_>, now: u64) -> 
     Ok(())
 }
 
+/// At a port: a segment of a connection that was opened where nobody looked.
+fn is_taken_over(packet: &Packet<'_>) -> Result<bool, Reason> {
+    let flags = tcp_flags(packet)? & (SYN | ACK | RST | FIN);
+    Ok(packet.way != Way::Trunk && flags == ACK)
+}
+
 /// A packet of the internet: of a connection that somebody here opened, and none that it opens.
 pub(crate) fn check_answer(
     world: &World<'_>,
@@ -420,6 +427,7 @@ pub(crate) fn check_answer(
     }
     let Some((index, sender)) = find(state, flow_of(world, packet)?) else {
         return Err(match packet.protocol {
+            TCP if is_taken_over(packet)? => Reason::NoPolicy,
             TCP if flags & (SYN | ACK) != SYN => Reason::TcpNoConnection,
             ICMP | ICMPV6 if !is_echo_request(packet.protocol, u8_at(packet.transport, 0)?) => {
                 Reason::IcmpErrorUnrelated

@@ -18,7 +18,7 @@ use crate::test::{Args, PROFILE, Row, told};
 use crate::vm::{self, Kernel};
 
 /// The longest that one virtual machine may take, with all of its tests.
-const LIMIT: Duration = Duration::from_secs(30 * 60);
+const LIMIT: Duration = Duration::from_secs(40 * 60);
 /// The longest that one program may take there.
 const PROGRAM_SECONDS: u32 = 600;
 

@@ -274,7 +274,7 @@ fn find<T: Tables>(
             scratch.found.opener_vlan = if from_a { b.vlan_id } else { a.vlan_id };
             Ok(())
         }
-        _ => check_opening(packet, opening),
+        _ => check_opening(context, packet, opening),
     }
 }
 
@@ -329,9 +329,13 @@ fn check_syn_direction(
 
 /// Section 8.5: what can open a connection at all.
 #[inline(always)]
-fn check_opening(packet: &Packet, opening: bool) -> Result<(), DropReason> {
+fn check_opening<T: Tables>(
+    context: &Context<'_, T>,
+    packet: &Packet,
+    opening: bool,
+) -> Result<(), DropReason> {
     // guard: tcp-no-connection
-    if packet.protocol == protocol::TCP && !opening {
+    if packet.protocol == protocol::TCP && !opening && !is_taken_over(context, packet) {
         return Err(DropReason::TcpNoConnection);
     }
     // guard: echo-reply-unrelated
@@ -339,6 +343,14 @@ fn check_opening(packet: &Packet, opening: bool) -> Result<(), DropReason> {
         return Err(DropReason::IcmpErrorUnrelated);
     }
     Ok(())
+}
+
+/// At a port: a segment in the middle of a connection that is older than the port's programs, or was known to another
+/// hypervisor. Section 9 decides as if its sender opened it.
+#[inline(always)]
+fn is_taken_over<T: Tables>(context: &Context<'_, T>, packet: &Packet) -> bool {
+    const ALL: u8 = tcp_flags::SYN | tcp_flags::RST | tcp_flags::FIN | tcp_flags::ACK;
+    context.at_port && packet.tcp_flags & ALL == tcp_flags::ACK
 }
 
 /// Returns what section 9 is asked about a packet of the side that opens its connection.

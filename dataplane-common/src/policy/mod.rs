@@ -187,6 +187,8 @@ pub struct Context<'a, T: Tables> {
     pub source_mac: Mac,
     /// Was the frame sent to a group MAC?
     pub to_group_mac: bool,
+    /// Is this a port of a hypervisor, and not the router's trunk?
+    pub at_port: bool,
     /// At a port: it stays in its segment. On the trunk nothing does.
     pub local: bool,
     /// At a port: the router sent it, out of this segment or of the internet.
@@ -209,6 +211,7 @@ impl<'a, T: Tables> Context<'a, T> {
             source_mac: link.source_mac,
             to_group_mac: link.to_group_mac,
             local: false,
+            at_port: false,
             routed: false,
         }
     }

@@ -336,6 +336,7 @@ fn context<'a, T: Tables>(
         source_mac: macs.source,
         to_group_mac: macs.destination.is_multicast(),
         local,
+        at_port: true,
         routed: false,
     }
 }

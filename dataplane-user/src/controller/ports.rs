@@ -8,7 +8,7 @@
 //! A port that comes is followed without a look at anything else ([`Controller::follow_ports`]): what is bound to it is
 //! part of the generation that is current already.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use netmodel::model::{HostId, Hypervisor};
 use netmodel::{Model, model::Router};
@@ -70,7 +70,8 @@ impl Controller {
         let netlink = Netlink::connect()?;
         let bridge = netlink.interface(&place.interface).await?;
         let network = Network::connect()?.observe(&place.interface).await?;
-        let plugged = Pins::at(&place.pins).plugged()?;
+        let pins = Pins::at(&place.pins);
+        let plugged = pins.plugged()?;
         let names = names(place, hypervisor);
         let endpoints = Endpoints::of(&desired.model);
         let ports = self.find_ports(&network, &names, &endpoints, &plugged);
@@ -78,7 +79,7 @@ impl Controller {
             ifindex: bridge.ifindex,
             mac: facts.mac.map(|mac| mac.0).unwrap_or_default(),
         };
-        let lacks = lacks(&ports, &plugged, place, &netlink).await;
+        let lacks = lacks(&ports, &plugged, (&pins, &network), &netlink).await;
         Ok(Observed {
             enforcement: Enforcement::of_ports(place, &trunk, lacks)?,
             trunk,
@@ -164,7 +165,6 @@ impl Controller {
     /// Binds the ports, and attaches their programs. A port that has gone meanwhile needs none.
     fn plug(&mut self, ports: &Ports, published: Published) -> Result<(), RunError> {
         let mode = self.options.mode;
-        let pins = Pins::at(&self.options.place.pins);
         let path = self.loaded_ports()?;
         path.set_host(&ports.host())?;
         let mut attached = None;
@@ -185,8 +185,7 @@ impl Controller {
                 Err(error) => return Err(error),
             }
         }
-        pins.forget_ports(|index| ports.has(index))?;
-        pins.remove_other_layouts()?;
+        Pins::at(&self.options.place.pins).remove_other_layouts()?;
         self.why = match attached {
             Some(mode) => format!("{mode} on {} ports", ports.access.len()),
             None => "no port is there".to_owned(),
@@ -216,9 +215,10 @@ impl Controller {
         };
         let place = &self.options.place;
         let network = Network::connect()?.observe(&place.interface).await?;
-        let plugged = Pins::at(&place.pins).plugged()?;
+        let pins = Pins::at(&place.pins);
+        let plugged = pins.plugged()?;
         let ports = self.find_ports(&network, &following.names, &following.endpoints, &plugged);
-        let lacks = lacks(&ports, &plugged, place, &Netlink::connect()?).await;
+        let lacks = lacks(&ports, &plugged, (&pins, &network), &Netlink::connect()?).await;
         if lacks.is_empty() {
             return Ok(());
         }
@@ -232,24 +232,49 @@ impl Controller {
     }
 }
 
-/// Takes the filters off what is no port any more, and yet there: it would pass nothing. (Links are released with their pins.)
+/// Takes the programs off what is no port any more, and yet there: it would pass nothing.
 pub(super) async fn release_strays(
     place: &Place,
     network: &network::Observed,
     ports: &Ports,
 ) -> Result<(), RunError> {
     let pins = Pins::at(&place.pins);
-    if pins.has_port_links() {
-        return Ok(());
-    }
-    let netlink = Netlink::connect()?;
-    for link in network.links.values().filter(|link| !ports.has(link.index)) {
-        if netlink.has_port_filters(link.index).await.unwrap_or(false) {
-            info!("{} is no port any more", link.name);
+    for index in strays(&pins, network, ports, &Netlink::connect()?).await {
+        let link = network.links.get(&index);
+        info!(
+            "{} is no port any more",
+            link.map_or("what is gone", |link| &link.name)
+        );
+        if !pins.forget_port(index)?
+            && let Some(link) = link
+        {
             pins.detach_port_filters(&link.name)?;
         }
     }
     Ok(())
+}
+
+/// Indexes of what has programs of a port and is none.
+async fn strays(
+    pins: &Pins,
+    network: &network::Observed,
+    ports: &Ports,
+    netlink: &Netlink,
+) -> BTreeSet<u32> {
+    let linked = pins.linked_ports();
+    if !linked.is_empty() {
+        return linked
+            .into_iter()
+            .filter(|&index| !ports.has(index))
+            .collect();
+    }
+    let mut strays = BTreeSet::new();
+    for &index in network.links.keys().filter(|&&index| !ports.has(index)) {
+        if netlink.has_port_filters(index).await.unwrap_or(false) {
+            strays.insert(index);
+        }
+    }
+    strays
 }
 
 /// Removes every program and map of a place, whatever they are attached to.
@@ -283,11 +308,12 @@ pub async fn ports_now(options: &super::ControlOptions) -> Result<Option<PortsNo
     };
     let place = &options.place;
     let network = Network::connect()?.observe(&place.interface).await?;
-    let plugged = Pins::at(&place.pins).plugged()?;
+    let pins = Pins::at(&place.pins);
+    let plugged = pins.plugged()?;
     let names = names(place, hypervisor);
     let endpoints = Endpoints::of(&desired.model);
     let ports = controller.find_ports(&network, &names, &endpoints, &plugged);
-    let lacks = lacks(&ports, &plugged, place, &Netlink::connect()?).await;
+    let lacks = lacks(&ports, &plugged, (&pins, &network), &Netlink::connect()?).await;
     let bare = lacks.iter().filter_map(|change| {
         let EnforcementChange::AttachPort { port, .. } = change else {
             return None;
@@ -323,13 +349,12 @@ fn names(place: &Place, hypervisor: &Hypervisor) -> Names {
 async fn lacks(
     ports: &Ports,
     plugged: &Host,
-    place: &Place,
+    (pins, network): (&Pins, &network::Observed),
     netlink: &Netlink,
 ) -> Vec<EnforcementChange> {
-    let pins = Pins::at(&place.pins);
     let mut lacks = Vec::new();
     if let Some((index, name)) = &ports.uplink
-        && !is_port_attached(&pins, *index, UPLINK, netlink).await
+        && !is_port_attached(pins, *index, UPLINK, netlink).await
     {
         lacks.push(EnforcementChange::AttachPort {
             port: name.clone(),
@@ -343,16 +368,17 @@ async fn lacks(
             Err(why) => format!("unknown: {why}"),
         };
         let port = port.name.clone();
-        if !is_port_attached(&pins, *index, ACCESS, netlink).await {
+        if !is_port_attached(pins, *index, ACCESS, netlink).await {
             lacks.push(EnforcementChange::AttachPort { port, who });
         } else if wanted.ports.get(index) != plugged.ports.get(index) {
             lacks.push(EnforcementChange::Plug { port, who });
         }
     }
-    let held = plugged.ports.keys();
-    let gone = held.filter(|index| !ports.has(**index)).count();
-    if gone > 0 {
-        lacks.push(EnforcementChange::Unplug { ports: gone });
+    let mut gone = strays(pins, network, ports, netlink).await;
+    gone.extend(plugged.ports.keys().filter(|index| !ports.has(**index)));
+    if !gone.is_empty() {
+        let ports = gone.len();
+        lacks.push(EnforcementChange::Unplug { ports });
     }
     // Where programs are attached, everything is said to them anyway.
     let says_all =

@@ -9,6 +9,7 @@
 //! A bulkhead with another layout makes its maps beside the old ones, fills them, and then changes the program
 //! in the link: no frame goes unjudged. Connections of the old layout are forgotten.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -146,10 +147,13 @@ impl Pins {
             .join(format!("{PORT_PREFIX}{ifindex}-{}", hook.program()))
     }
 
-    /// Are ports attached by links? Filters leave nothing here.
+    /// Returns the indexes of ports that are attached by links. Filters leave nothing here.
     #[must_use]
-    pub fn has_port_links(&self) -> bool {
-        !self.port_links().is_empty()
+    pub fn linked_ports(&self) -> BTreeSet<u32> {
+        self.port_links()
+            .into_iter()
+            .map(|(index, _)| index)
+            .collect()
     }
 
     /// Returns the paths that keep attachments of ports, with the ports' indexes.

@@ -132,18 +132,22 @@ impl PortPath {
 }
 
 impl Pins {
-    /// Removes the attachments of every port that is none of these any more. (The kernel has removed the links with the ports.)
+    /// Removes the links of a port, and with them its programs; says whether there were any. (With the port itself, the
+    /// kernel removes them, but not their pins.)
     ///
     /// # Errors
     ///
     /// What the kernel refused.
-    pub fn forget_ports(&self, still_there: impl Fn(u32) -> bool) -> Result<(), LoaderError> {
-        for (ifindex, path) in self.port_links() {
-            if !still_there(ifindex) {
-                fs::remove_file(&path).map_err(pin_file("remove the dead link", &path))?;
-            }
+    pub fn forget_port(&self, ifindex: u32) -> Result<bool, LoaderError> {
+        let links = self.port_links();
+        let of_port: Vec<_> = links
+            .iter()
+            .filter(|(index, _)| *index == ifindex)
+            .collect();
+        for (_, path) in &of_port {
+            fs::remove_file(path).map_err(pin_file("remove the link", path))?;
         }
-        Ok(())
+        Ok(!of_port.is_empty())
     }
 
     /// Removes the programs of a port that are attached as filters; those that are attached as links go with their pins.

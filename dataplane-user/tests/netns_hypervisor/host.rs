@@ -242,6 +242,16 @@ pub(crate) fn receives(socket: &RawSocket, frame: &[u8]) -> bool {
     found.unwrap().is_some()
 }
 
+/// Does a frame arrive in the end? The kernel takes a program off some time after it was told to.
+pub(crate) fn reaches(from: &RawSocket, to: &RawSocket, frame: &[u8]) -> bool {
+    let same = |got: &[u8]| got.starts_with(frame).then_some(());
+    let arrived = wait_at_most(PATIENCE, "a frame", || {
+        from.send(frame).unwrap();
+        to.receive_where(Instant::now() + SILENCE, same).unwrap()
+    });
+    arrived.is_ok()
+}
+
 /// Nothing arrives.
 #[track_caller]
 pub(crate) fn is_silent(socket: &RawSocket, what: &str) {

@@ -308,8 +308,14 @@ fn isolated_hosts_reach_each_other_only_where_a_rule_says_so() {
     drops(
         "an answer to nothing",
         db,
-        tcp(db, app, (5432, 4000), tcp_flag::ACK),
+        tcp(db, app, (5432, 4000), tcp_flag::SYN_ACK),
         "tcp-no-connection",
+    );
+    drops(
+        "a segment of nothing, from where nothing may be opened",
+        db,
+        tcp(db, app, (5432, 4000), tcp_flag::ACK),
+        "host-isolation",
     );
     let opening = tcp(app, db, (4000, 5432), SYN).build();
     lab.send_bytes(app, &opening);
@@ -317,6 +323,33 @@ fn isolated_hosts_reach_each_other_only_where_a_rule_says_so() {
     let answer = tcp(db, app, (5432, 4000), tcp_flag::SYN_ACK).build();
     lab.send_bytes(db, &answer);
     assert!(lab.received(app, &answer), "the answer");
+}
+
+#[test]
+fn connection_from_before_goes_on_when_the_side_that_may_open_it_sends() {
+    let lab = Lab::build(Wiring::OneBridge, &model(), WantedMode::Auto).unwrap();
+    let (app, db) = (lab.machine(3), lab.machine(4));
+    let segment = |from: Machine, to: Machine, ports: (u16, u16), flags| {
+        let frame = Frame::new(from.mac, to.mac).ipv4(from.ipv4, to.ipv4);
+        frame.tcp(ports.0, ports.1, flags).build()
+    };
+    let answer = segment(db, app, (5432, 4000), tcp_flag::ACK);
+    lab.settle();
+    lab.send_bytes(db, &answer);
+    lab.nobody_received("the server, before its client");
+    for flags in [
+        tcp_flag::RST,
+        tcp_flag::FIN | tcp_flag::ACK,
+        tcp_flag::SYN_ACK,
+    ] {
+        lab.send_bytes(app, &segment(app, db, (4000, 5432), flags));
+        lab.nobody_received("the end of nothing");
+    }
+    let data = segment(app, db, (4000, 5432), tcp_flag::ACK);
+    lab.send_bytes(app, &data);
+    assert!(lab.received(db, &data), "the client goes on");
+    lab.send_bytes(db, &answer);
+    assert!(lab.received(app, &answer), "and so does the server");
 }
 
 #[test]
