@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Parser;
 
 use crate::inspect::Show;
-use crate::{journal, keys};
+use crate::{journal, keys, status};
 
 /// Authoritative DNS for the site, its tenants and their reverse zones.
 ///
@@ -39,6 +39,15 @@ pub struct Args {
     /// `ADDRESS` or `ADDRESS:PORT`; can be repeated. Without one, nobody is asked.
     #[arg(long, value_parser = upstream)]
     pub upstream: Vec<SocketAddr>,
+    /// Replies per second over UDP to one address without a DNS cookie; 0 is no limit.
+    #[arg(long, default_value_t = 5000)]
+    pub replies_per_client: u32,
+    /// Replies per second over UDP to all clients of a tenant, or of a platform segment, without a DNS cookie; 0 is no limit.
+    #[arg(long, default_value_t = 50_000)]
+    pub replies_per_segment: u32,
+    /// The file that says every two seconds what was done.
+    #[arg(long, default_value = status::DEFAULT_PATH)]
+    pub status: PathBuf,
 }
 
 /// Reads an address with or without a port.

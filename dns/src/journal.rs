@@ -338,6 +338,12 @@ impl Store {
         }
     }
 
+    /// Did a write fail, so that nothing more is taken?
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.is_broken
+    }
+
     fn is_long(&self) -> bool {
         self.lines > SPARE_LINES + self.zones.len()
     }

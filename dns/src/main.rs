@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use dns::args::Args;
 use dns::inspect::{self, Show};
+use dns::limit::Rates;
 use dns::server::{Config, Server};
 use nix::sys::signal::{SigSet, Signal};
 use tracing::{error, info};
@@ -52,6 +53,11 @@ fn main() -> ExitCode {
         listen: args.listen,
         records_per_tenant: args.records_per_tenant,
         upstreams: args.upstream,
+        rates: Rates {
+            client: args.replies_per_client,
+            view: args.replies_per_segment,
+        },
+        status: Some(args.status),
     };
     // While there is no generation yet, a signal must end the process, too.
     std::thread::spawn(move || {

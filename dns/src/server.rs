@@ -7,6 +7,7 @@
 //! | forward, one | [`crate::forward`], if there are upstream resolvers |
 //! | updates, one | [`crate::updater`] |
 //! | notify, one | tells secondaries what changed |
+//! | status, one | writes what was counted |
 //! | follow, one | takes over each new generation, and new keys |
 
 use std::io;
@@ -22,17 +23,27 @@ use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 
+use crate::cookie::Jar;
 use crate::follow::{self, Follower};
 use crate::forward::{self, Forwarder};
 use crate::journal::{JournalError, Store};
+use crate::limit::{Limiter, Rates};
+use crate::metrics::Metrics;
 use crate::updater::{self, Jobs};
 use crate::world::World;
-use crate::{notify, tcp, udp};
+use crate::{notify, status, tcp, udp};
 
 /// Room for queries that wait, in octets, for each socket.
 const RECEIVE_BUFFER: usize = 4 << 20;
 /// TCP connections that wait to be taken.
 const BACKLOG: i32 = 256;
+
+/// The place of the TCP thread among those that count.
+pub(crate) const TCP_THREAD: usize = 0;
+/// The place of the thread that asks upstream.
+pub(crate) const FORWARD_THREAD: usize = 1;
+/// How many there are before the UDP threads.
+const OTHERS: usize = 2;
 
 /// What the daemon is told.
 #[derive(Clone, Debug)]
@@ -51,6 +62,10 @@ pub struct Config {
     pub records_per_tenant: usize,
     /// Resolvers that are asked for names of others; none: nobody is.
     pub upstreams: Vec<SocketAddr>,
+    /// How many replies over UDP.
+    pub rates: Rates,
+    /// The file that says what was done; `None`: nobody wants to know.
+    pub status: Option<PathBuf>,
 }
 
 /// The daemon cannot start.
@@ -68,6 +83,9 @@ pub enum ServerError {
         #[source]
         source: io::Error,
     },
+    /// The kernel has no random octets.
+    #[error("cannot make a secret for cookies")]
+    Secret(#[source] getrandom::Error),
     /// A thread.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
@@ -97,6 +115,8 @@ pub(crate) struct Shared {
     /// How often anything that is served was changed.
     version: AtomicU64,
     records_per_tenant: usize,
+    limiter: Limiter,
+    metrics: Arc<Metrics>,
 }
 
 impl Shared {
@@ -113,7 +133,7 @@ impl Shared {
     pub(crate) fn replace_world(&self, make: impl FnOnce(&Store) -> World) {
         let store = self.store();
         let before = self.world();
-        let world = make(&store).after(&before).forwarding(before.forwards());
+        let world = make(&store).after(&before);
         self.world.store(Arc::new(world));
         drop(store);
         self.mark_changed();
@@ -131,6 +151,14 @@ impl Shared {
 
     pub(crate) fn is_stopping(&self) -> bool {
         self.is_stopping.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn limiter(&self) -> &Limiter {
+        &self.limiter
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     pub(crate) fn records_per_tenant(&self) -> usize {
@@ -162,14 +190,22 @@ impl Server {
     pub fn start(config: &Config) -> Result<Self, ServerError> {
         let store = Store::open(&config.journal).map_err(ServerError::Journal)?;
         let mut follower = Follower::new(&config.generation, &config.keys);
+        let threads = config.workers * config.listen.len() + OTHERS;
+        let metrics = Arc::new(Metrics::new(threads));
+        let jar = Jar::random().map_err(ServerError::Secret)?;
         let world = follower.wait_for_first(&store);
-        let world = world.forwarding(!config.upstreams.is_empty());
+        let world = world
+            .forwarding(!config.upstreams.is_empty())
+            .with_cookies(jar)
+            .counted_by(&metrics);
         let shared = Arc::new(Shared {
             world: ArcSwap::from_pointee(world),
             store: Mutex::new(store),
             is_stopping: AtomicBool::new(false),
             version: AtomicU64::new(0),
             records_per_tenant: config.records_per_tenant,
+            limiter: Limiter::new(config.rates),
+            metrics,
         });
         let mut server = Self {
             shared: Arc::clone(&shared),
@@ -181,6 +217,9 @@ impl Server {
         server.spawn("updates", move |shared| updater::run(shared, &jobs))?;
         server.spawn("notify", |shared| notify::run(shared))?;
         server.spawn("follow", move |shared| follow::run(shared, follower))?;
+        if let Some(path) = config.status.clone() {
+            server.spawn("status", move |shared| status::run(shared, &path))?;
+        }
         let mut hands = Hands {
             updates: queue,
             forwarder: None,
@@ -194,8 +233,9 @@ impl Server {
             hands.forwarder = Some(forwarder);
         }
         let mut listeners = Vec::new();
-        for address in &config.listen {
-            let listener = server.listen(*address, config.workers, &hands)?;
+        for (place, address) in config.listen.iter().enumerate() {
+            let first = OTHERS + place * config.workers;
+            let listener = server.listen(*address, first..first + config.workers, &hands)?;
             listeners.push(listener);
         }
         server.spawn("tcp", move |shared| tcp::run(shared, listeners, &hands))?;
@@ -231,17 +271,19 @@ impl Server {
     fn listen(
         &mut self,
         address: SocketAddr,
-        workers: usize,
+        workers: std::ops::Range<usize>,
         hands: &Hands,
     ) -> Result<TcpListener, ServerError> {
         let wrap = |source| ServerError::Listen { address, source };
         let listener = tcp_listener(address).map_err(wrap)?;
         // Port 0 is for tests: UDP then gets the port that TCP was given.
         let bound = listener.local_addr().map_err(wrap)?;
-        for _ in 0..workers {
+        for thread in workers {
             let socket = Arc::new(udp_socket(bound).map_err(wrap)?);
             let hands = hands.clone();
-            self.spawn("udp", move |shared| udp::run(shared, &socket, &hands))?;
+            self.spawn("udp", move |shared| {
+                udp::run(shared, &socket, &hands, thread);
+            })?;
         }
         self.addresses.push(bound);
         Ok(listener)

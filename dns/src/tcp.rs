@@ -9,7 +9,7 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -20,7 +20,7 @@ use tracing::{error, warn};
 
 use crate::answer::{Client, Outcome, Transport, answer};
 use crate::forward;
-use crate::server::{Hands, Shared};
+use crate::server::{Hands, Shared, TCP_THREAD};
 use crate::transfer::Transfer;
 use crate::updater::{self, Job};
 use crate::view::ViewId;
@@ -131,9 +131,11 @@ async fn serve(mut stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, ha
     let mut message = Vec::new();
     let mut framed = Vec::new();
     while let Ok(Some(())) = timeout(IDLE, read(&mut stream, &mut message)).await {
+        let begun = Instant::now();
         let Some(response) = respond(&message, peer.ip(), shared, hands).await else {
             return;
         };
+        shared.metrics().tcp.add(begun.elapsed(), 1);
         let is_sent = match response {
             Response::One(reply) => send(&mut stream, &mut framed, &reply).await,
             Response::Many(transfer) => send_all(&mut stream, &mut framed, *transfer).await,
@@ -185,9 +187,8 @@ async fn respond(
     hands: &Hands,
 ) -> Option<Response> {
     let client = Client {
-        source,
-        transport: Transport::Tcp,
-        now: shared.now(),
+        thread: TCP_THREAD,
+        ..Client::new(source, Transport::Tcp, shared.now())
     };
     let mut out = Vec::new();
     match answer(&shared.world(), client, message, &mut out) {
@@ -214,6 +215,7 @@ async fn respond(
                 view,
                 source,
                 transport: Transport::Tcp,
+                since: Instant::now(),
                 // Nobody waits any more if the connection was closed.
                 reply_to: Box::new(|reply| drop(send.send(reply))),
             };

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hickory_proto::op::Message;
 use tracing::{debug, error, info};
@@ -39,6 +39,8 @@ pub(crate) struct Job {
     pub(crate) view: ViewId,
     pub(crate) source: IpAddr,
     pub(crate) transport: Transport,
+    /// When it came.
+    pub(crate) since: Instant,
     pub(crate) reply_to: ReplyTo,
 }
 
@@ -120,7 +122,18 @@ fn work(shared: &Shared, jobs: Vec<Job>) {
     drop(store);
     for (job, done) in done {
         let octets = reply(&job, done, written.is_ok());
+        shared.metrics().updates.add(job.since.elapsed(), 1);
+        count(&world, &job, message::rcode_of(&octets).into());
         (job.reply_to)(octets);
+    }
+}
+
+fn count(world: &World, job: &Job, code: u16) {
+    let view = world.plan.views.get(job.view.0);
+    let zone = view.and_then(|view| view.zone_at(job.query.name()));
+    let zone = zone.and_then(|zone| world.zone_counters(zone));
+    for counters in zone.into_iter().chain(world.view_counters(job.view)) {
+        counters.add_update(code);
     }
 }
 

@@ -43,6 +43,8 @@ struct Lab {
     b: NetNs,
     folder: tempfile::TempDir,
     daemon: Mutex<Option<Child>>,
+    /// More arguments for the daemon.
+    more: Vec<String>,
 }
 
 impl Lab {
@@ -54,6 +56,7 @@ impl Lab {
             b: ns("b"),
             folder: tempfile::tempdir().unwrap(),
             daemon: Mutex::new(None),
+            more: Vec::new(),
         };
         let links = [
             (&lab.a, "a", GATEWAY_A, "10.1.0.10"),
@@ -80,7 +83,12 @@ impl Lab {
     }
 
     fn started() -> Self {
-        let lab = Self::new();
+        Self::started_with(&["--replies-per-client=0", "--replies-per-segment=0"])
+    }
+
+    fn started_with(more: &[&str]) -> Self {
+        let mut lab = Self::new();
+        lab.more = more.iter().map(ToString::to_string).collect();
         lab.start();
         lab
     }
@@ -107,6 +115,9 @@ impl Lab {
             .unwrap();
         command
             .args(["--workers", "2", "--records-per-tenant", "20000"])
+            .arg("--status")
+            .arg(self.path("status"))
+            .args(&self.more)
             .stderr(log);
         *self.daemon.lock().unwrap() = Some(command.spawn().unwrap());
         wait_for("the daemon to answer", || {
@@ -586,4 +597,145 @@ fn a_tenant_that_opens_many_connections_keeps_out_only_itself() {
         ask(&mut connect(&lab.a, GATEWAY_A)).then_some(())
     })
     .unwrap();
+}
+
+#[test]
+fn dig_and_kdig_get_cookies_and_have_them_taken() {
+    let lab = Lab::started();
+    let at = format!("@{GATEWAY_A}");
+    let web = format!("web.{ZONE}");
+    // dig says so itself when a server gives its own cookie back.
+    let first = lab.dig(&lab.a, &[&at, "+cookie", &web, "A"]);
+    assert!(first.contains("(good)"), "{first}");
+    let cookie = first.split("COOKIE: ").nth(1).unwrap();
+    let cookie = cookie.split_whitespace().next().unwrap();
+    assert_eq!(cookie.len(), 48, "{first}");
+    let again = lab.dig(&lab.a, &[&at, &format!("+cookie={cookie}"), &web, "A"]);
+    assert!(again.contains(&format!("{cookie} (good)")), "{again}");
+    let over_tcp = lab.dig(&lab.a, &[&at, "+tcp", "+cookie", &web, "A"]);
+    assert!(over_tcp.contains("(good)"), "{over_tcp}");
+    // RFC 7873, 5.4: no question.
+    let header = lab.dig(&lab.a, &[&at, "+header-only", "+cookie", &web]);
+    assert!(
+        header.contains("NOERROR") && header.contains("QUERY: 0"),
+        "{header}"
+    );
+    assert!(header.contains("(good)"), "{header}");
+    let foreign = format!("+cookie={}{}", &cookie[..16], "00".repeat(16));
+    let bad = lab.dig(
+        &lab.a,
+        &[&at, "+header-only", "+nobadcookie", &foreign, &web],
+    );
+    assert!(bad.contains("BADCOOKIE"), "{bad}");
+    let kdig = text(&run(
+        lab.a.command("kdig").args([&at, "+cookie", &web, "A"]),
+        "",
+    ));
+    assert!(
+        kdig.contains("COOKIE") && kdig.contains("10.1.0.10"),
+        "{kdig}"
+    );
+    assert!(!kdig.contains("WARNING"), "{kdig}");
+    let plain = lab.dig(&lab.a, &[&at, "+nocookie", &web, "A"]);
+    assert!(!plain.contains("COOKIE"), "{plain}");
+}
+
+#[test]
+fn over_its_rate_a_client_is_sent_to_tcp_unless_it_shows_a_cookie() {
+    let lab = Lab::started_with(&["--replies-per-client=5", "--replies-per-segment=1000"]);
+    let at = format!("@{GATEWAY_A}");
+    let web = format!("web.{ZONE}");
+    let socket = lab.a.run(|| {
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        socket.connect((GATEWAY_A, 53)).unwrap();
+        let patience = Some(Duration::from_millis(200));
+        socket.set_read_timeout(patience).unwrap();
+        socket
+    });
+    for _ in 0..40 {
+        socket.send(&question(&web, 1)).unwrap();
+    }
+    let (mut whole, mut truncated, mut reply) = (0, 0, [0; 512]);
+    while let Ok(length) = socket.recv(&mut reply) {
+        let reply = Message::from_vec(&reply[..length]).unwrap();
+        if reply.metadata.truncation {
+            assert!(reply.answers.is_empty());
+            truncated += 1;
+        } else {
+            whole += 1;
+        }
+    }
+    assert!((1..=8).contains(&whole), "{whole} whole replies");
+    assert!(
+        (12..25).contains(&truncated),
+        "{truncated} truncated replies"
+    );
+    // A client that follows the flag is answered all the same.
+    for _ in 0..5 {
+        let short = lab.dig(
+            &lab.a,
+            &[&at, "+short", "+nocookie", "+retry=5", "+time=1", &web],
+        );
+        assert!(short.contains("10.1.0.10"), "{short}");
+    }
+    let over_tcp = lab.dig(&lab.a, &[&at, "+tcp", "+cookie", &web]);
+    let cookie = over_tcp.split("COOKIE: ").nth(1).unwrap();
+    let cookie = cookie.split_whitespace().next().unwrap();
+    for _ in 0..20 {
+        let with = format!("+cookie={cookie}");
+        let short = lab.dig(
+            &lab.a,
+            &[&at, "+notcp", "+ignore", "+tries=1", &with, "+short", &web],
+        );
+        assert!(short.contains("10.1.0.10"), "{short}");
+    }
+    wait_for("the status to say so", || {
+        let text = std::fs::read_to_string(lab.path("status")).ok()?;
+        text.contains("rate_truncated").then_some(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn the_status_counts_queries_and_updates_by_zone_and_view() {
+    let lab = Lab::started();
+    let at = format!("@{GATEWAY_A}");
+    for name in [format!("web.{ZONE}"), format!("absent.{ZONE}")] {
+        lab.dig(&lab.a, &[&at, &name, "A"]);
+    }
+    lab.dig(&lab.a, &[&at, "+tcp", &format!("web.{ZONE}"), "A"]);
+    let script =
+        format!("server {GATEWAY_A}\nzone {ZONE}.\nupdate add new.{ZONE}. 60 A 10.1.0.20\nsend\n");
+    let (is_good, output) = lab.update("nsupdate", &lab.a, "a-tf", &script);
+    assert!(is_good, "{output}");
+    let status = wait_for("the status to count the update", || {
+        let text = std::fs::read_to_string(lab.path("status")).ok()?;
+        let status: serde_json::Value = serde_json::from_str(&text).ok()?;
+        let named = |list: &str, name: &str| {
+            let list = status[list].as_array()?;
+            list.iter().find(|entry| entry["name"] == name).cloned()
+        };
+        let zone = named("zones", &format!("{ZONE}."))?;
+        (zone["updates"]["noerror"] == 1).then(|| (zone, named("views", "a"), status.clone()))
+    });
+    let (zone, view, status) = status.unwrap();
+    assert_eq!(zone["queries"]["nxdomain"], 1, "{zone}");
+    assert!(zone["queries"]["noerror"].as_u64() >= Some(2), "{zone}");
+    assert_eq!((&zone["serial"], &zone["tenant"]), (&2.into(), &"a".into()));
+    let view = view.unwrap();
+    assert_eq!(view["updates"]["noerror"], 1, "{view}");
+    assert!(view["queries"]["noerror"].as_u64() >= Some(2), "{view}");
+    let total = |what: &str| -> u64 {
+        let counts = status["latency"][what]["below_power_of_two_us"].as_array();
+        counts
+            .unwrap()
+            .iter()
+            .filter_map(serde_json::Value::as_u64)
+            .sum()
+    };
+    assert!(
+        total("udp") >= 2 && total("tcp") >= 1 && total("updates") == 1,
+        "{status}"
+    );
+    assert_eq!(status["durable"], true);
 }

@@ -12,5 +12,6 @@ mod rfc2136;
 mod rfc2317;
 mod rfc4592;
 mod rfc5936;
+mod rfc7873;
 mod rfc8945;
 mod support;
