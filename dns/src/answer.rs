@@ -172,9 +172,11 @@ fn answer_view(
     };
     if matches!(query.kind, rtype::AXFR | rtype::IXFR) {
         let outcome = answer_transfer(at, &reply, client, out);
-        let code = match outcome {
-            Outcome::Transfer(_) => rcode::NOERROR,
-            _ => message::rcode_of(out).into(),
+        let is_begun = matches!(outcome, Outcome::Transfer(_));
+        let code = if is_begun {
+            rcode::NOERROR
+        } else {
+            message::rcode_of(out).into()
         };
         return (outcome, Some(code));
     }

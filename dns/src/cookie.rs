@@ -137,7 +137,7 @@ impl Jar {
         let is_good = version == 1
             && (past <= OLDEST || ahead <= AHEAD)
             && *hash == sign(&self.key(time), client, front, source);
-        is_good.then(|| if past <= OLDEST { past } else { 0 })
+        is_good.then_some(if past <= OLDEST { past } else { 0 })
     }
 
     fn make(&self, client: &[u8], source: IpAddr, now: u32) -> [u8; SERVER] {

@@ -26,6 +26,7 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 pub mod answer;
+pub mod api;
 pub mod args;
 pub mod catalog;
 pub mod compose;
@@ -49,6 +50,7 @@ mod reverse;
 pub mod server;
 pub mod status;
 mod tcp;
+pub mod tls;
 pub mod transfer;
 pub mod tsig;
 mod udp;

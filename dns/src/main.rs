@@ -2,12 +2,13 @@
 
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser as _;
 use dns::args::Args;
 use dns::inspect::{self, Show};
-use dns::limit::Rates;
-use dns::server::{Config, Server};
+use dns::server::Server;
 use nix::sys::signal::{SigSet, Signal};
 use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
@@ -28,6 +29,20 @@ fn inspect(args: &Args, what: &Show) -> ExitCode {
     }
 }
 
+/// Waits for signals: SIGHUP has everything read again, the others end the process, also while there is no
+/// generation yet.
+fn obey(signals: &SigSet, reload: &AtomicBool) -> ! {
+    loop {
+        match signals.wait() {
+            Ok(Signal::SIGHUP) => reload.store(true, Ordering::Relaxed),
+            signal => {
+                info!(?signal, "ending");
+                std::process::exit(0);
+            }
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let args = Args::parse();
     if let Some(what) = &args.show {
@@ -39,32 +54,16 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .init();
     // Before the first thread, so that all of them inherit it.
-    let signals: SigSet = [Signal::SIGTERM, Signal::SIGINT].into_iter().collect();
+    let signals: SigSet = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM]
+        .into_iter()
+        .collect();
     if let Err(errno) = signals.thread_block() {
         error!(%errno, "cannot wait for signals");
         return ExitCode::FAILURE;
     }
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let config = Config {
-        workers: args.workers.unwrap_or(processors).max(1),
-        generation: args.generation,
-        keys: args.keys,
-        journal: args.journal,
-        listen: args.listen,
-        records_per_tenant: args.records_per_tenant,
-        upstreams: args.upstream,
-        rates: Rates {
-            client: args.replies_per_client,
-            view: args.replies_per_segment,
-        },
-        status: Some(args.status),
-    };
-    // While there is no generation yet, a signal must end the process, too.
-    std::thread::spawn(move || {
-        let signal = signals.wait();
-        info!(?signal, "ending");
-        std::process::exit(0);
-    });
+    let reload = Arc::new(AtomicBool::new(false));
+    let config = args.into_config(Arc::clone(&reload));
+    std::thread::spawn(move || obey(&signals, &reload));
     match Server::start(&config) {
         Ok(server) => {
             info!(addresses = ?server.addresses(), generation = server.generation(), "ready");

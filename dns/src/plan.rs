@@ -49,6 +49,8 @@ pub struct TenantInfo {
     pub key: Option<String>,
     /// It takes no new names.
     pub is_draining: bool,
+    /// Subnets of its segments.
+    pub nets: Vec<IpNet>,
 }
 
 /// Everything that a generation says of DNS.
@@ -131,12 +133,13 @@ fn local(zones: &[ZoneSpec]) -> HashSet<Name> {
 }
 
 fn nets(model: &Model) -> Vec<IpNet> {
-    let of = |segment: &netmodel::model::Segment| {
-        let v4 = segment.ipv4.map(|subnet| IpNet::from(subnet.net));
-        v4.into_iter()
-            .chain(segment.ipv6.map(|subnet| IpNet::from(subnet.net)))
-    };
-    model.segments.iter().flat_map(of).collect()
+    model.segments.iter().flat_map(nets_of).collect()
+}
+
+fn nets_of(segment: &netmodel::model::Segment) -> impl Iterator<Item = IpNet> + use<> {
+    let v4 = segment.ipv4.map(|subnet| IpNet::from(subnet.net));
+    let v6 = segment.ipv6.map(|subnet| IpNet::from(subnet.net));
+    v4.into_iter().chain(v6)
 }
 
 /// A generation cannot be served.
@@ -212,6 +215,11 @@ fn tenant_infos(model: &Model) -> HashMap<Arc<str>, TenantInfo> {
     let info = |tenant: &netmodel::model::Tenant| TenantInfo {
         key: tenant.dns_update_key.clone(),
         is_draining: tenant.state == TenantState::Draining,
+        nets: tenant
+            .segments
+            .iter()
+            .flat_map(|segment| nets_of(model.segment(*segment)))
+            .collect(),
     };
     let all = model.tenants.iter();
     all.map(|tenant| (tenant.name.as_str().into(), info(tenant)))

@@ -10,6 +10,7 @@
 //! | status, one | writes what was counted |
 //! | follow, one | takes over each new generation, and new keys |
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::PathBuf;
@@ -29,9 +30,11 @@ use crate::forward::{self, Forwarder};
 use crate::journal::{JournalError, Store};
 use crate::limit::{Limiter, Rates};
 use crate::metrics::Metrics;
+use crate::name::Name;
+use crate::tls::{self, Certificates, TlsError};
 use crate::updater::{self, Jobs};
 use crate::world::World;
-use crate::{notify, status, tcp, udp};
+use crate::{api, notify, status, tcp, udp};
 
 /// Room for queries that wait, in octets, for each socket.
 const RECEIVE_BUFFER: usize = 4 << 20;
@@ -66,6 +69,39 @@ pub struct Config {
     pub rates: Rates,
     /// The file that says what was done; `None`: nobody wants to know.
     pub status: Option<PathBuf>,
+    /// Certificate and key, for TLS.
+    pub tls: Option<tls::Files>,
+    /// Where to listen for DNS over TLS; needs [`Config::tls`].
+    pub tls_listen: Vec<SocketAddr>,
+    /// Where to listen for the HTTP API: plain on loopback, TLS elsewhere.
+    pub api_listen: Vec<SocketAddr>,
+    /// Set: generation, keys and certificate are to be read again.
+    pub reload: Arc<AtomicBool>,
+}
+
+/// What needs TLS on an address that is not loopback's.
+const API: &str = "the HTTP API";
+
+impl Config {
+    /// Nothing is served in the clear that is to be kept secret.
+    fn check_tls(&self) -> Result<(), ServerError> {
+        if self.tls.is_some() {
+            return Ok(());
+        }
+        let dns = self
+            .tls_listen
+            .iter()
+            .map(|address| ("DNS over TLS", address));
+        let api = self.api_listen.iter().map(|address| (API, address));
+        let mut open = dns.chain(api.filter(|(_, address)| !address.ip().is_loopback()));
+        match open.next() {
+            None => Ok(()),
+            Some((what, address)) => Err(ServerError::NoCertificate {
+                what,
+                address: *address,
+            }),
+        }
+    }
 }
 
 /// The daemon cannot start.
@@ -86,6 +122,21 @@ pub enum ServerError {
     /// The kernel has no random octets.
     #[error("cannot make a secret for cookies")]
     Secret(#[source] getrandom::Error),
+    /// TLS is wanted on an address, and there is no certificate.
+    #[error(
+        "cannot serve {what} on {address} without TLS \
+         (remedy: --tls-certificate and --tls-key{})",
+        if *what == API { ", or an address of loopback" } else { "" }
+    )]
+    NoCertificate {
+        /// What was to be served.
+        what: &'static str,
+        /// Where.
+        address: SocketAddr,
+    },
+    /// The certificate.
+    #[error("cannot serve TLS")]
+    Tls(#[source] TlsError),
     /// A thread.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
@@ -117,6 +168,9 @@ pub(crate) struct Shared {
     records_per_tenant: usize,
     limiter: Limiter,
     metrics: Arc<Metrics>,
+    reload: Arc<AtomicBool>,
+    /// Zones that secondaries are to be told of again.
+    notices: Mutex<BTreeSet<Name>>,
 }
 
 impl Shared {
@@ -151,6 +205,22 @@ impl Shared {
 
     pub(crate) fn is_stopping(&self) -> bool {
         self.is_stopping.load(Ordering::Relaxed)
+    }
+
+    /// Was it asked to read everything again? It is asked once.
+    pub(crate) fn take_reload(&self) -> bool {
+        self.reload.swap(false, Ordering::Relaxed)
+    }
+
+    /// Has secondaries told of a zone again.
+    pub(crate) fn notify_again(&self, origin: Name) {
+        let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
+        notices.insert(origin);
+    }
+
+    pub(crate) fn take_notices(&self) -> BTreeSet<Name> {
+        let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *notices)
     }
 
     pub(crate) fn limiter(&self) -> &Limiter {
@@ -188,6 +258,9 @@ impl Server {
     ///
     /// [`ServerError`] if the journal cannot be used or an address cannot be listened on.
     pub fn start(config: &Config) -> Result<Self, ServerError> {
+        let certificates = config.tls.as_ref().map(Certificates::load);
+        let certificates = certificates.transpose().map_err(ServerError::Tls)?;
+        config.check_tls()?;
         let store = Store::open(&config.journal).map_err(ServerError::Journal)?;
         let mut follower = Follower::new(&config.generation, &config.keys);
         let threads = config.workers * config.listen.len() + OTHERS;
@@ -206,6 +279,8 @@ impl Server {
             records_per_tenant: config.records_per_tenant,
             limiter: Limiter::new(config.rates),
             metrics,
+            reload: Arc::clone(&config.reload),
+            notices: Mutex::default(),
         });
         let mut server = Self {
             shared: Arc::clone(&shared),
@@ -216,7 +291,10 @@ impl Server {
         let jobs = Arc::clone(&queue);
         server.spawn("updates", move |shared| updater::run(shared, &jobs))?;
         server.spawn("notify", |shared| notify::run(shared))?;
-        server.spawn("follow", move |shared| follow::run(shared, follower))?;
+        let watched = certificates.clone();
+        server.spawn("follow", move |shared| {
+            follow::run(shared, follower, watched.as_deref());
+        })?;
         if let Some(path) = config.status.clone() {
             server.spawn("status", move |shared| status::run(shared, &path))?;
         }
@@ -236,8 +314,20 @@ impl Server {
         for (place, address) in config.listen.iter().enumerate() {
             let first = OTHERS + place * config.workers;
             let listener = server.listen(*address, first..first + config.workers, &hands)?;
-            listeners.push(listener);
+            listeners.push(tcp::Listener {
+                socket: listener,
+                tls: None,
+            });
         }
+        if let Some(certificates) = &certificates {
+            for address in &config.tls_listen {
+                listeners.push(tcp::Listener {
+                    socket: server.bind(*address)?,
+                    tls: Some(certificates.acceptor(b"dot").map_err(ServerError::Tls)?),
+                });
+            }
+        }
+        server.serve_api(config, certificates.as_ref(), &hands)?;
         server.spawn("tcp", move |shared| tcp::run(shared, listeners, &hands))?;
         Ok(server)
     }
@@ -266,6 +356,40 @@ impl Server {
             .map_err(ServerError::Thread)?;
         self.threads.push(thread);
         Ok(())
+    }
+
+    fn serve_api(
+        &mut self,
+        config: &Config,
+        certificates: Option<&Arc<Certificates>>,
+        hands: &Hands,
+    ) -> Result<(), ServerError> {
+        let mut listeners = Vec::new();
+        for address in &config.api_listen {
+            let tls = match certificates {
+                Some(certificates) if !address.ip().is_loopback() => Some(
+                    certificates
+                        .acceptor(b"http/1.1")
+                        .map_err(ServerError::Tls)?,
+                ),
+                _ => None,
+            };
+            let socket = self.bind(*address)?;
+            listeners.push(api::Listener { socket, tls });
+        }
+        if !listeners.is_empty() {
+            let updates = Arc::clone(&hands.updates);
+            self.spawn("http", move |shared| api::run(shared, listeners, &updates))?;
+        }
+        Ok(())
+    }
+
+    /// Listens for connections.
+    fn bind(&mut self, address: SocketAddr) -> Result<TcpListener, ServerError> {
+        let wrap = |source| ServerError::Listen { address, source };
+        let listener = tcp_listener(address).map_err(wrap)?;
+        self.addresses.push(listener.local_addr().map_err(wrap)?);
+        Ok(listener)
     }
 
     fn listen(

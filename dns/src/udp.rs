@@ -22,7 +22,7 @@ use tracing::{debug, error};
 use crate::answer::{Client, Outcome, Transport, answer};
 use crate::forward;
 use crate::server::{Hands, Shared};
-use crate::updater::{self, Job};
+use crate::updater::{self, Job, Request, Work};
 
 /// How long a thread waits for a query before it looks whether it should end.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(200);
@@ -100,14 +100,19 @@ pub(crate) fn run(shared: &Shared, socket: &Arc<UdpSocket>, hands: &Hands, threa
                 }
                 Outcome::Update(query, view) => {
                     spare.push(octets);
-                    let job = Job {
+                    let request = Request {
                         message: message.to_vec(),
                         query,
-                        view,
                         source: arrival.peer_ip,
                         transport: Transport::Udp,
+                    };
+                    let job = Job {
+                        work: Work::Message {
+                            request: Box::new(request),
+                            reply_to: reply_later(socket, *arrival),
+                        },
+                        view,
                         since: begun,
-                        reply_to: reply_later(socket, *arrival),
                     };
                     updater::hand_over(&hands.updates, job);
                 }

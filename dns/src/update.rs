@@ -4,8 +4,8 @@
 //!
 //! * **Scope.** A key changes its own tenant's zones and nothing else: the forward zone, and the reverse
 //!   zones of its segments.
-//! * **Owners.** What the platform or the inventory says cannot be changed by an update: the whole
-//!   message is refused, and an extended error says why.
+//! * **Owners.** What the platform or the inventory says cannot be changed by an update, nor what another key of
+//!   the same tenant added: the whole message is refused, and an extended error says why.
 //! * **Atomic.** All checks come before the first change.
 
 use std::collections::BTreeMap;
@@ -15,7 +15,6 @@ use hickory_proto::op::Message;
 use hickory_proto::rr::{DNSClass, Name as HickoryName, RData, Record};
 
 use crate::journal::{Change, ZoneChanges};
-use crate::keys::Key;
 use crate::message::{Extended, rcode};
 use crate::name::{self, Name};
 use crate::rdata::{self, SERVED, rtype};
@@ -51,8 +50,10 @@ impl Refusal {
 /// The zone that an update is about, and what the tenant may do.
 #[derive(Clone, Copy)]
 pub struct Target<'a> {
-    /// The key that signed.
-    pub key: &'a Key,
+    /// The key that signed, or was shown.
+    pub key: &'a Arc<str>,
+    /// Other keys that the tenant has: what they added is theirs.
+    pub others: &'a [Arc<str>],
     /// Whose zone it is, and whose key.
     pub tenant: &'a Arc<str>,
     /// The zone.
@@ -298,13 +299,23 @@ impl Draft<'_> {
             (_, Some(kind)) => set.rtype == kind,
             (_, None) => true,
         });
-        match clash {
+        match clash.or_else(|| self.of_others(name, kind)) {
             None => Ok(()),
             Some(set) => Err(Refusal::prohibited(format!(
                 "{name} belongs to {}: change it there",
                 set.owner
             ))),
         }
+    }
+
+    /// Returns a set that another key of the tenant added. What a key added that is no more is anybody's.
+    fn of_others(&self, name: &Name, kind: Option<u16>) -> Option<&RrSet> {
+        let is_others = |set: &&RrSet| match &set.owner {
+            RrOwner::Key(key) => self.target.others.contains(key),
+            RrOwner::Platform | RrOwner::Inventory => true,
+        };
+        let mut sets = self.target.dynamic.at(name);
+        sets.find(|set| kind.is_none_or(|kind| set.rtype == kind) && is_others(set))
     }
 
     /// RFC 2136, 3.4.2.
@@ -344,9 +355,10 @@ impl Draft<'_> {
                 rtype: kind,
                 ttl,
                 rdata: Vec::new(),
-                owner: RrOwner::Key(Arc::clone(&self.target.key.name)),
+                owner: RrOwner::Platform,
             },
         };
+        set.owner = RrOwner::Key(Arc::clone(self.target.key));
         set.ttl = ttl;
         if let Err(place) = set.rdata.binary_search(&data) {
             set.rdata.insert(place, data);

@@ -152,7 +152,9 @@ fn limited(world: &World, limiter: &Limiter, source: &str, message: &[u8]) -> Op
     match answer(world, client, message, &mut out) {
         Outcome::Reply => Some(out),
         Outcome::Silence => None,
-        other => panic!("{other:?}"),
+        other @ (Outcome::Forward(_) | Outcome::Transfer(_) | Outcome::Update(..)) => {
+            panic!("{other:?}")
+        }
     }
 }
 

@@ -32,6 +32,10 @@ pub(crate) fn bulkhead(folder: &Path, port: u16) -> Result<()> {
             view: 1_000_000,
         },
         status: Some(folder.join("status.json")),
+        tls: None,
+        tls_listen: Vec::new(),
+        api_listen: Vec::new(),
+        reload: Arc::default(),
     };
     let _server = Server::start(&config).context("start bulkhead-dns")?;
     loop {

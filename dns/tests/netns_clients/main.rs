@@ -1,206 +1,27 @@
-//! Real clients (dig, kdig, nsupdate, knsupdate) of two tenants, each in a network namespace of its own,
+//! Real clients (dig, kdig, nsupdate, knsupdate, octodns, lexicon) of two tenants, each in a network namespace of its own,
 //! and the daemon on the router between them. Needs root.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up must fail")]
 
-#[path = "conformance/support.rs"]
+mod api;
+mod dot;
+mod lab;
+#[path = "../conformance/support.rs"]
 #[allow(dead_code, reason = "every test program uses its own part")]
 mod support;
 
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, TcpStream, UdpSocket};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::Mutex;
+use std::net::{TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::tsig::TsigAlgorithm;
 use hickory_proto::rr::{Name, RData, Record, RecordType, TSigner};
-use netmodel::published;
-use support::{SECRET, question, two_tenants};
+use lab::{GATEWAY_A, GATEWAY_B, Lab, ZONE, run, text};
+use support::{SECRET, question};
 use testkit::netns::NetNs;
 use testkit::wait::wait_for;
-
-const GATEWAY_A: &str = "10.1.0.1";
-const GATEWAY_B: &str = "10.1.0.65";
-const ZONE: &str = "a.east.lab.example";
-const RECORDS: &str = "
-  - {name: web, type: A, value: 10.1.0.10}
-  - {name: '@', type: MX, value: 10 web}
-  - {name: www, type: CNAME, value: web}
-  - {name: txt, type: TXT, value: 'hello world'}
-  - {name: _sip._tcp, type: SRV, value: 0 5 5060 web}
-  - {name: '@', type: CAA, value: '0 issue \"ca.example\"'}
-";
-
-/// A router and a client of each tenant.
-struct Lab {
-    router: NetNs,
-    a: NetNs,
-    b: NetNs,
-    folder: tempfile::TempDir,
-    daemon: Mutex<Option<Child>>,
-    /// More arguments for the daemon.
-    more: Vec<String>,
-}
-
-impl Lab {
-    fn new() -> Self {
-        let ns = |role| NetNs::new(role).expect("root can make a namespace");
-        let lab = Self {
-            router: ns("router"),
-            a: ns("a"),
-            b: ns("b"),
-            folder: tempfile::tempdir().unwrap(),
-            daemon: Mutex::new(None),
-            more: Vec::new(),
-        };
-        let links = [
-            (&lab.a, "a", GATEWAY_A, "10.1.0.10"),
-            (&lab.b, "b", GATEWAY_B, "10.1.0.70"),
-        ];
-        for (client, name, gateway, address) in links {
-            lab.router.add_veth(name, client, "eth0").unwrap();
-            lab.router.set_up(name).unwrap();
-            client.set_up("eth0").unwrap();
-            lab.router.add_address(name, ip(gateway), 26).unwrap();
-            client.add_address("eth0", ip(address), 26).unwrap();
-            client.wait_until_up("eth0").unwrap();
-        }
-        lab.router.add_address("a", ip("fd00:1::1"), 64).unwrap();
-        lab.a.add_address("eth0", ip("fd00:1::10"), 64).unwrap();
-        lab.publish(1);
-        let key = |name: &str| {
-            format!("[keys.{name}]\nalgorithm = \"hmac-sha256\"\nsecret = \"{SECRET}\"\n")
-        };
-        std::fs::write(lab.path("keys"), key("a-tf") + &key("b-tf")).unwrap();
-        let mode = std::fs::Permissions::from_mode(0o600);
-        std::fs::set_permissions(lab.path("keys"), mode).unwrap();
-        lab
-    }
-
-    fn started() -> Self {
-        Self::started_with(&["--replies-per-client=0", "--replies-per-segment=0"])
-    }
-
-    fn started_with(more: &[&str]) -> Self {
-        let mut lab = Self::new();
-        lab.more = more.iter().map(ToString::to_string).collect();
-        lab.start();
-        lab
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn publish(&self, number: u32) {
-        let mut published = two_tenants(RECORDS);
-        published.number = number;
-        published::write(&self.path("generation"), &published.to_bytes(), 0o640).unwrap();
-    }
-
-    fn start(&self) {
-        let mut command = self.router.command(env!("CARGO_BIN_EXE_bulkhead-dns"));
-        for option in ["generation", "keys", "journal"] {
-            command.arg(format!("--{option}")).arg(self.path(option));
-        }
-        let log = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(self.path("log"))
-            .unwrap();
-        command
-            .args(["--workers", "2", "--records-per-tenant", "20000"])
-            .arg("--status")
-            .arg(self.path("status"))
-            .args(&self.more)
-            .stderr(log);
-        *self.daemon.lock().unwrap() = Some(command.spawn().unwrap());
-        wait_for("the daemon to answer", || {
-            let answer = self.dig(
-                &self.a,
-                &[
-                    &format!("@{GATEWAY_A}"),
-                    "+short",
-                    "+time=1",
-                    "+tries=1",
-                    ZONE,
-                    "NS",
-                ],
-            );
-            answer.contains("ns.east").then_some(())
-        })
-        .unwrap_or_else(|error| panic!("{error}\n{}", self.log()));
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.path("log")).unwrap()
-    }
-
-    /// As `kill -9`.
-    fn kill(&self) {
-        let mut daemon = self.daemon.lock().unwrap().take().unwrap();
-        daemon.kill().unwrap();
-        daemon.wait().unwrap();
-    }
-
-    fn dig(&self, client: &NetNs, arguments: &[&str]) -> String {
-        text(&run(client.command("dig").args(arguments), ""))
-    }
-
-    /// Runs nsupdate or knsupdate; its output, and whether it was content.
-    fn update(&self, program: &str, client: &NetNs, key: &str, script: &str) -> (bool, String) {
-        let mut command = client.command(program);
-        command.args(["-y", &format!("hmac-sha256:{key}:{SECRET}")]);
-        if program == "nsupdate" {
-            command.args(["-t", "5"]);
-        }
-        let output = run(&mut command, script);
-        (output.status.success(), text(&output))
-    }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        if let Some(daemon) = self.daemon.get_mut().unwrap() {
-            let _ = daemon.kill();
-            let _ = daemon.wait();
-        }
-    }
-}
-
-fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
-}
-
-fn run(command: &mut Command, input: &str) -> Output {
-    let command = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap_or_else(|error| {
-        panic!(
-            "{:?}: {error} (Debian: bind9-dnsutils, knot-dnsutils)",
-            command.get_program()
-        )
-    });
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(input.as_bytes())
-        .unwrap();
-    child.wait_with_output().unwrap()
-}
-
-fn text(output: &Output) -> String {
-    let both = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
-    String::from_utf8_lossy(&both).into_owned()
-}
 
 #[test]
 fn dig_and_kdig_read_every_type_over_udp_and_tcp_in_both_families() {
