@@ -10,7 +10,7 @@ use clap::Parser;
 use crate::inspect::Show;
 use crate::limit::Rates;
 use crate::server::Config;
-use crate::{journal, keys, status, tls};
+use crate::{journal, keys, leases, status, tls};
 
 /// Authoritative DNS for the site, its tenants and their reverse zones.
 ///
@@ -49,6 +49,12 @@ pub struct Args {
     /// Replies per second over UDP to all clients of a tenant, or of a platform segment, without a DNS cookie; 0 is no limit.
     #[arg(long, default_value_t = 50_000)]
     pub replies_per_segment: u32,
+    /// Tenant whose DHCP clients get names, HOST.dhcp.TENANT.SITE; can be repeated.
+    #[arg(long, value_name = "TENANT")]
+    pub lease_names: Vec<String>,
+    /// The leases of `bulkhead-dhcpd`.
+    #[arg(long, default_value = netmodel::leases::DEFAULT_PATH)]
+    pub leases: PathBuf,
     /// Certificate for DNS over TLS and the HTTP API, PEM; read again when it changes, and on SIGHUP.
     #[arg(long, requires = "tls_key")]
     pub tls_certificate: Option<PathBuf>,
@@ -68,10 +74,20 @@ pub struct Args {
 }
 
 impl Args {
+    /// Returns which leases get names.
+    #[must_use]
+    pub fn lease_names(&self) -> leases::Config {
+        leases::Config {
+            file: self.leases.clone(),
+            tenants: self.lease_names.iter().cloned().collect(),
+        }
+    }
+
     /// Returns what the daemon is told. Whoever sets `reload` has everything read again.
     #[must_use]
     pub fn into_config(self, reload: Arc<AtomicBool>) -> Config {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let leases = self.lease_names();
         let files = self.tls_certificate.zip(self.tls_key);
         Config {
             generation: self.generation,
@@ -89,6 +105,7 @@ impl Args {
             tls: files.map(|(certificate, key)| tls::Files { certificate, key }),
             tls_listen: self.tls_listen,
             api_listen: self.api_listen,
+            leases,
             reload,
         }
     }

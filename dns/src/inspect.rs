@@ -13,6 +13,7 @@ use thiserror::Error;
 
 use crate::journal::{JournalError, Store};
 use crate::keys::{Holder, Keyring, KeysError, Secrets};
+use crate::leases;
 use crate::lookup;
 use crate::name::{Name, NameError};
 use crate::plan::{self, PlanError};
@@ -83,11 +84,19 @@ pub enum InspectError {
 /// # Errors
 ///
 /// [`InspectError`] if one of them cannot be read.
-pub fn load(generation: &Path, keys: &Path, journal: &Path) -> Result<World, InspectError> {
+pub fn load(
+    generation: &Path,
+    keys: &Path,
+    journal: &Path,
+    leases: &leases::Config,
+) -> Result<World, InspectError> {
     let published = published::read(generation).map_err(InspectError::Generation)?;
     let plan = plan::plan(&published).map_err(InspectError::Plan)?;
     let secrets = Secrets::read(keys).map_err(InspectError::Keys)?;
-    let store = Store::read(journal).map_err(InspectError::Journal)?;
+    let mut store = Store::read(journal).map_err(InspectError::Journal)?;
+    if !leases.tenants.is_empty() {
+        store.set_leases(leases::Follower::new(leases).table());
+    }
     let keys = Keyring::new(&secrets, &plan.tenants);
     Ok(World::new(plan, keys, &store))
 }

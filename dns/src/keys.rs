@@ -449,7 +449,7 @@ impl Keyring {
 }
 
 /// Decodes base64 (RFC 4648, 4), with its padding.
-fn base64(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn base64(text: &str) -> Option<Vec<u8>> {
     let body = text.trim_end_matches('=');
     if !text.len().is_multiple_of(4) || text.len() - body.len() > 2 {
         return None;
@@ -545,6 +545,8 @@ pub(crate) mod tests {
             key: Some(key.to_owned()),
             is_draining: false,
             nets: Vec::new(),
+            vlans: Vec::new(),
+            zone: Name::root(),
         };
         let tenants = HashMap::from([
             ("a".into(), info("shared")),
@@ -579,6 +581,8 @@ pub(crate) mod tests {
             key: Some("c-tf".to_owned()),
             is_draining: false,
             nets: Vec::new(),
+            vlans: Vec::new(),
+            zone: Name::root(),
         };
         let ring = Keyring::new(&secrets, &HashMap::from([("c".into(), info)]));
         let names: Vec<&str> = ring
@@ -616,6 +620,8 @@ pub(crate) mod tests {
             key: Some("c-tf".to_owned()),
             is_draining: false,
             nets: Vec::new(),
+            vlans: Vec::new(),
+            zone: Name::root(),
         };
         let ring = Keyring::new(&secrets, &HashMap::from([("c".into(), info)]));
         let names: Vec<&str> = ring.api_keys().map(|key| &*key.name).collect();

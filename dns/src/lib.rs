@@ -37,6 +37,7 @@ pub mod history;
 pub mod inspect;
 pub mod journal;
 pub mod keys;
+pub mod leases;
 pub mod limit;
 pub mod lookup;
 pub mod message;

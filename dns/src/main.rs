@@ -15,7 +15,12 @@ use tracing_subscriber::EnvFilter;
 
 /// Shows what is served; works beside the daemon, too.
 fn inspect(args: &Args, what: &Show) -> ExitCode {
-    let loaded = inspect::load(&args.generation, &args.keys, &args.journal);
+    let loaded = inspect::load(
+        &args.generation,
+        &args.keys,
+        &args.journal,
+        &args.lease_names(),
+    );
     match loaded.and_then(|world| inspect::show(&world, what)) {
         Ok(text) => {
             // Whoever reads may stop reading.

@@ -51,6 +51,10 @@ pub struct TenantInfo {
     pub is_draining: bool,
     /// Subnets of its segments.
     pub nets: Vec<IpNet>,
+    /// VLANs of its segments.
+    pub vlans: Vec<u16>,
+    /// Its own zone.
+    pub zone: Name,
 }
 
 /// Everything that a generation says of DNS.
@@ -193,7 +197,7 @@ pub fn plan(published: &Published) -> Result<Plan, PlanError> {
     let clients = Clients::new(model, |segment| view_of.get(&segment).copied());
     Ok(Plan {
         number: published.number,
-        tenants: tenant_infos(model),
+        tenants: tenant_infos(model, &planner.tenant_names),
         local: local(&planner.zones),
         nets: nets(model),
         zones: planner.zones,
@@ -211,8 +215,8 @@ fn named<T>(what: &str, made: Result<T, NameError>) -> Result<T, PlanError> {
     })
 }
 
-fn tenant_infos(model: &Model) -> HashMap<Arc<str>, TenantInfo> {
-    let info = |tenant: &netmodel::model::Tenant| TenantInfo {
+fn tenant_infos(model: &Model, zones: &[Name]) -> HashMap<Arc<str>, TenantInfo> {
+    let info = |tenant: &netmodel::model::Tenant, zone: &Name| TenantInfo {
         key: tenant.dns_update_key.clone(),
         is_draining: tenant.state == TenantState::Draining,
         nets: tenant
@@ -220,9 +224,15 @@ fn tenant_infos(model: &Model) -> HashMap<Arc<str>, TenantInfo> {
             .iter()
             .flat_map(|segment| nets_of(model.segment(*segment)))
             .collect(),
+        vlans: tenant
+            .segments
+            .iter()
+            .map(|segment| model.segment(*segment).vlan_id.as_u16())
+            .collect(),
+        zone: zone.clone(),
     };
-    let all = model.tenants.iter();
-    all.map(|tenant| (tenant.name.as_str().into(), info(tenant)))
+    let all = model.tenants.iter().zip(zones);
+    all.map(|(tenant, zone)| (tenant.name.as_str().into(), info(tenant, zone)))
         .collect()
 }
 

@@ -7,6 +7,8 @@
 //! | forward, one | [`crate::forward`], if there are upstream resolvers |
 //! | updates, one | [`crate::updater`] |
 //! | notify, one | tells secondaries what changed |
+//! | leases, one | follows DHCP leases, if they get names |
+//! | http, one | [`crate::api`], if it is served |
 //! | status, one | writes what was counted |
 //! | follow, one | takes over each new generation, and new keys |
 
@@ -34,7 +36,7 @@ use crate::name::Name;
 use crate::tls::{self, Certificates, TlsError};
 use crate::updater::{self, Jobs};
 use crate::world::World;
-use crate::{api, notify, status, tcp, udp};
+use crate::{api, leases, notify, status, tcp, udp};
 
 /// Room for queries that wait, in octets, for each socket.
 const RECEIVE_BUFFER: usize = 4 << 20;
@@ -75,6 +77,8 @@ pub struct Config {
     pub tls_listen: Vec<SocketAddr>,
     /// Where to listen for the HTTP API: plain on loopback, TLS elsewhere.
     pub api_listen: Vec<SocketAddr>,
+    /// Which leases get names.
+    pub leases: leases::Config,
     /// Set: generation, keys and certificate are to be read again.
     pub reload: Arc<AtomicBool>,
 }
@@ -261,7 +265,12 @@ impl Server {
         let certificates = config.tls.as_ref().map(Certificates::load);
         let certificates = certificates.transpose().map_err(ServerError::Tls)?;
         config.check_tls()?;
-        let store = Store::open(&config.journal).map_err(ServerError::Journal)?;
+        let mut store = Store::open(&config.journal).map_err(ServerError::Journal)?;
+        let has_leases = !config.leases.tenants.is_empty();
+        let leased = has_leases.then(|| leases::Follower::new(&config.leases));
+        if let Some(leased) = &leased {
+            store.set_leases(leased.table());
+        }
         let mut follower = Follower::new(&config.generation, &config.keys);
         let threads = config.workers * config.listen.len() + OTHERS;
         let metrics = Arc::new(Metrics::new(threads));
@@ -291,6 +300,10 @@ impl Server {
         let jobs = Arc::clone(&queue);
         server.spawn("updates", move |shared| updater::run(shared, &jobs))?;
         server.spawn("notify", |shared| notify::run(shared))?;
+        if let Some(leased) = leased {
+            leases::warn_of_strangers(&config.leases, &shared.world().plan);
+            server.spawn("leases", move |shared| leases::run(shared, leased))?;
+        }
         let watched = certificates.clone();
         server.spawn("follow", move |shared| {
             follow::run(shared, follower, watched.as_deref());

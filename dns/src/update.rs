@@ -58,7 +58,7 @@ pub struct Target<'a> {
     pub tenant: &'a Arc<str>,
     /// The zone.
     pub origin: &'a Name,
-    /// What the platform and the inventory say in it.
+    /// What the platform, the inventory and leases say in it.
     pub fixed: &'a Contents,
     /// What updates said before.
     pub dynamic: &'a ZoneChanges,
@@ -294,7 +294,9 @@ impl Draft<'_> {
         let mut fixed = fixed.filter(|set| !(is_apex && set.rtype == rtype::NS));
         let clash = fixed.find(|set| match (step, kind) {
             (Step::Add(..), Some(kind)) => {
-                set.rtype == kind || set.rtype == rtype::CNAME || kind == rtype::CNAME
+                // A client's name is its own as a whole (RFC 4703, 5).
+                let is_leased = set.owner == RrOwner::Dhcp;
+                is_leased || set.rtype == kind || [set.rtype, kind].contains(&rtype::CNAME)
             }
             (_, Some(kind)) => set.rtype == kind,
             (_, None) => true,
@@ -312,7 +314,7 @@ impl Draft<'_> {
     fn of_others(&self, name: &Name, kind: Option<u16>) -> Option<&RrSet> {
         let is_others = |set: &&RrSet| match &set.owner {
             RrOwner::Key(key) => self.target.others.contains(key),
-            RrOwner::Platform | RrOwner::Inventory => true,
+            RrOwner::Platform | RrOwner::Inventory | RrOwner::Dhcp => true,
         };
         let mut sets = self.target.dynamic.at(name);
         sets.find(|set| kind.is_none_or(|kind| set.rtype == kind) && is_others(set))

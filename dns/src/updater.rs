@@ -12,6 +12,7 @@ use crate::answer::{Transport, limit};
 use crate::api::patch::Expected;
 use crate::journal::{Change, Store, ZoneChanges};
 use crate::keys::{ApiKey, Key};
+use crate::leases;
 use crate::message::{self, Extended, Query, Reply, rcode};
 use crate::name::Name;
 use crate::plan::ZoneSpec;
@@ -378,7 +379,7 @@ impl Worker<'_> {
             others: &self.world.keys.others(writer.tenant, writer.key),
             tenant: writer.tenant,
             origin: &spec.origin,
-            fixed: &spec.contents,
+            fixed: &leases::fixed(&self.world.plan, spec, self.store),
             dynamic: self
                 .store
                 .zone(writer.tenant, &spec.origin)

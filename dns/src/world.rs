@@ -9,6 +9,7 @@ use crate::catalog::{self, Secondary};
 use crate::cookie::Jar;
 use crate::journal::Store;
 use crate::keys::Keyring;
+use crate::leases;
 use crate::metrics::{Counters, Metrics};
 use crate::name::Name;
 use crate::plan::{Plan, ZoneSpec};
@@ -202,13 +203,16 @@ fn make_zone(plan: &Plan, spec: &ZoneSpec, store: &Store) -> Zone {
     let Some(tenant) = &spec.tenant else {
         return Zone::new(spec.origin.clone(), &plan.soa, plan.number, &spec.contents);
     };
-    let Some(dynamic) = store.zone(tenant, &spec.origin) else {
-        return Zone::new(spec.origin.clone(), &plan.soa, plan.number, &spec.contents);
-    };
-    let mut contents = spec.contents.clone();
-    for (name, set) in dynamic.sets() {
-        contents.add_set(name, set);
+    let mut contents = leases::fixed(plan, spec, store);
+    let mut serial = plan.number;
+    if let Some(info) = plan.tenants.get(tenant) {
+        serial = serial.wrapping_add(store.leases().serial(tenant, info));
     }
-    let serial = plan.number.wrapping_add(dynamic.changes);
+    if let Some(dynamic) = store.zone(tenant, &spec.origin) {
+        serial = serial.wrapping_add(dynamic.changes);
+        for (name, set) in dynamic.sets() {
+            contents.to_mut().add_set(name, set);
+        }
+    }
     Zone::new(spec.origin.clone(), &plan.soa, serial, &contents)
 }

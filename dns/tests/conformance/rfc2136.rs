@@ -80,7 +80,7 @@ impl Lab {
             others: &self.others,
             tenant: key.tenant().unwrap(),
             origin: &origin,
-            fixed: &spec.contents,
+            fixed: &dns::leases::fixed(&self.world.plan, spec, &self.store),
             dynamic: self.store.zone(&"a".into(), &origin).unwrap_or(&nothing),
             room: self.room,
             is_draining: self.is_draining,
@@ -543,4 +543,37 @@ fn what_another_key_of_the_tenant_added_is_refused_until_that_key_is_gone() {
     );
     lab.others.clear();
     assert_eq!(lab.run(&[], &[("mine", ANY_, 0, "A", "")]), (0, 1));
+}
+
+#[test]
+fn a_name_that_a_lease_has_is_refused_as_a_whole() {
+    let mut lab = Lab::new();
+    let mut table = dns::leases::Table::new(&["a".to_owned()].into());
+    table.take(&netmodel::leases::Entry {
+        number: 1,
+        vlan: netmodel::ids::VlanId::new(100).unwrap(),
+        address: [10, 1, 0, 20].into(),
+        lease: netmodel::leases::Lease {
+            mac: netmodel::ids::MacAddr([2, 0, 0, 0, 0, 1]),
+            state: netmodel::leases::State::Bound,
+            since: 1,
+            until: 2,
+            client_id: Box::default(),
+            hostname: "pc".into(),
+        },
+    });
+    lab.store.set_leases(table);
+    for row in [
+        ("pc.dhcp", IN, 60, "A", "10.1.0.9"),
+        ("pc.dhcp", IN, 60, "TXT", "x"),
+        ("pc.dhcp", ANY_, 0, "ANY", ""),
+        ("pc.dhcp", ANY_, 0, "A", ""),
+    ] {
+        let (_, why) = lab.work(&[], &[row]).unwrap_err().why.unwrap();
+        assert!(why.contains("belongs to dhcp"), "{row:?}: {why}");
+    }
+    // Who was there first keeps it.
+    let (name, free) = ("first.dhcp", "free.dhcp");
+    assert_eq!(lab.run(&[], &[(name, IN, 60, "A", "10.1.0.9")]), (0, 1));
+    assert_eq!(lab.run(&[], &[(free, IN, 60, "A", "10.1.0.9")]), (0, 1));
 }

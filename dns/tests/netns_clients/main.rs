@@ -6,6 +6,7 @@
 mod api;
 mod dot;
 mod lab;
+mod leases;
 #[path = "../conformance/support.rs"]
 #[allow(dead_code, reason = "every test program uses its own part")]
 mod support;

@@ -35,6 +35,7 @@ pub(crate) fn bulkhead(folder: &Path, port: u16) -> Result<()> {
         tls: None,
         tls_listen: Vec::new(),
         api_listen: Vec::new(),
+        leases: dns::leases::Config::default(),
         reload: Arc::default(),
     };
     let _server = Server::start(&config).context("start bulkhead-dns")?;
