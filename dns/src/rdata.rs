@@ -187,7 +187,13 @@ fn quoted_strings(text: &str) -> Option<Vec<u8>> {
 /// Returns a type's name.
 #[must_use]
 pub fn type_name(kind: u16) -> String {
-    RecordType::from(kind).to_string()
+    match RecordType::from(kind) {
+        // hickory has no DHCID.
+        _ if kind == rtype::DHCID => "DHCID".to_owned(),
+        // RFC 3597, 5.
+        RecordType::Unknown(kind) => format!("TYPE{kind}"),
+        known => known.to_string(),
+    }
 }
 
 /// Returns data in presentation form; what cannot be read as its type as RFC 3597, 5 has it.
@@ -198,8 +204,8 @@ pub fn show(kind: u16, data: &[u8]) -> String {
     let read = RData::read(&mut BinDecoder::new(data), kind, Restrict::new(length));
     match read {
         Ok(_) if kind == RecordType::TXT => strings(data),
-        Ok(read) => read.to_string(),
-        Err(_) => {
+        Ok(read) if !matches!(read, RData::Unknown { .. }) => read.to_string(),
+        Ok(_) | Err(_) => {
             let digits: String = data.iter().map(|octet| format!("{octet:02x}")).collect();
             format!("\\# {length} {digits}")
         }
@@ -372,6 +378,9 @@ mod tests {
             assert_eq!(again.1, data, "{kind} {value} {shown}");
         }
         assert_eq!(show(rtype::A, &[1, 2]), "\\# 2 0102");
+        assert_eq!(show(rtype::DHCID, &[0, 1, 255]), "\\# 3 0001ff");
+        let names = [rtype::DHCID, rtype::HTTPS, 65_280].map(type_name);
+        assert_eq!(names, ["DHCID", "HTTPS", "TYPE65280"]);
     }
 
     #[test]
