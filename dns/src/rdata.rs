@@ -187,12 +187,15 @@ fn quoted_strings(text: &str) -> Option<Vec<u8>> {
 /// Returns a type's name.
 #[must_use]
 pub fn type_name(kind: u16) -> String {
-    match RecordType::from(kind) {
+    let known = RecordType::from(kind);
+    if kind == rtype::DHCID {
         // hickory has no DHCID.
-        _ if kind == rtype::DHCID => "DHCID".to_owned(),
+        "DHCID".to_owned()
+    } else if matches!(known, RecordType::Unknown(_)) {
         // RFC 3597, 5.
-        RecordType::Unknown(kind) => format!("TYPE{kind}"),
-        known => known.to_string(),
+        format!("TYPE{kind}")
+    } else {
+        known.to_string()
     }
 }
 

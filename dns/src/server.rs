@@ -12,36 +12,35 @@
 //! | status, one | writes what was counted |
 //! | follow, one | takes over each new generation, and new keys |
 
+mod config;
+mod sockets;
+
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::path::PathBuf;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use nix::sys::socket::{setsockopt, sockopt};
-use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 
 use crate::cookie::Jar;
 use crate::follow::{self, Follower};
 use crate::forward::{self, Forwarder};
 use crate::journal::{JournalError, Store};
-use crate::limit::{Limiter, Rates};
+use crate::limit::Limiter;
 use crate::metrics::Metrics;
 use crate::name::Name;
-use crate::tls::{self, Certificates, TlsError};
+use crate::tls::{Certificates, TlsError};
 use crate::updater::{self, Jobs};
 use crate::world::World;
 use crate::{api, leases, notify, status, tcp, udp};
+use config::API;
+use sockets::{tcp_listener, udp_socket};
 
-/// Room for queries that wait, in octets, for each socket.
-const RECEIVE_BUFFER: usize = 4 << 20;
-/// TCP connections that wait to be taken.
-const BACKLOG: i32 = 256;
+pub use config::Config;
 
 /// The place of the TCP thread among those that count.
 pub(crate) const TCP_THREAD: usize = 0;
@@ -49,64 +48,6 @@ pub(crate) const TCP_THREAD: usize = 0;
 pub(crate) const FORWARD_THREAD: usize = 1;
 /// How many there are before the UDP threads.
 const OTHERS: usize = 2;
-
-/// What the daemon is told.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// The published generation.
-    pub generation: PathBuf,
-    /// The secrets of the keys.
-    pub keys: PathBuf,
-    /// The journal of updates.
-    pub journal: PathBuf,
-    /// Where to listen, UDP and TCP.
-    pub listen: Vec<SocketAddr>,
-    /// UDP threads for each address.
-    pub workers: usize,
-    /// How many dynamic records a tenant may have.
-    pub records_per_tenant: usize,
-    /// Resolvers that are asked for names of others; none: nobody is.
-    pub upstreams: Vec<SocketAddr>,
-    /// How many replies over UDP.
-    pub rates: Rates,
-    /// The file that says what was done; `None`: nobody wants to know.
-    pub status: Option<PathBuf>,
-    /// Certificate and key, for TLS.
-    pub tls: Option<tls::Files>,
-    /// Where to listen for DNS over TLS; needs [`Config::tls`].
-    pub tls_listen: Vec<SocketAddr>,
-    /// Where to listen for the HTTP API: plain on loopback, TLS elsewhere.
-    pub api_listen: Vec<SocketAddr>,
-    /// Which leases get names.
-    pub leases: leases::Config,
-    /// Set: generation, keys and certificate are to be read again.
-    pub reload: Arc<AtomicBool>,
-}
-
-/// What needs TLS on an address that is not loopback's.
-const API: &str = "the HTTP API";
-
-impl Config {
-    /// Nothing is served in the clear that is to be kept secret.
-    fn check_tls(&self) -> Result<(), ServerError> {
-        if self.tls.is_some() {
-            return Ok(());
-        }
-        let dns = self
-            .tls_listen
-            .iter()
-            .map(|address| ("DNS over TLS", address));
-        let api = self.api_listen.iter().map(|address| (API, address));
-        let mut open = dns.chain(api.filter(|(_, address)| !address.ip().is_loopback()));
-        match open.next() {
-            None => Ok(()),
-            Some((what, address)) => Err(ServerError::NoCertificate {
-                what,
-                address: *address,
-            }),
-        }
-    }
-}
 
 /// The daemon cannot start.
 #[derive(Debug, Error)]
@@ -178,6 +119,29 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
+    /// Waits for the first generation.
+    fn new(config: &Config, store: Store, follower: &mut Follower) -> Result<Self, ServerError> {
+        let threads = config.workers * config.listen.len() + OTHERS;
+        let metrics = Arc::new(Metrics::new(threads));
+        let jar = Jar::random().map_err(ServerError::Secret)?;
+        let world = follower.wait_for_first(&store);
+        let world = world
+            .forwarding(!config.upstreams.is_empty())
+            .with_cookies(jar)
+            .counted_by(&metrics);
+        Ok(Self {
+            world: ArcSwap::from_pointee(world),
+            store: Mutex::new(store),
+            is_stopping: AtomicBool::new(false),
+            version: AtomicU64::new(0),
+            records_per_tenant: config.records_per_tenant,
+            limiter: Limiter::new(config.rates),
+            metrics,
+            reload: Arc::clone(&config.reload),
+            notices: Mutex::default(),
+        })
+    }
+
     pub(crate) fn world(&self) -> Arc<World> {
         self.world.load_full()
     }
@@ -262,9 +226,9 @@ impl Server {
     ///
     /// [`ServerError`] if the journal cannot be used or an address cannot be listened on.
     pub fn start(config: &Config) -> Result<Self, ServerError> {
+        config.check_tls()?;
         let certificates = config.tls.as_ref().map(Certificates::load);
         let certificates = certificates.transpose().map_err(ServerError::Tls)?;
-        config.check_tls()?;
         let mut store = Store::open(&config.journal).map_err(ServerError::Journal)?;
         let has_leases = !config.leases.tenants.is_empty();
         let leased = has_leases.then(|| leases::Follower::new(&config.leases));
@@ -272,36 +236,15 @@ impl Server {
             store.set_leases(leased.table());
         }
         let mut follower = Follower::new(&config.generation, &config.keys);
-        let threads = config.workers * config.listen.len() + OTHERS;
-        let metrics = Arc::new(Metrics::new(threads));
-        let jar = Jar::random().map_err(ServerError::Secret)?;
-        let world = follower.wait_for_first(&store);
-        let world = world
-            .forwarding(!config.upstreams.is_empty())
-            .with_cookies(jar)
-            .counted_by(&metrics);
-        let shared = Arc::new(Shared {
-            world: ArcSwap::from_pointee(world),
-            store: Mutex::new(store),
-            is_stopping: AtomicBool::new(false),
-            version: AtomicU64::new(0),
-            records_per_tenant: config.records_per_tenant,
-            limiter: Limiter::new(config.rates),
-            metrics,
-            reload: Arc::clone(&config.reload),
-            notices: Mutex::default(),
-        });
+        let shared = Arc::new(Shared::new(config, store, &mut follower)?);
         let mut server = Self {
-            shared: Arc::clone(&shared),
+            shared,
             threads: Vec::new(),
             addresses: Vec::new(),
         };
-        let queue = Arc::new(Jobs::default());
-        let jobs = Arc::clone(&queue);
-        server.spawn("updates", move |shared| updater::run(shared, &jobs))?;
-        server.spawn("notify", |shared| notify::run(shared))?;
+        let hands = server.spawn_hands(config)?;
         if let Some(leased) = leased {
-            leases::warn_of_strangers(&config.leases, &shared.world().plan);
+            leases::warn_of_strangers(&config.leases, &server.shared.world().plan);
             server.spawn("leases", move |shared| leases::run(shared, leased))?;
         }
         let watched = certificates.clone();
@@ -311,38 +254,54 @@ impl Server {
         if let Some(path) = config.status.clone() {
             server.spawn("status", move |shared| status::run(shared, &path))?;
         }
+        server.serve_dns(config, certificates.as_ref(), &hands)?;
+        server.serve_api(config, certificates.as_ref(), &hands)?;
+        Ok(server)
+    }
+
+    /// Starts what takes longer than a query may.
+    fn spawn_hands(&mut self, config: &Config) -> Result<Hands, ServerError> {
+        let updates = Arc::new(Jobs::default());
+        let jobs = Arc::clone(&updates);
+        self.spawn("updates", move |shared| updater::run(shared, &jobs))?;
+        self.spawn("notify", |shared| notify::run(shared))?;
         let mut hands = Hands {
-            updates: queue,
+            updates,
             forwarder: None,
         };
         if !config.upstreams.is_empty() {
             let (forwarder, receiver) = Forwarder::new();
             let upstreams = config.upstreams.clone();
-            server.spawn("forward", |shared| {
+            self.spawn("forward", |shared| {
                 forward::run(shared, receiver, upstreams)
             })?;
             hands.forwarder = Some(forwarder);
         }
+        Ok(hands)
+    }
+
+    fn serve_dns(
+        &mut self,
+        config: &Config,
+        certificates: Option<&Arc<Certificates>>,
+        hands: &Hands,
+    ) -> Result<(), ServerError> {
         let mut listeners = Vec::new();
         for (place, address) in config.listen.iter().enumerate() {
             let first = OTHERS + place * config.workers;
-            let listener = server.listen(*address, first..first + config.workers, &hands)?;
-            listeners.push(tcp::Listener {
-                socket: listener,
-                tls: None,
-            });
+            let socket = self.listen(*address, first..first + config.workers, hands)?;
+            listeners.push(tcp::Listener { socket, tls: None });
         }
-        if let Some(certificates) = &certificates {
+        if let Some(certificates) = certificates {
             for address in &config.tls_listen {
                 listeners.push(tcp::Listener {
-                    socket: server.bind(*address)?,
+                    socket: self.bind(*address)?,
                     tls: Some(certificates.acceptor(b"dot").map_err(ServerError::Tls)?),
                 });
             }
         }
-        server.serve_api(config, certificates.as_ref(), &hands)?;
-        server.spawn("tcp", move |shared| tcp::run(shared, listeners, &hands))?;
-        Ok(server)
+        let hands = hands.clone();
+        self.spawn("tcp", move |shared| tcp::run(shared, listeners, &hands))
     }
 
     /// Returns the addresses it listens on, in the order of the configuration.
@@ -435,36 +394,4 @@ impl Drop for Server {
             let _ = thread.join();
         }
     }
-}
-
-fn socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    Ok(socket)
-}
-
-fn tcp_listener(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = socket(address, Type::STREAM, Protocol::TCP)?;
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
-}
-
-fn udp_socket(address: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = socket(address, Type::DGRAM, Protocol::UDP)?;
-    socket.set_reuse_port(true)?;
-    // The kernel gives what it may; less is slower, not wrong.
-    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
-    socket.set_read_timeout(Some(udp::PATIENCE))?;
-    if address.is_ipv4() {
-        setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
-    } else {
-        setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
-    }
-    socket.bind(&address.into())?;
-    Ok(socket.into())
 }

@@ -214,3 +214,36 @@ fn addresses_of_no_segment_are_limited_together_with_each_other_only() {
     assert_eq!(whole.count(), 2);
     assert!(limited(&world, &limiter, IN_A, &plain).is_some());
 }
+
+#[test]
+fn a_new_generation_goes_on_with_cookies_counters_and_what_it_was_told() {
+    let metrics = std::sync::Arc::new(dns::metrics::Metrics::new(1));
+    let before = site().forwarding(true).counted_by(&metrics);
+    let both = given(&before);
+    let mut published = two_tenants("  - {name: web, type: A, value: 10.1.0.10}\n");
+    published.number = 8;
+    let after = world(&published).after(&before);
+    let (_, again) = send_to(
+        &after,
+        Transport::Udp,
+        &with_cookie(question(WEB, A), &both),
+    );
+    assert_eq!(again, Some(both));
+    assert!(after.forwards());
+    let view = after.plan.clients.view_of(IN_A.parse().unwrap()).unwrap();
+    let counted = after.view_counters(view).unwrap().read();
+    assert_eq!(
+        counted.queries.get("noerror"),
+        Some(&2),
+        "one of each generation"
+    );
+    let zone = after.plan.views.iter().find_map(|view| {
+        view.zone_at(
+            dns::name::Name::absolute("a.east.lab.example")
+                .unwrap()
+                .as_wire(),
+        )
+    });
+    let counted = after.zone_counters(zone.unwrap()).unwrap().read();
+    assert_eq!(counted.queries.get("noerror"), Some(&2));
+}
