@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 
 use crate::compose::Body;
+use crate::cookie;
 use crate::forward::Wanted;
+use crate::limit::{Limit, Verdict};
 use crate::lookup::{self, Answer, MAX_CHAIN};
 use crate::message::{self, Extended, Query, Read, Reply, TCP_MAX, rcode};
 use crate::name::{self, Name};
@@ -43,54 +45,147 @@ pub enum Outcome {
 
 /// Who asks, and when.
 #[derive(Clone, Copy, Debug)]
-pub struct Client {
+pub struct Client<'a> {
     /// Its address.
     pub source: IpAddr,
     /// How its request came.
     pub transport: Transport,
     /// Seconds since 1970.
     pub now: u64,
+    /// How much it is answered without a cookie.
+    pub limit: Option<Limit<'a>>,
+    /// Who answers: its place among the threads that count.
+    pub thread: usize,
+}
+
+impl Client<'_> {
+    /// Makes one without a limit.
+    #[must_use]
+    pub fn new(source: IpAddr, transport: Transport, now: u64) -> Self {
+        Self {
+            source,
+            transport,
+            now,
+            limit: None,
+            thread: 0,
+        }
+    }
 }
 
 /// Answers a message. `out` is overwritten.
-pub fn answer(world: &World, client: Client, message: &[u8], out: &mut Vec<u8>) -> Outcome {
-    let (query, is_update) = match message::read(message) {
+pub fn answer(world: &World, client: Client<'_>, message: &[u8], out: &mut Vec<u8>) -> Outcome {
+    let view = || world.plan.clients.view_of(client.source);
+    let (mut query, is_update) = match message::read(message) {
         Read::Silence => return Outcome::Silence,
         Read::Refuse(code) => {
             message::write_header_only(out, message, code);
+            count(world, client, view(), code);
             return Outcome::Reply;
         }
         Read::Query(query) => (query, false),
         Read::Update(query) => (query, true),
     };
-    let reply = Reply {
-        message,
-        query: &query,
-        limit: limit(&query, client.transport),
+    let is_known = accept_cookie(world, client, &mut query);
+    let view = view();
+    let verdict = match client.limit {
+        Some(limit) if !is_known && !is_update => limit.check(view, client.source),
+        _ => Verdict::Answer,
     };
-    let Some(view_id) = world.plan.clients.view_of(client.source) else {
-        reply.refuse(out, rcode::REFUSED, None);
+    if verdict != Verdict::Answer {
+        // Who signs would not believe an unsigned reply, and signing is work.
+        let is_answered = verdict == Verdict::Truncate && !query.is_signed;
+        if let Some(counters) = world.client_counters(view) {
+            counters.add_limited(is_answered);
+        }
+        if !is_answered {
+            return Outcome::Silence;
+        }
+        reply(message, &query, client).truncate(out);
         return Outcome::Reply;
+    }
+    let is_plain = query.edns.is_none_or(|edns| edns.version == 0);
+    if is_update
+        && is_plain
+        && let Some(view) = view
+    {
+        return Outcome::Update(query, view);
+    }
+    let (outcome, code) = answer_view(world, (client, view), message, (query, out));
+    if let Some(code) = code {
+        count(world, client, view, code);
+    }
+    outcome
+}
+
+fn reply<'m>(message: &'m [u8], query: &'m Query, client: Client<'_>) -> Reply<'m> {
+    Reply {
+        message,
+        query,
+        limit: limit(query, client.transport),
+    }
+}
+
+fn count(world: &World, client: Client<'_>, view: Option<ViewId>, code: u16) {
+    if let Some(counters) = world.client_counters(view) {
+        counters.add(client.thread, code);
+    }
+}
+
+/// Says in the query which cookie goes back; tells whether the client showed a good one (RFC 7873, 5.2).
+fn accept_cookie(world: &World, client: Client<'_>, query: &mut Query) -> bool {
+    let (Some(jar), Some(cookie)) = (world.jar(), &query.cookie) else {
+        return false;
+    };
+    let (back, is_good) = jar.answer(cookie, client.source, client.now);
+    query.cookie_back = Some(back);
+    is_good
+}
+
+/// Answers a query, as its view sees it; tells the code of a reply.
+fn answer_view(
+    world: &World,
+    (client, view_id): (Client<'_>, Option<ViewId>),
+    message: &[u8],
+    (query, out): (Box<Query>, &mut Vec<u8>),
+) -> (Outcome, Option<u16>) {
+    let reply = reply(message, &query, client);
+    let mut refuse = |code| {
+        reply.refuse(out, code, None);
+        (Outcome::Reply, Some(code))
+    };
+    let Some(view_id) = view_id else {
+        return refuse(rcode::REFUSED);
     };
     if query.edns.is_some_and(|edns| edns.version > 0) {
-        reply.refuse(out, rcode::BADVERS, None);
-        return Outcome::Reply;
+        return refuse(rcode::BADVERS);
     }
-    if is_update {
-        return Outcome::Update(query, view_id);
+    if !query.has_question() {
+        return refuse(without_question(&query));
     }
     let Some(view) = world.plan.views.get(view_id.0) else {
-        return Outcome::Silence;
+        return (Outcome::Silence, None);
+    };
+    let at = At {
+        world,
+        view,
+        thread: client.thread,
     };
     if matches!(query.kind, rtype::AXFR | rtype::IXFR) {
-        return answer_transfer(world, view, &reply, client, out);
+        let outcome = answer_transfer(at, &reply, client, out);
+        let is_begun = matches!(outcome, Outcome::Transfer(_));
+        let code = if is_begun {
+            rcode::NOERROR
+        } else {
+            message::rcode_of(out).into()
+        };
+        return (outcome, Some(code));
     }
     if query.is_signed {
-        answer_signed(world, view, &reply, (client.now, out));
-        return Outcome::Reply;
+        answer_signed(at, &reply, (client.now, out));
+        return (Outcome::Reply, Some(message::rcode_of(out).into()));
     }
-    let leads_to = match answer_query(world, view, &reply, out) {
-        Answered::Known => return Outcome::Reply,
+    let leads_to = match answer_query(at, &reply, out) {
+        Answered::Known => return (Outcome::Reply, Some(message::rcode_of(out).into())),
         Answered::Alias(target) => Some(target),
         Answered::Unknown => None,
     };
@@ -102,15 +197,38 @@ pub fn answer(world: &World, client: Client, message: &[u8], out: &mut Vec<u8>) 
     match name {
         Some(target) if may_ask && !world.plan.is_local(target.as_wire()) => {
             let begun = leads_to.map(|_| out.clone());
-            Outcome::Forward(Box::new(Wanted {
+            let wanted = Wanted {
                 query,
                 view: view_id,
                 target,
                 begun,
-            }))
+            };
+            (Outcome::Forward(Box::new(wanted)), None)
         }
-        _ => Outcome::Reply,
+        _ => (Outcome::Reply, Some(message::rcode_of(out).into())),
     }
+}
+
+/// RFC 7873, 5.4: a client that has no cookie of ours gets one, and so does one whose cookie is not good, with
+/// BADCOOKIE.
+fn without_question(query: &Query) -> u16 {
+    match (query.cookie, query.cookie_back) {
+        (Some(cookie), Some(back)) => match cookie.server {
+            cookie::Server::None => rcode::NOERROR,
+            // What is given back is what was shown, or a new one.
+            cookie::Server::Like(shown) if back.ends_with(&shown) => rcode::NOERROR,
+            cookie::Server::Like(_) | cookie::Server::Foreign => rcode::BADCOOKIE,
+        },
+        _ => rcode::FORMERR,
+    }
+}
+
+/// What a query is answered out of.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    world: &'a World,
+    view: &'a View,
+    thread: usize,
 }
 
 /// What our own zones had to say. A reply is written in any case.
@@ -132,13 +250,13 @@ pub(crate) fn limit(query: &Query, transport: Transport) -> usize {
 
 /// RFC 8945, 5.3: who signs a request gets a signed reply. The signature shows who asks, and does not
 /// widen what its segment may see.
-fn answer_signed(world: &World, view: &View, reply: &Reply<'_>, (now, out): (u64, &mut Vec<u8>)) {
-    match tsig::check(reply.message, &world.keys, now) {
+fn answer_signed(at: At<'_>, reply: &Reply<'_>, (now, out): (u64, &mut Vec<u8>)) {
+    match tsig::check(reply.message, &at.world.keys, now) {
         Checked::Malformed => message::write_header_only(out, reply.message, rcode::FORMERR),
         Checked::Bad(code, signer) => refuse_signed(reply, code, &signer, out),
         Checked::Good(_, signer) => {
             let limit = reply.limit.saturating_sub(signer.room());
-            answer_query(world, view, &Reply { limit, ..*reply }, out);
+            answer_query(at, &Reply { limit, ..*reply }, out);
             signer.sign(out);
         }
     }
@@ -146,12 +264,12 @@ fn answer_signed(world: &World, view: &View, reply: &Reply<'_>, (now, out): (u64
 
 /// Begins a transfer. What is refused is refused alike, whether there is such a zone or not.
 fn answer_transfer(
-    world: &World,
-    view: &View,
+    at: At<'_>,
     reply: &Reply<'_>,
-    client: Client,
+    client: Client<'_>,
     out: &mut Vec<u8>,
 ) -> Outcome {
+    let (world, view) = (at.world, at.view);
     let query = reply.query;
     if !query.is_signed {
         let why = "zone transfers must be signed";
@@ -198,7 +316,8 @@ pub(crate) fn refuse_signed(reply: &Reply<'_>, code: u16, signer: &Signer, out: 
     signer.sign(out);
 }
 
-fn answer_query(world: &World, view: &View, reply: &Reply<'_>, out: &mut Vec<u8>) -> Answered {
+fn answer_query(at: At<'_>, reply: &Reply<'_>, out: &mut Vec<u8>) -> Answered {
+    let At { world, view, .. } = at;
     let query = reply.query;
     let refuse = |out: &mut Vec<u8>, code| {
         reply.refuse(out, code, None);
@@ -226,6 +345,9 @@ fn answer_query(world: &World, view: &View, reply: &Reply<'_>, out: &mut Vec<u8>
             }
         })
     });
+    if let Some(counters) = zone.and_then(|id| world.zone_counters(id)) {
+        counters.add(at.thread, message::rcode_of(out).into());
+    }
     match written {
         Some(Some(target)) => Answered::Alias(target),
         Some(None) => Answered::Known,

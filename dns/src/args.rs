@@ -2,11 +2,15 @@
 
 use std::net::{AddrParseError, IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use clap::Parser;
 
 use crate::inspect::Show;
-use crate::{journal, keys};
+use crate::limit::Rates;
+use crate::server::Config;
+use crate::{journal, keys, leases, status, tls};
 
 /// Authoritative DNS for the site, its tenants and their reverse zones.
 ///
@@ -39,6 +43,72 @@ pub struct Args {
     /// `ADDRESS` or `ADDRESS:PORT`; can be repeated. Without one, nobody is asked.
     #[arg(long, value_parser = upstream)]
     pub upstream: Vec<SocketAddr>,
+    /// Replies per second over UDP to one address without a DNS cookie; 0 is no limit.
+    #[arg(long, default_value_t = 5000)]
+    pub replies_per_client: u32,
+    /// Replies per second over UDP to all clients of a tenant, or of a platform segment, without a DNS cookie; 0 is no limit.
+    #[arg(long, default_value_t = 50_000)]
+    pub replies_per_segment: u32,
+    /// Tenant whose DHCP clients get names, HOST.dhcp.TENANT.SITE; can be repeated.
+    #[arg(long, value_name = "TENANT")]
+    pub lease_names: Vec<String>,
+    /// The leases of `bulkhead-dhcpd`.
+    #[arg(long, default_value = netmodel::leases::DEFAULT_PATH)]
+    pub leases: PathBuf,
+    /// Certificate for DNS over TLS and the HTTP API, PEM; read again when it changes, and on SIGHUP.
+    #[arg(long, requires = "tls_key")]
+    pub tls_certificate: Option<PathBuf>,
+    /// Key of the certificate, PEM (mode 600 or 640).
+    #[arg(long, requires = "tls_certificate")]
+    pub tls_key: Option<PathBuf>,
+    /// Address and port to serve DNS over TLS on, usually port 853; can be repeated.
+    #[arg(long, requires = "tls_certificate")]
+    pub tls_listen: Vec<SocketAddr>,
+    /// Address and port of the HTTP API, in the words of PowerDNS': plain HTTP on loopback (127.0.0.1:8081), HTTPS elsewhere; can
+    /// be repeated.
+    #[arg(long)]
+    pub api_listen: Vec<SocketAddr>,
+    /// The file that says every two seconds what was done.
+    #[arg(long, default_value = status::DEFAULT_PATH)]
+    pub status: PathBuf,
+}
+
+impl Args {
+    /// Returns which leases get names.
+    #[must_use]
+    pub fn lease_names(&self) -> leases::Config {
+        leases::Config {
+            file: self.leases.clone(),
+            tenants: self.lease_names.iter().cloned().collect(),
+        }
+    }
+
+    /// Returns what the daemon is told. Whoever sets `reload` has everything read again.
+    #[must_use]
+    pub fn into_config(self, reload: Arc<AtomicBool>) -> Config {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        let leases = self.lease_names();
+        let files = self.tls_certificate.zip(self.tls_key);
+        Config {
+            generation: self.generation,
+            keys: self.keys,
+            journal: self.journal,
+            listen: self.listen,
+            workers: self.workers.unwrap_or(processors).max(1),
+            records_per_tenant: self.records_per_tenant,
+            upstreams: self.upstream,
+            rates: Rates {
+                client: self.replies_per_client,
+                view: self.replies_per_segment,
+            },
+            status: Some(self.status),
+            tls: files.map(|(certificate, key)| tls::Files { certificate, key }),
+            tls_listen: self.tls_listen,
+            api_listen: self.api_listen,
+            leases,
+            reload,
+        }
+    }
 }
 
 /// Reads an address with or without a port.

@@ -16,15 +16,17 @@ use crate::journal::Store;
 use crate::keys::{Keyring, Secrets};
 use crate::plan::{self, Plan};
 use crate::server::Shared;
+use crate::tls::Certificates;
 use crate::world::World;
 
 /// How often the files are looked at.
 const INTERVAL: Duration = Duration::from_millis(200);
 
 /// What tells a file from the one that was there before: device, inode, size, time of change.
-type Stamp = Option<(u64, u64, u64, i64, i64)>;
+pub(crate) type Stamp = Option<(u64, u64, u64, i64, i64)>;
 
-fn stamp(path: &Path) -> Stamp {
+/// Returns what a file is now.
+pub(crate) fn stamp(path: &Path) -> Stamp {
     let of = fs::metadata(path).ok()?;
     Some((of.dev(), of.ino(), of.size(), of.ctime(), of.ctime_nsec()))
 }
@@ -115,8 +117,15 @@ impl Follower {
 }
 
 /// Runs until the server stops.
-pub(crate) fn run(shared: &Shared, mut follower: Follower) {
+pub(crate) fn run(shared: &Shared, mut follower: Follower, certificates: Option<&Certificates>) {
     while !shared.is_stopping() {
+        let is_asked = shared.take_reload();
+        if is_asked {
+            follower.seen = None;
+        }
+        if let Some(certificates) = certificates {
+            certificates.reload(is_asked);
+        }
         if let Some((plan, keys)) = follower.changed() {
             shared.replace_world(|store| World::new(plan, keys, store));
         }

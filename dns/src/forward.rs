@@ -20,14 +20,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, ResponseCode};
+use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::{Name as HickoryName, RecordType};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::{debug, error};
 
 use crate::answer::{Transport, limit};
-use crate::message::{Query, Reply, UDP_MAX, rcode};
+use crate::cookie;
+use crate::message::{self, Query, Reply, UDP_MAX, rcode};
 use crate::name::Name;
-use crate::server::Shared;
+use crate::server::{FORWARD_THREAD, Shared};
 use crate::updater::ReplyTo;
 use crate::view::ViewId;
 use cache::{Cache, Found};
@@ -158,7 +160,11 @@ pub(crate) fn run(shared: &Arc<Shared>, receiver: Receiver, upstreams: Vec<Socke
             let resolver = Arc::clone(&resolver);
             tasks.spawn(async move {
                 let Job { request, reply_to } = job;
-                reply_to(resolver.reply(&request).await);
+                let octets = resolver.reply(&request).await;
+                if let Some(counters) = resolver.shared.world().view_counters(pass.view) {
+                    counters.add(FORWARD_THREAD, message::rcode_of(&octets).into());
+                }
+                reply_to(octets);
                 drop(pass);
             });
         }
@@ -229,6 +235,10 @@ fn compose(request: &Request, found: Found) -> Option<Vec<u8>> {
     if wanted.query.edns.is_some() {
         let mut edns = Edns::new();
         edns.set_max_payload(u16::try_from(UDP_MAX).unwrap_or(512));
+        if let Some(cookie) = wanted.query.cookie_back {
+            let option = EdnsOption::Unknown(cookie::OPTION, cookie.to_vec());
+            edns.options_mut().insert(option);
+        }
         reply.edns = Some(edns);
     }
     let octets = reply.to_vec().ok()?;

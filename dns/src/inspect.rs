@@ -8,17 +8,16 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use clap::Subcommand;
-use hickory_proto::rr::{RData, RecordType};
-use hickory_proto::serialize::binary::{BinDecoder, Restrict};
 use netmodel::published::{self, PublishedError};
 use thiserror::Error;
 
 use crate::journal::{JournalError, Store};
 use crate::keys::{Holder, Keyring, KeysError, Secrets};
+use crate::leases;
 use crate::lookup;
 use crate::name::{Name, NameError};
 use crate::plan::{self, PlanError};
-use crate::rdata::rtype;
+use crate::rdata::{self, rtype};
 use crate::view::{View, ZoneId};
 use crate::world::World;
 use crate::zone::RrSet;
@@ -85,11 +84,19 @@ pub enum InspectError {
 /// # Errors
 ///
 /// [`InspectError`] if one of them cannot be read.
-pub fn load(generation: &Path, keys: &Path, journal: &Path) -> Result<World, InspectError> {
+pub fn load(
+    generation: &Path,
+    keys: &Path,
+    journal: &Path,
+    leases: &leases::Config,
+) -> Result<World, InspectError> {
     let published = published::read(generation).map_err(InspectError::Generation)?;
     let plan = plan::plan(&published).map_err(InspectError::Plan)?;
     let secrets = Secrets::read(keys).map_err(InspectError::Keys)?;
-    let store = Store::read(journal).map_err(InspectError::Journal)?;
+    let mut store = Store::read(journal).map_err(InspectError::Journal)?;
+    if !leases.tenants.is_empty() {
+        store.set_leases(leases::Follower::new(leases).table());
+    }
     let keys = Keyring::new(&secrets, &plan.tenants);
     Ok(World::new(plan, keys, &store))
 }
@@ -134,6 +141,11 @@ fn keys(world: &World) -> String {
             format!("{:<24} {holder}\n", key.name)
         })
         .collect();
+    let api = world.keys.api_keys().map(|key| {
+        let name = format!("{} (HTTP)", key.name);
+        format!("{name:<24} tenant {}: changes its own zones\n", key.tenant)
+    });
+    lines.extend(api);
     lines.sort();
     lines.extend(
         world
@@ -286,39 +298,8 @@ fn export(world: &World, zone: &str, from: Option<IpAddr>) -> Result<String, Ins
     Ok(lines.into_iter().map(|(_, line)| line + "\n").collect())
 }
 
-/// A record in presentation form; data that cannot be read as its type as RFC 3597, 5 has it.
+/// A record in presentation form.
 fn record(name: &Name, set: &RrSet, data: &[u8]) -> String {
-    let kind = RecordType::from(set.rtype);
-    let length = u16::try_from(data.len()).unwrap_or(u16::MAX);
-    let read = RData::read(&mut BinDecoder::new(data), kind, Restrict::new(length));
-    let shown = match read {
-        Ok(read) if set.rtype != rtype::TXT => read.to_string(),
-        Ok(_) => strings(data),
-        Err(_) => {
-            let digits: String = data.iter().map(|octet| format!("{octet:02x}")).collect();
-            format!("\\# {length} {digits}")
-        }
-    };
+    let (kind, shown) = (rdata::type_name(set.rtype), rdata::show(set.rtype, data));
     format!("{name} {} IN {kind} {shown}", set.ttl)
-}
-
-/// Character strings in quotes (RFC 1035, 5.1).
-fn strings(mut data: &[u8]) -> String {
-    let mut all = Vec::new();
-    while let Some((length, rest)) = data.split_first() {
-        let Some((string, rest)) = rest.split_at_checked(usize::from(*length)) else {
-            break;
-        };
-        let mut text = String::new();
-        for octet in string {
-            let _ = match octet {
-                b'"' | b'\\' => write!(text, "\\{}", char::from(*octet)),
-                0x20..=0x7e => write!(text, "{}", char::from(*octet)),
-                _ => write!(text, "\\{octet:03}"),
-            };
-        }
-        all.push(format!("\"{text}\""));
-        data = rest;
-    }
-    all.join(" ")
 }

@@ -15,6 +15,8 @@
 //!   such lines is kept beside the one that is then written of all good lines.
 //! * **One writer.** The file is locked.
 
+mod line;
+
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
@@ -23,13 +25,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use netmodel::published::{self, PublishedError};
-use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 use tracing::warn;
 
+use crate::leases::Table;
 use crate::name::Name;
-use crate::zone::{RrOwner, RrSet};
+use crate::zone::RrSet;
+use line::{Line, LineSet, read_line, sum, write_line};
 
 /// Where the journal is unless told otherwise.
 pub const DEFAULT_PATH: &str = "/var/lib/bulkhead/dns/journal";
@@ -111,28 +113,6 @@ pub enum JournalError {
     },
 }
 
-/// A line of the file.
-#[derive(Deserialize, Serialize)]
-struct Line {
-    tenant: Arc<str>,
-    zone: String,
-    changes: u32,
-    sets: Vec<LineSet>,
-}
-
-#[derive(Deserialize, Serialize)]
-struct LineSet {
-    name: String,
-    #[serde(rename = "type")]
-    kind: u16,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    key: Option<Arc<str>>,
-    #[serde(default)]
-    ttl: u32,
-    #[serde(default)]
-    rdata: Vec<String>,
-}
-
 /// All dynamic records.
 #[derive(Debug)]
 pub struct Store {
@@ -144,6 +124,8 @@ pub struct Store {
     lines: usize,
     is_broken: bool,
     zones: HashMap<(Arc<str>, Name), ZoneChanges>,
+    /// Names of leases; they are in a file of their own.
+    leases: Table,
 }
 
 impl Store {
@@ -200,6 +182,7 @@ impl Store {
             lines: 0,
             is_broken: false,
             zones: HashMap::new(),
+            leases: Table::default(),
         }
     }
 
@@ -249,6 +232,17 @@ impl Store {
             path: aside.clone(),
             source,
         })
+    }
+
+    /// Takes other names of leases.
+    pub fn set_leases(&mut self, leases: Table) {
+        self.leases = leases;
+    }
+
+    /// Returns the names of leases.
+    #[must_use]
+    pub fn leases(&self) -> &Table {
+        &self.leases
     }
 
     /// Returns the dynamic records of a tenant's zone.
@@ -338,6 +332,12 @@ impl Store {
         }
     }
 
+    /// Did a write fail, so that nothing more is taken?
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        self.is_broken
+    }
+
     fn is_long(&self) -> bool {
         self.lines > SPARE_LINES + self.zones.len()
     }
@@ -393,75 +393,11 @@ fn open_locked(path: &Path) -> Result<File, JournalError> {
     Ok(file)
 }
 
-impl LineSet {
-    fn new((name, kind): &(Name, u16), set: Option<&RrSet>) -> Self {
-        Self {
-            name: name.to_string(),
-            kind: *kind,
-            key: match set.map(|set| &set.owner) {
-                Some(RrOwner::Key(key)) => Some(Arc::clone(key)),
-                _ => None,
-            },
-            ttl: set.map_or(0, |set| set.ttl),
-            rdata: set.map_or_else(Vec::new, |set| {
-                set.rdata.iter().map(|data| hex(data)).collect()
-            }),
-        }
-    }
-
-    /// Returns the set; `None` if it was removed, or cannot be read.
-    fn read(&self) -> Option<RrSet> {
-        let rdata: Option<Vec<Box<[u8]>>> = self.rdata.iter().map(|text| unhex(text)).collect();
-        Some(RrSet {
-            rtype: self.kind,
-            ttl: self.ttl,
-            rdata: rdata.filter(|rdata| !rdata.is_empty())?,
-            owner: RrOwner::Key(self.key.clone().unwrap_or_else(|| "".into())),
-        })
-    }
-}
-
-fn write_line(line: &Line) -> String {
-    let json = serde_json::to_string(line).expect("text, numbers and lists can be written as JSON");
-    format!("{} {json}\n", sum(json.as_bytes()))
-}
-
-fn read_line(line: &[u8]) -> Option<Line> {
-    let line = line.strip_suffix(b"\n")?;
-    let (found, rest) = line.split_at_checked(16)?;
-    let json = rest.strip_prefix(b" ")?;
-    if found != sum(json).as_bytes() {
-        return None;
-    }
-    serde_json::from_slice(json).ok()
-}
-
-fn sum(json: &[u8]) -> String {
-    hex(Sha256::digest(json).get(..8).unwrap_or(&[]))
-}
-
-fn hex(octets: &[u8]) -> String {
-    use std::fmt::Write as _;
-    octets.iter().fold(String::new(), |mut text, octet| {
-        let _ = write!(text, "{octet:02x}");
-        text
-    })
-}
-
-fn unhex(text: &str) -> Option<Box<[u8]>> {
-    if !text.len().is_multiple_of(2) || !text.is_ascii() {
-        return None;
-    }
-    let pairs = (0..text.len()).step_by(2);
-    pairs
-        .map(|at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok())
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::rdata::rtype;
+    use crate::zone::RrOwner;
 
     fn change(label: &str, octet: Option<u8>) -> Change {
         let zone = Name::absolute("a.example").unwrap();

@@ -18,8 +18,16 @@
 //! address = "10.20.99.53"     # port = 53
 //! key = "ns2-transfer"
 //! ```
+//!
+//! And the keys of the HTTP API, each for one tenant:
+//!
+//! ```toml
+//! [api.grooveiq-octodns]
+//! tenant = "grooveiq"
+//! key = "not a key, only an example"
+//! ```
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::net::{IpAddr, SocketAddr};
@@ -30,6 +38,8 @@ use std::sync::Arc;
 use hickory_proto::rr::rdata::tsig::TsigAlgorithm;
 use hickory_proto::rr::{Name as HickoryName, TSigner};
 use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
 use thiserror::Error;
 
 use crate::name::{Name, NameError};
@@ -50,6 +60,15 @@ struct KeyFile {
     keys: BTreeMap<String, KeyEntry>,
     #[serde(default)]
     secondaries: BTreeMap<String, SecondaryEntry>,
+    #[serde(default)]
+    api: BTreeMap<String, ApiEntry>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ApiEntry {
+    tenant: String,
+    key: String,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -85,6 +104,17 @@ enum Algorithm {
 pub struct Secrets {
     signers: BTreeMap<String, TSigner>,
     secondaries: BTreeMap<String, SecondaryEntry>,
+    api: Vec<ApiKey>,
+}
+
+/// A key of the HTTP API. What is kept of the secret is its SHA-256.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ApiKey {
+    /// Its name: whose records are whose follows it, as with TSIG keys.
+    pub name: Arc<str>,
+    /// Whose zones it reaches.
+    pub tenant: Arc<str>,
+    digest: [u8; 32],
 }
 
 /// The file of secrets cannot be used.
@@ -127,6 +157,18 @@ pub enum KeysError {
         #[source]
         source: NameError,
     },
+    /// A key of the API is too short, or cannot stand in a header.
+    #[error(
+        "{}: the key of `{key}` is not {SHORTEST} or more printable characters without blanks \
+         (remedy: openssl rand -hex 32)",
+        path.display()
+    )]
+    Api {
+        /// The file.
+        path: PathBuf,
+        /// The key's name.
+        key: String,
+    },
     /// A secret is none.
     #[error(
         "{}: the secret of `{key}` is not base64 of at least {SHORTEST} octets \
@@ -168,7 +210,12 @@ impl Secrets {
         Self::parse(&text, path)
     }
 
-    fn parse(text: &str, path: &Path) -> Result<Self, KeysError> {
+    /// Reads the text of a file.
+    ///
+    /// # Errors
+    ///
+    /// As [`Secrets::read`].
+    pub fn parse(text: &str, path: &Path) -> Result<Self, KeysError> {
         let file: KeyFile = toml::from_str(text).map_err(|source| KeysError::Toml {
             path: path.to_owned(),
             source: Box::new(source),
@@ -196,7 +243,21 @@ impl Secrets {
             let signer = TSigner::new(secret, algorithm, hickory_name, FUDGE);
             signers.insert(key.to_ascii_lowercase(), signer.map_err(|_| bad_secret())?);
         }
+        let api = file.api.into_iter().map(|(name, entry)| {
+            let octets = entry.key.as_bytes();
+            let is_good = octets.len() >= SHORTEST && octets.iter().all(u8::is_ascii_graphic);
+            let key = ApiKey {
+                name: name.to_ascii_lowercase().into(),
+                tenant: entry.tenant.into(),
+                digest: Sha256::digest(octets).into(),
+            };
+            is_good.then_some(key).ok_or_else(|| KeysError::Api {
+                path: path.to_owned(),
+                key: name,
+            })
+        });
         Ok(Self {
+            api: api.collect::<Result<_, _>>()?,
             signers,
             secondaries: file.secondaries,
         })
@@ -213,6 +274,13 @@ pub enum Holder {
 }
 
 impl Key {
+    /// Returns what it signs with, as it is written in files: `hmac-sha256`.
+    #[must_use]
+    pub fn algorithm(&self) -> String {
+        let name = self.signer.algorithm().to_name().to_string();
+        name.trim_end_matches('.').to_owned()
+    }
+
     /// Returns the tenant whose zones it may change.
     #[must_use]
     pub fn tenant(&self) -> Option<&Arc<str>> {
@@ -239,6 +307,7 @@ pub struct Keyring {
     keys: HashMap<Name, Key>,
     /// Name, address, and name of the key.
     secondaries: Vec<(Arc<str>, SocketAddr, Name)>,
+    api: Vec<ApiKey>,
     /// What an admin should know: keys without a secret, keys of two tenants.
     pub complaints: Vec<String>,
 }
@@ -278,7 +347,60 @@ impl Keyring {
             ring.keys.insert(name, found);
         }
         ring.add_secondaries(secrets);
+        ring.add_api(secrets, tenants);
         ring
+    }
+
+    /// A key of the API is one tenant's. Its name is no other key's, so that owners of records cannot be mistaken.
+    fn add_api(&mut self, secrets: &Secrets, tenants: &HashMap<Arc<str>, TenantInfo>) {
+        let mut known = BTreeSet::new();
+        for key in &secrets.api {
+            let why = if !tenants.contains_key(&key.tenant) {
+                "of a tenant that there is not"
+            } else if secrets.signers.contains_key(&*key.name) {
+                "called as a TSIG key"
+            } else if !known.insert(key.digest) {
+                "the same as another's"
+            } else {
+                self.api.push(key.clone());
+                continue;
+            };
+            self.complaints
+                .push(format!("API key `{}` is {why}: refused", key.name));
+        }
+    }
+
+    /// Returns the key of the API that a client shows. It takes as long for a wrong one as for a right one.
+    #[must_use]
+    pub fn api_key(&self, shown: &[u8]) -> Option<&ApiKey> {
+        let shown: [u8; 32] = Sha256::digest(shown).into();
+        let mut found = None;
+        for key in &self.api {
+            if key.digest.ct_eq(&shown).into() {
+                found = Some(key);
+            }
+        }
+        found
+    }
+
+    /// Goes through the keys of the API.
+    pub fn api_keys(&self) -> impl Iterator<Item = &ApiKey> {
+        self.api.iter()
+    }
+
+    /// Goes through the TSIG keys of a tenant.
+    pub fn of_tenant<'k>(&'k self, tenant: &str) -> impl Iterator<Item = &'k Key> {
+        let is_own = move |key: &&Key| key.tenant().is_some_and(|own| **own == *tenant);
+        self.keys.values().filter(is_own)
+    }
+
+    /// Returns the names of a tenant's other keys, of either kind: what they added is theirs.
+    #[must_use]
+    pub fn others(&self, tenant: &str, key: &str) -> Vec<Arc<str>> {
+        let signers = self.of_tenant(tenant).map(|key| &key.name);
+        let api = self.api.iter().filter(|key| *key.tenant == *tenant);
+        let all = signers.chain(api.map(|key| &key.name));
+        all.filter(|name| ***name != *key).map(Arc::clone).collect()
     }
 
     /// A key has one holder: what a tenant or another secondary has is refused.
@@ -327,7 +449,7 @@ impl Keyring {
 }
 
 /// Decodes base64 (RFC 4648, 4), with its padding.
-fn base64(text: &str) -> Option<Vec<u8>> {
+pub(crate) fn base64(text: &str) -> Option<Vec<u8>> {
     let body = text.trim_end_matches('=');
     if !text.len().is_multiple_of(4) || text.len() - body.len() > 2 {
         return None;
@@ -422,6 +544,9 @@ pub(crate) mod tests {
         let info = |key: &str| TenantInfo {
             key: Some(key.to_owned()),
             is_draining: false,
+            nets: Vec::new(),
+            vlans: Vec::new(),
+            zone: Name::root(),
         };
         let tenants = HashMap::from([
             ("a".into(), info("shared")),
@@ -455,6 +580,9 @@ pub(crate) mod tests {
         let info = TenantInfo {
             key: Some("c-tf".to_owned()),
             is_draining: false,
+            nets: Vec::new(),
+            vlans: Vec::new(),
+            zone: Name::root(),
         };
         let ring = Keyring::new(&secrets, &HashMap::from([("c".into(), info)]));
         let names: Vec<&str> = ring
@@ -471,5 +599,49 @@ pub(crate) mod tests {
         };
         assert_eq!(key("ns2"), None, "it changes nobody's zones");
         assert_eq!(key("c-tf").map(|tenant| &**tenant), Some("c"));
+    }
+
+    #[test]
+    fn a_key_of_the_api_reaches_its_tenant_and_no_one_elses_name() {
+        let text = |name: &str, tenant: &str, key: &str| {
+            format!("[api.{name}]\ntenant = \"{tenant}\"\nkey = \"{key}\"\n")
+        };
+        let rows = [
+            ("good", "c", "0123456789abcdef"),
+            ("same", "c", "0123456789abcdef"),
+            ("nobody", "x", "0123456789abcdeX"),
+            ("c-tf", "c", "0123456789abcdeY"),
+        ];
+        let rows: String = rows.iter().map(|(a, b, c)| text(a, b, c)).collect();
+        let file =
+            format!("[keys.c-tf]\nalgorithm = \"hmac-sha256\"\nsecret = \"{SECRET}\"\n{rows}");
+        let secrets = Secrets::parse(&file, Path::new("x")).unwrap();
+        let info = TenantInfo {
+            key: Some("c-tf".to_owned()),
+            is_draining: false,
+            nets: Vec::new(),
+            vlans: Vec::new(),
+            zone: Name::root(),
+        };
+        let ring = Keyring::new(&secrets, &HashMap::from([("c".into(), info)]));
+        let names: Vec<&str> = ring.api_keys().map(|key| &*key.name).collect();
+        // In the order of the file: by name.
+        assert_eq!(names, ["good"]);
+        assert_eq!(ring.complaints.len(), 3, "{:?}", ring.complaints);
+        assert_eq!(&*ring.api_key(b"0123456789abcdef").unwrap().tenant, "c");
+        for wrong in [
+            &b""[..],
+            b"0123456789abcdeg",
+            b"0123456789abcdeY",
+            b"0123456789abcdef ",
+        ] {
+            assert_eq!(ring.api_key(wrong), None);
+        }
+        assert_eq!(ring.others("c", "good"), ["c-tf".into()]);
+        assert_eq!(ring.others("d", "good"), Vec::<Arc<str>>::new());
+        for key in ["short", "0123456789 abcdef", "0123456789äbcdef"] {
+            let bad = Secrets::parse(&text("a", "c", key), Path::new("x"));
+            assert!(matches!(bad, Err(KeysError::Api { .. })), "{key}");
+        }
     }
 }

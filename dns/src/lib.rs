@@ -26,17 +26,22 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
 pub mod answer;
+pub mod api;
 pub mod args;
 pub mod catalog;
 pub mod compose;
+pub mod cookie;
 mod follow;
 pub mod forward;
 pub mod history;
 pub mod inspect;
 pub mod journal;
 pub mod keys;
+pub mod leases;
+pub mod limit;
 pub mod lookup;
 pub mod message;
+pub mod metrics;
 pub mod name;
 mod notify;
 pub mod plan;
@@ -44,7 +49,9 @@ mod queue;
 pub mod rdata;
 mod reverse;
 pub mod server;
+pub mod status;
 mod tcp;
+pub mod tls;
 pub mod transfer;
 pub mod tsig;
 mod udp;

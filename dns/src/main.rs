@@ -2,18 +2,25 @@
 
 use std::io::Write as _;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Parser as _;
 use dns::args::Args;
 use dns::inspect::{self, Show};
-use dns::server::{Config, Server};
+use dns::server::Server;
 use nix::sys::signal::{SigSet, Signal};
 use tracing::{error, info};
 use tracing_subscriber::EnvFilter;
 
 /// Shows what is served; works beside the daemon, too.
 fn inspect(args: &Args, what: &Show) -> ExitCode {
-    let loaded = inspect::load(&args.generation, &args.keys, &args.journal);
+    let loaded = inspect::load(
+        &args.generation,
+        &args.keys,
+        &args.journal,
+        &args.lease_names(),
+    );
     match loaded.and_then(|world| inspect::show(&world, what)) {
         Ok(text) => {
             // Whoever reads may stop reading.
@@ -23,6 +30,20 @@ fn inspect(args: &Args, what: &Show) -> ExitCode {
         Err(reason) => {
             eprintln!("bulkhead-dns: {}", dns::chain(&reason));
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// Waits for signals: SIGHUP has everything read again, the others end the process, also while there is no
+/// generation yet.
+fn obey(signals: &SigSet, reload: &AtomicBool) -> ! {
+    loop {
+        match signals.wait() {
+            Ok(Signal::SIGHUP) => reload.store(true, Ordering::Relaxed),
+            signal => {
+                info!(?signal, "ending");
+                std::process::exit(0);
+            }
         }
     }
 }
@@ -38,27 +59,16 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .init();
     // Before the first thread, so that all of them inherit it.
-    let signals: SigSet = [Signal::SIGTERM, Signal::SIGINT].into_iter().collect();
+    let signals: SigSet = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM]
+        .into_iter()
+        .collect();
     if let Err(errno) = signals.thread_block() {
         error!(%errno, "cannot wait for signals");
         return ExitCode::FAILURE;
     }
-    let processors = std::thread::available_parallelism().map_or(1, usize::from);
-    let config = Config {
-        workers: args.workers.unwrap_or(processors).max(1),
-        generation: args.generation,
-        keys: args.keys,
-        journal: args.journal,
-        listen: args.listen,
-        records_per_tenant: args.records_per_tenant,
-        upstreams: args.upstream,
-    };
-    // While there is no generation yet, a signal must end the process, too.
-    std::thread::spawn(move || {
-        let signal = signals.wait();
-        info!(?signal, "ending");
-        std::process::exit(0);
-    });
+    let reload = Arc::new(AtomicBool::new(false));
+    let config = args.into_config(Arc::clone(&reload));
+    std::thread::spawn(move || obey(&signals, &reload));
     match Server::start(&config) {
         Ok(server) => {
             info!(addresses = ?server.addresses(), generation = server.generation(), "ready");

@@ -4,6 +4,7 @@
 //! servers must not talk to each other), then the opcode, then the question, then what follows it.
 
 use crate::compose::Body;
+use crate::cookie::{self, Cookie};
 use crate::name::MAX_NAME;
 use crate::rdata::rtype;
 
@@ -31,6 +32,7 @@ pub mod rcode {
     pub const NOTAUTH: u16 = 9;
     pub const NOTZONE: u16 = 10;
     pub const BADVERS: u16 = 16;
+    pub const BADCOOKIE: u16 = 23;
 }
 
 /// Extended errors (RFC 8914, 5.2).
@@ -63,6 +65,7 @@ pub struct Query {
     flags: u8,
     /// The question's name in lower case.
     name: [u8; MAX_NAME],
+    /// 0: there is no question (RFC 7873, 5.4).
     name_length: usize,
     /// Type asked for.
     pub kind: u16,
@@ -74,6 +77,10 @@ pub struct Query {
     pub is_signed: bool,
     /// The serial that the client of IXFR has (RFC 1995, 3).
     pub serial: Option<u32>,
+    /// The client's cookie (RFC 7873).
+    pub cookie: Option<Cookie>,
+    /// The cookie that goes back.
+    pub(crate) cookie_back: Option<[u8; cookie::BOTH]>,
 }
 
 /// A client's EDNS (RFC 6891).
@@ -105,9 +112,28 @@ impl Query {
         self.name.get(..self.name_length).unwrap_or(&[])
     }
 
+    /// Has it a question? Without one, it asks for a cookie (RFC 7873, 5.4).
+    #[must_use]
+    pub fn has_question(&self) -> bool {
+        self.name_length > 0
+    }
+
     /// Returns where the question ends.
     pub(crate) fn question_end(&self) -> usize {
-        HEADER + self.name_length + 4
+        if self.has_question() {
+            HEADER + self.name_length + 4
+        } else {
+            HEADER
+        }
+    }
+
+    /// Returns how long the OPT record of a reply is, in octets, without an extended error.
+    pub(crate) fn opt_length(&self) -> usize {
+        match (self.edns, self.cookie_back) {
+            (None, _) => 0,
+            (Some(_), None) => 11,
+            (Some(_), Some(_)) => 11 + 4 + cookie::BOTH,
+        }
     }
 
     /// Does the client want others to be asked (RD)?
@@ -140,7 +166,8 @@ pub fn read(message: &[u8]) -> Read {
     if !matches!(opcode, 0 | 5) {
         return Read::Refuse(rcode::NOTIMP);
     }
-    if [qd0, qd1] != [0, 1] {
+    let questions = u16::from_be_bytes([qd0, qd1]);
+    if questions > 1 || (questions == 0 && opcode != 0) {
         return Read::Refuse(rcode::FORMERR);
     }
     let mut query = Box::new(Query {
@@ -153,13 +180,20 @@ pub fn read(message: &[u8]) -> Read {
         edns: None,
         is_signed: false,
         serial: None,
+        cookie: None,
+        cookie_back: None,
     });
     let counts = [[an0, an1], [ns0, ns1], [ar0, ar1]].map(u16::from_be_bytes);
-    let good = read_question(message, &mut query).and_then(|()| {
+    let question = match questions {
+        0 => Some(()),
+        _ => read_question(message, &mut query),
+    };
+    let good = question.and_then(|()| {
         if opcode == 0 && !has_query_sections(counts, query.kind) {
             return None;
         }
-        read_records(message, &mut query, counts)
+        read_records(message, &mut query, counts)?;
+        (query.has_question() || query.cookie.is_some()).then_some(())
     });
     match (good, opcode) {
         (None, _) => Read::Refuse(rcode::FORMERR),
@@ -221,6 +255,7 @@ fn read_records(message: &[u8], query: &mut Query, counts: [u16; 3]) -> Option<(
                         payload: u16::from_be_bytes([p0, p1]),
                         version,
                     });
+                    query.cookie = cookie::read(data)?;
                 }
                 // RFC 8945, 5.1: only the last record can be one.
                 rtype::TSIG if !is_additional || index + 1 != count => return None,
@@ -276,8 +311,7 @@ pub struct Reply<'m> {
 impl Reply<'_> {
     /// Writes an answer; over the limit, only that it is truncated (RFC 2181, 9).
     pub fn write(&self, out: &mut Vec<u8>, body: &Body) {
-        let opt = if self.query.edns.is_some() { 11 } else { 0 };
-        let length = self.query.question_end() + body.len() + opt;
+        let length = self.query.question_end() + body.len() + self.query.opt_length();
         if length > self.limit {
             let is_stream = self.limit > TCP_MAX / 2;
             let (code, truncated) = if is_stream {
@@ -295,6 +329,12 @@ impl Reply<'_> {
         self.put_opt(out, 0, None);
     }
 
+    /// Writes that the answer is to be asked for over TCP.
+    pub fn truncate(&self, out: &mut Vec<u8>) {
+        self.start(out, rcode::NOERROR, 0x02, [0; 3]);
+        self.put_opt(out, 0, None);
+    }
+
     /// Writes a reply without records; the reason is told to who speaks EDNS.
     pub fn refuse(&self, out: &mut Vec<u8>, code: u16, why: Option<(Extended, &str)>) {
         self.start(out, code, 0, [0; 3]);
@@ -305,7 +345,7 @@ impl Reply<'_> {
         out.clear();
         out.extend(self.query.id.to_be_bytes());
         out.extend([0x80 | (self.query.flags & 0x79) | flags, low(code)]);
-        out.extend([0, 1]);
+        out.extend([0, u8::from(self.query.has_question())]);
         let [answers, authority, additional] = counts;
         let additional = additional + u16::from(self.query.edns.is_some());
         for count in [answers, authority, additional] {
@@ -326,17 +366,27 @@ impl Reply<'_> {
         out.extend([0, high, low]);
         out.extend(payload);
         out.extend([u8::try_from(code >> 4).unwrap_or(0), 0, 0, 0]);
-        let Some((extended, text)) = why else {
-            return out.extend([0, 0]);
-        };
-        let text = text.as_bytes();
-        let length = |more: usize| u16::try_from(text.len() + more).unwrap_or(0).to_be_bytes();
-        out.extend(length(6));
-        out.extend([0, 15]);
-        out.extend(length(2));
-        out.extend(extended.code().to_be_bytes());
-        out.extend_from_slice(text);
+        let cookie = self.query.cookie_back.as_ref();
+        let text = why.map_or(&[][..], |(_, text)| text.as_bytes());
+        let of_cookie = cookie.map_or(0, |cookie| 4 + cookie.len());
+        let of_error = if why.is_some() { 6 + text.len() } else { 0 };
+        put_length(out, of_cookie + of_error);
+        if let Some(cookie) = cookie {
+            out.extend(cookie::OPTION.to_be_bytes());
+            put_length(out, cookie.len());
+            out.extend_from_slice(cookie);
+        }
+        if let Some((extended, _)) = why {
+            out.extend([0, 15]);
+            put_length(out, 2 + text.len());
+            out.extend(extended.code().to_be_bytes());
+            out.extend_from_slice(text);
+        }
     }
+}
+
+fn put_length(out: &mut Vec<u8>, length: usize) {
+    out.extend(u16::try_from(length).unwrap_or(0).to_be_bytes());
 }
 
 /// The part of a response code that stands in the header.

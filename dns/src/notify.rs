@@ -59,6 +59,9 @@ pub(crate) fn run(shared: &Shared) {
             seen = Some(version);
             notifier.look(&world);
         }
+        for origin in shared.take_notices() {
+            notifier.again(&origin);
+        }
         notifier.send(&world, shared.now());
         notifier.receive();
         std::thread::sleep(INTERVAL);
@@ -89,6 +92,14 @@ impl Notifier {
                 self.told
                     .insert(key, known.unwrap_or_else(|| Told::new(serial)));
             }
+        }
+    }
+
+    /// Tells of a zone again, though it is as it was.
+    fn again(&mut self, origin: &Name) {
+        let told = self.told.iter_mut().filter(|((_, zone), _)| zone == origin);
+        for (_, told) in told {
+            *told = Told::new(told.serial);
         }
     }
 

@@ -49,6 +49,12 @@ pub struct TenantInfo {
     pub key: Option<String>,
     /// It takes no new names.
     pub is_draining: bool,
+    /// Subnets of its segments.
+    pub nets: Vec<IpNet>,
+    /// VLANs of its segments.
+    pub vlans: Vec<u16>,
+    /// Its own zone.
+    pub zone: Name,
 }
 
 /// Everything that a generation says of DNS.
@@ -131,12 +137,13 @@ fn local(zones: &[ZoneSpec]) -> HashSet<Name> {
 }
 
 fn nets(model: &Model) -> Vec<IpNet> {
-    let of = |segment: &netmodel::model::Segment| {
-        let v4 = segment.ipv4.map(|subnet| IpNet::from(subnet.net));
-        v4.into_iter()
-            .chain(segment.ipv6.map(|subnet| IpNet::from(subnet.net)))
-    };
-    model.segments.iter().flat_map(of).collect()
+    model.segments.iter().flat_map(nets_of).collect()
+}
+
+fn nets_of(segment: &netmodel::model::Segment) -> impl Iterator<Item = IpNet> + use<> {
+    let v4 = segment.ipv4.map(|subnet| IpNet::from(subnet.net));
+    let v6 = segment.ipv6.map(|subnet| IpNet::from(subnet.net));
+    v4.into_iter().chain(v6)
 }
 
 /// A generation cannot be served.
@@ -190,7 +197,7 @@ pub fn plan(published: &Published) -> Result<Plan, PlanError> {
     let clients = Clients::new(model, |segment| view_of.get(&segment).copied());
     Ok(Plan {
         number: published.number,
-        tenants: tenant_infos(model),
+        tenants: tenant_infos(model, &planner.tenant_names),
         local: local(&planner.zones),
         nets: nets(model),
         zones: planner.zones,
@@ -208,13 +215,24 @@ fn named<T>(what: &str, made: Result<T, NameError>) -> Result<T, PlanError> {
     })
 }
 
-fn tenant_infos(model: &Model) -> HashMap<Arc<str>, TenantInfo> {
-    let info = |tenant: &netmodel::model::Tenant| TenantInfo {
+fn tenant_infos(model: &Model, zones: &[Name]) -> HashMap<Arc<str>, TenantInfo> {
+    let info = |tenant: &netmodel::model::Tenant, zone: &Name| TenantInfo {
         key: tenant.dns_update_key.clone(),
         is_draining: tenant.state == TenantState::Draining,
+        nets: tenant
+            .segments
+            .iter()
+            .flat_map(|segment| nets_of(model.segment(*segment)))
+            .collect(),
+        vlans: tenant
+            .segments
+            .iter()
+            .map(|segment| model.segment(*segment).vlan_id.as_u16())
+            .collect(),
+        zone: zone.clone(),
     };
-    let all = model.tenants.iter();
-    all.map(|tenant| (tenant.name.as_str().into(), info(tenant)))
+    let all = model.tenants.iter().zip(zones);
+    all.map(|(tenant, zone)| (tenant.name.as_str().into(), info(tenant, zone)))
         .collect()
 }
 

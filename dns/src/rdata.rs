@@ -1,9 +1,10 @@
 //! Record types and their data: from the inventory's text and from updates to octets.
 
+use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use hickory_proto::rr::{RData, RecordType};
-use hickory_proto::serialize::binary::{BinEncodable as _, BinEncoder};
+use hickory_proto::serialize::binary::{BinDecoder, BinEncodable as _, BinEncoder, Restrict};
 use thiserror::Error;
 
 use crate::name::{Name, NameError};
@@ -125,7 +126,8 @@ pub fn parse(kind: &str, value: &str, origin: &Name) -> Result<(u16, Box<[u8]>),
         rtype::CNAME | rtype::NS | rtype::PTR => numbers_then_name(0)?,
         rtype::MX => numbers_then_name(1)?,
         rtype::SRV => numbers_then_name(3)?,
-        rtype::TXT if !value.starts_with('"') => character_strings(value),
+        rtype::TXT if !value.starts_with('"') => character_strings(value.as_bytes()),
+        rtype::TXT => quoted_strings(value).ok_or_else(bad)?,
         rtype::SVCB | rtype::HTTPS => {
             let absolute = absolute_target(&words, origin).ok_or_else(bad)?;
             by_hickory(kind_number, &absolute).ok_or_else(bad)?
@@ -137,16 +139,102 @@ pub fn parse(kind: &str, value: &str, origin: &Name) -> Result<(u16, Box<[u8]>),
 }
 
 /// A text as character strings of at most 255 octets (RFC 1035, 3.3.14).
-fn character_strings(text: &str) -> Vec<u8> {
+fn character_strings(text: &[u8]) -> Vec<u8> {
     let mut wire = Vec::new();
     if text.is_empty() {
         wire.push(0);
     }
-    for chunk in text.as_bytes().chunks(255) {
+    for chunk in text.chunks(255) {
         wire.extend(u8::try_from(chunk.len()));
         wire.extend_from_slice(chunk);
     }
     wire
+}
+
+/// Strings in quotes (RFC 1035, 5.1), cut where one is too long: keys of DKIM are written in one.
+fn quoted_strings(text: &str) -> Option<Vec<u8>> {
+    let mut wire = Vec::new();
+    let mut rest = text.trim().as_bytes();
+    while !rest.is_empty() {
+        rest = rest.strip_prefix(b"\"")?;
+        let mut string = Vec::new();
+        loop {
+            let (&octet, after) = rest.split_first()?;
+            rest = after;
+            match octet {
+                b'"' => break,
+                b'\\' => {
+                    let digits = rest
+                        .get(..3)
+                        .filter(|digits| digits.iter().all(u8::is_ascii_digit));
+                    let number = digits.and_then(|digits| std::str::from_utf8(digits).ok());
+                    let (octet, taken) = match number {
+                        Some(number) => (number.parse().ok()?, 3),
+                        None => (*rest.first()?, 1),
+                    };
+                    string.push(octet);
+                    rest = rest.get(taken..)?;
+                }
+                octet => string.push(octet),
+            }
+        }
+        wire.extend(character_strings(&string));
+        rest = rest.trim_ascii_start();
+    }
+    Some(wire).filter(|wire| !wire.is_empty())
+}
+
+/// Returns a type's name.
+#[must_use]
+pub fn type_name(kind: u16) -> String {
+    let known = RecordType::from(kind);
+    if kind == rtype::DHCID {
+        // hickory has no DHCID.
+        "DHCID".to_owned()
+    } else if matches!(known, RecordType::Unknown(_)) {
+        // RFC 3597, 5.
+        format!("TYPE{kind}")
+    } else {
+        known.to_string()
+    }
+}
+
+/// Returns data in presentation form; what cannot be read as its type as RFC 3597, 5 has it.
+#[must_use]
+pub fn show(kind: u16, data: &[u8]) -> String {
+    let length = u16::try_from(data.len()).unwrap_or(u16::MAX);
+    let kind = RecordType::from(kind);
+    let read = RData::read(&mut BinDecoder::new(data), kind, Restrict::new(length));
+    match read {
+        Ok(_) if kind == RecordType::TXT => strings(data),
+        Ok(read) if !matches!(read, RData::Unknown { .. }) => read.to_string(),
+        Ok(_) | Err(_) => {
+            let digits: String = data.iter().map(|octet| format!("{octet:02x}")).collect();
+            format!("\\# {length} {digits}")
+        }
+    }
+}
+
+/// Character strings in quotes (RFC 1035, 5.1).
+fn strings(mut data: &[u8]) -> String {
+    let mut all = Vec::new();
+    while let Some((length, rest)) = data.split_first() {
+        let Some((string, rest)) = rest.split_at_checked(usize::from(*length)) else {
+            break;
+        };
+        let mut text = String::new();
+        for octet in string {
+            // Writing to a string cannot fail.
+            let _ = match octet {
+                b'"' | b'\\' => write!(text, "\\{}", char::from(*octet)),
+                0x20..=0x7e => write!(text, "{}", char::from(*octet)),
+                _ => write!(text, "\\{octet:03}"),
+            };
+        }
+        all.push(format!("\"{text}\""));
+        data = rest;
+    }
+    all.join(" ")
 }
 
 /// Makes the target of `1 web alpn=h2` a complete name.
@@ -249,6 +337,53 @@ mod tests {
             (wire.len(), wire.first(), wire.get(256)),
             (302, Some(&255), Some(&45))
         );
+    }
+
+    #[test]
+    fn strings_in_quotes_have_escapes_and_long_ones_are_cut() {
+        let rows: &[(&str, &[u8])] = &[
+            (r#""a\"b\\c""#, b"\x05a\"b\\c"),
+            (r#""v=1\; \195\164""#, "\u{7}v=1; ä".as_bytes()),
+            (r#""" "b""#, b"\x00\x01b"),
+        ];
+        for (text, wire) in rows {
+            let (_, found) = parse("TXT", text, &origin()).unwrap();
+            assert_eq!(&*found, *wire, "{text}");
+            let again = parse("TXT", &show(rtype::TXT, wire), &origin()).unwrap();
+            assert_eq!(&*again.1, *wire, "{text}");
+        }
+        let (_, long) = parse("TXT", &format!("\"{}\"", "x".repeat(300)), &origin()).unwrap();
+        assert_eq!((long.len(), long.get(256)), (302, Some(&45)));
+        for bad in ["\"a", "\"a\\", "\"a\" b", "\"\\256\""] {
+            assert!(parse("TXT", bad, &origin()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_is_shown_is_read_again_as_the_same() {
+        let rows = [
+            ("A", "192.0.2.1"),
+            ("AAAA", "2001:db8::1"),
+            ("CNAME", "web.z.example."),
+            ("MX", "10 mail.z.example."),
+            ("SRV", "0 5 53 a.z.example."),
+            ("CAA", "0 issue \"ca.example\""),
+            ("TLSA", "3 1 1 0aff"),
+            ("SSHFP", "4 2 0aff"),
+            ("HTTPS", "1 . alpn=h2,h3 port=8443"),
+            ("SVCB", "1 w.z.example. ipv4hint=192.0.2.1"),
+        ];
+        for (kind, value) in rows {
+            let (number, data) = parse(kind, value, &origin()).unwrap();
+            let shown = show(number, &data);
+            let again = parse(kind, &shown, &origin());
+            let again = again.unwrap_or_else(|error| panic!("{kind} {shown}: {error}"));
+            assert_eq!(again.1, data, "{kind} {value} {shown}");
+        }
+        assert_eq!(show(rtype::A, &[1, 2]), "\\# 2 0102");
+        assert_eq!(show(rtype::DHCID, &[0, 1, 255]), "\\# 3 0001ff");
+        let names = [rtype::DHCID, rtype::HTTPS, 65_280].map(type_name);
+        assert_eq!(names, ["DHCID", "HTTPS", "TYPE65280"]);
     }
 
     #[test]

@@ -7,51 +7,47 @@
 //! | forward, one | [`crate::forward`], if there are upstream resolvers |
 //! | updates, one | [`crate::updater`] |
 //! | notify, one | tells secondaries what changed |
+//! | leases, one | follows DHCP leases, if they get names |
+//! | http, one | [`crate::api`], if it is served |
+//! | status, one | writes what was counted |
 //! | follow, one | takes over each new generation, and new keys |
 
+mod config;
+mod sockets;
+
+use std::collections::BTreeSet;
 use std::io;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
-use std::path::PathBuf;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
-use nix::sys::socket::{setsockopt, sockopt};
-use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 
+use crate::cookie::Jar;
 use crate::follow::{self, Follower};
 use crate::forward::{self, Forwarder};
 use crate::journal::{JournalError, Store};
+use crate::limit::Limiter;
+use crate::metrics::Metrics;
+use crate::name::Name;
+use crate::tls::{Certificates, TlsError};
 use crate::updater::{self, Jobs};
 use crate::world::World;
-use crate::{notify, tcp, udp};
+use crate::{api, leases, notify, status, tcp, udp};
+use config::API;
+use sockets::{tcp_listener, udp_socket};
 
-/// Room for queries that wait, in octets, for each socket.
-const RECEIVE_BUFFER: usize = 4 << 20;
-/// TCP connections that wait to be taken.
-const BACKLOG: i32 = 256;
+pub use config::Config;
 
-/// What the daemon is told.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// The published generation.
-    pub generation: PathBuf,
-    /// The secrets of the keys.
-    pub keys: PathBuf,
-    /// The journal of updates.
-    pub journal: PathBuf,
-    /// Where to listen, UDP and TCP.
-    pub listen: Vec<SocketAddr>,
-    /// UDP threads for each address.
-    pub workers: usize,
-    /// How many dynamic records a tenant may have.
-    pub records_per_tenant: usize,
-    /// Resolvers that are asked for names of others; none: nobody is.
-    pub upstreams: Vec<SocketAddr>,
-}
+/// The place of the TCP thread among those that count.
+pub(crate) const TCP_THREAD: usize = 0;
+/// The place of the thread that asks upstream.
+pub(crate) const FORWARD_THREAD: usize = 1;
+/// How many there are before the UDP threads.
+const OTHERS: usize = 2;
 
 /// The daemon cannot start.
 #[derive(Debug, Error)]
@@ -68,6 +64,24 @@ pub enum ServerError {
         #[source]
         source: io::Error,
     },
+    /// The kernel has no random octets.
+    #[error("cannot make a secret for cookies")]
+    Secret(#[source] getrandom::Error),
+    /// TLS is wanted on an address, and there is no certificate.
+    #[error(
+        "cannot serve {what} on {address} without TLS \
+         (remedy: --tls-certificate and --tls-key{})",
+        if *what == API { ", or an address of loopback" } else { "" }
+    )]
+    NoCertificate {
+        /// What was to be served.
+        what: &'static str,
+        /// Where.
+        address: SocketAddr,
+    },
+    /// The certificate.
+    #[error("cannot serve TLS")]
+    Tls(#[source] TlsError),
     /// A thread.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
@@ -97,9 +111,37 @@ pub(crate) struct Shared {
     /// How often anything that is served was changed.
     version: AtomicU64,
     records_per_tenant: usize,
+    limiter: Limiter,
+    metrics: Arc<Metrics>,
+    reload: Arc<AtomicBool>,
+    /// Zones that secondaries are to be told of again.
+    notices: Mutex<BTreeSet<Name>>,
 }
 
 impl Shared {
+    /// Waits for the first generation.
+    fn new(config: &Config, store: Store, follower: &mut Follower) -> Result<Self, ServerError> {
+        let threads = config.workers * config.listen.len() + OTHERS;
+        let metrics = Arc::new(Metrics::new(threads));
+        let jar = Jar::random().map_err(ServerError::Secret)?;
+        let world = follower.wait_for_first(&store);
+        let world = world
+            .forwarding(!config.upstreams.is_empty())
+            .with_cookies(jar)
+            .counted_by(&metrics);
+        Ok(Self {
+            world: ArcSwap::from_pointee(world),
+            store: Mutex::new(store),
+            is_stopping: AtomicBool::new(false),
+            version: AtomicU64::new(0),
+            records_per_tenant: config.records_per_tenant,
+            limiter: Limiter::new(config.rates),
+            metrics,
+            reload: Arc::clone(&config.reload),
+            notices: Mutex::default(),
+        })
+    }
+
     pub(crate) fn world(&self) -> Arc<World> {
         self.world.load_full()
     }
@@ -113,7 +155,7 @@ impl Shared {
     pub(crate) fn replace_world(&self, make: impl FnOnce(&Store) -> World) {
         let store = self.store();
         let before = self.world();
-        let world = make(&store).after(&before).forwarding(before.forwards());
+        let world = make(&store).after(&before);
         self.world.store(Arc::new(world));
         drop(store);
         self.mark_changed();
@@ -131,6 +173,30 @@ impl Shared {
 
     pub(crate) fn is_stopping(&self) -> bool {
         self.is_stopping.load(Ordering::Relaxed)
+    }
+
+    /// Was it asked to read everything again? It is asked once.
+    pub(crate) fn take_reload(&self) -> bool {
+        self.reload.swap(false, Ordering::Relaxed)
+    }
+
+    /// Has secondaries told of a zone again.
+    pub(crate) fn notify_again(&self, origin: Name) {
+        let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
+        notices.insert(origin);
+    }
+
+    pub(crate) fn take_notices(&self) -> BTreeSet<Name> {
+        let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *notices)
+    }
+
+    pub(crate) fn limiter(&self) -> &Limiter {
+        &self.limiter
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     pub(crate) fn records_per_tenant(&self) -> usize {
@@ -160,46 +226,82 @@ impl Server {
     ///
     /// [`ServerError`] if the journal cannot be used or an address cannot be listened on.
     pub fn start(config: &Config) -> Result<Self, ServerError> {
-        let store = Store::open(&config.journal).map_err(ServerError::Journal)?;
+        config.check_tls()?;
+        let certificates = config.tls.as_ref().map(Certificates::load);
+        let certificates = certificates.transpose().map_err(ServerError::Tls)?;
+        let mut store = Store::open(&config.journal).map_err(ServerError::Journal)?;
+        let has_leases = !config.leases.tenants.is_empty();
+        let leased = has_leases.then(|| leases::Follower::new(&config.leases));
+        if let Some(leased) = &leased {
+            store.set_leases(leased.table());
+        }
         let mut follower = Follower::new(&config.generation, &config.keys);
-        let world = follower.wait_for_first(&store);
-        let world = world.forwarding(!config.upstreams.is_empty());
-        let shared = Arc::new(Shared {
-            world: ArcSwap::from_pointee(world),
-            store: Mutex::new(store),
-            is_stopping: AtomicBool::new(false),
-            version: AtomicU64::new(0),
-            records_per_tenant: config.records_per_tenant,
-        });
+        let shared = Arc::new(Shared::new(config, store, &mut follower)?);
         let mut server = Self {
-            shared: Arc::clone(&shared),
+            shared,
             threads: Vec::new(),
             addresses: Vec::new(),
         };
-        let queue = Arc::new(Jobs::default());
-        let jobs = Arc::clone(&queue);
-        server.spawn("updates", move |shared| updater::run(shared, &jobs))?;
-        server.spawn("notify", |shared| notify::run(shared))?;
-        server.spawn("follow", move |shared| follow::run(shared, follower))?;
+        let hands = server.spawn_hands(config)?;
+        if let Some(leased) = leased {
+            leases::warn_of_strangers(&config.leases, &server.shared.world().plan);
+            server.spawn("leases", move |shared| leases::run(shared, leased))?;
+        }
+        let watched = certificates.clone();
+        server.spawn("follow", move |shared| {
+            follow::run(shared, follower, watched.as_deref());
+        })?;
+        if let Some(path) = config.status.clone() {
+            server.spawn("status", move |shared| status::run(shared, &path))?;
+        }
+        server.serve_dns(config, certificates.as_ref(), &hands)?;
+        server.serve_api(config, certificates.as_ref(), &hands)?;
+        Ok(server)
+    }
+
+    /// Starts what takes longer than a query may.
+    fn spawn_hands(&mut self, config: &Config) -> Result<Hands, ServerError> {
+        let updates = Arc::new(Jobs::default());
+        let jobs = Arc::clone(&updates);
+        self.spawn("updates", move |shared| updater::run(shared, &jobs))?;
+        self.spawn("notify", |shared| notify::run(shared))?;
         let mut hands = Hands {
-            updates: queue,
+            updates,
             forwarder: None,
         };
         if !config.upstreams.is_empty() {
             let (forwarder, receiver) = Forwarder::new();
             let upstreams = config.upstreams.clone();
-            server.spawn("forward", |shared| {
+            self.spawn("forward", |shared| {
                 forward::run(shared, receiver, upstreams)
             })?;
             hands.forwarder = Some(forwarder);
         }
+        Ok(hands)
+    }
+
+    fn serve_dns(
+        &mut self,
+        config: &Config,
+        certificates: Option<&Arc<Certificates>>,
+        hands: &Hands,
+    ) -> Result<(), ServerError> {
         let mut listeners = Vec::new();
-        for address in &config.listen {
-            let listener = server.listen(*address, config.workers, &hands)?;
-            listeners.push(listener);
+        for (place, address) in config.listen.iter().enumerate() {
+            let first = OTHERS + place * config.workers;
+            let socket = self.listen(*address, first..first + config.workers, hands)?;
+            listeners.push(tcp::Listener { socket, tls: None });
         }
-        server.spawn("tcp", move |shared| tcp::run(shared, listeners, &hands))?;
-        Ok(server)
+        if let Some(certificates) = certificates {
+            for address in &config.tls_listen {
+                listeners.push(tcp::Listener {
+                    socket: self.bind(*address)?,
+                    tls: Some(certificates.acceptor(b"dot").map_err(ServerError::Tls)?),
+                });
+            }
+        }
+        let hands = hands.clone();
+        self.spawn("tcp", move |shared| tcp::run(shared, listeners, &hands))
     }
 
     /// Returns the addresses it listens on, in the order of the configuration.
@@ -228,20 +330,56 @@ impl Server {
         Ok(())
     }
 
+    fn serve_api(
+        &mut self,
+        config: &Config,
+        certificates: Option<&Arc<Certificates>>,
+        hands: &Hands,
+    ) -> Result<(), ServerError> {
+        let mut listeners = Vec::new();
+        for address in &config.api_listen {
+            let tls = match certificates {
+                Some(certificates) if !address.ip().is_loopback() => Some(
+                    certificates
+                        .acceptor(b"http/1.1")
+                        .map_err(ServerError::Tls)?,
+                ),
+                _ => None,
+            };
+            let socket = self.bind(*address)?;
+            listeners.push(api::Listener { socket, tls });
+        }
+        if !listeners.is_empty() {
+            let updates = Arc::clone(&hands.updates);
+            self.spawn("http", move |shared| api::run(shared, listeners, &updates))?;
+        }
+        Ok(())
+    }
+
+    /// Listens for connections.
+    fn bind(&mut self, address: SocketAddr) -> Result<TcpListener, ServerError> {
+        let wrap = |source| ServerError::Listen { address, source };
+        let listener = tcp_listener(address).map_err(wrap)?;
+        self.addresses.push(listener.local_addr().map_err(wrap)?);
+        Ok(listener)
+    }
+
     fn listen(
         &mut self,
         address: SocketAddr,
-        workers: usize,
+        workers: std::ops::Range<usize>,
         hands: &Hands,
     ) -> Result<TcpListener, ServerError> {
         let wrap = |source| ServerError::Listen { address, source };
         let listener = tcp_listener(address).map_err(wrap)?;
         // Port 0 is for tests: UDP then gets the port that TCP was given.
         let bound = listener.local_addr().map_err(wrap)?;
-        for _ in 0..workers {
+        for thread in workers {
             let socket = Arc::new(udp_socket(bound).map_err(wrap)?);
             let hands = hands.clone();
-            self.spawn("udp", move |shared| udp::run(shared, &socket, &hands))?;
+            self.spawn("udp", move |shared| {
+                udp::run(shared, &socket, &hands, thread);
+            })?;
         }
         self.addresses.push(bound);
         Ok(listener)
@@ -256,36 +394,4 @@ impl Drop for Server {
             let _ = thread.join();
         }
     }
-}
-
-fn socket(address: SocketAddr, kind: Type, protocol: Protocol) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), kind, Some(protocol))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    Ok(socket)
-}
-
-fn tcp_listener(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = socket(address, Type::STREAM, Protocol::TCP)?;
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    socket.set_nonblocking(true)?;
-    Ok(socket.into())
-}
-
-fn udp_socket(address: SocketAddr) -> io::Result<UdpSocket> {
-    let socket = socket(address, Type::DGRAM, Protocol::UDP)?;
-    socket.set_reuse_port(true)?;
-    // The kernel gives what it may; less is slower, not wrong.
-    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
-    socket.set_read_timeout(Some(udp::PATIENCE))?;
-    if address.is_ipv4() {
-        setsockopt(&socket, sockopt::Ipv4PacketInfo, &true)?;
-    } else {
-        setsockopt(&socket, sockopt::Ipv6RecvPacketInfo, &true)?;
-    }
-    socket.bind(&address.into())?;
-    Ok(socket.into())
 }

@@ -1,4 +1,4 @@
-//! Queries over TCP (RFC 7766): many in one connection, answered in their order.
+//! Queries over TCP (RFC 7766) and TLS (RFC 7858): many in one connection, answered in their order.
 //!
 //! # Limits
 //!
@@ -9,20 +9,21 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tracing::{error, warn};
+use tokio_rustls::TlsAcceptor;
+use tracing::{debug, error, warn};
 
 use crate::answer::{Client, Outcome, Transport, answer};
 use crate::forward;
-use crate::server::{Hands, Shared};
+use crate::server::{Hands, Shared, TCP_THREAD};
 use crate::transfer::Transfer;
-use crate::updater::{self, Job};
+use crate::updater::{self, Job, Request, Work};
 use crate::view::ViewId;
 
 /// How long nothing may happen (RFC 7766, 6.2.3).
@@ -33,10 +34,26 @@ const PER_VIEW: usize = 64;
 const TOTAL: usize = 4096;
 
 /// How often the thread looks whether it should end.
-const PATIENCE: Duration = Duration::from_millis(200);
+pub(crate) const PATIENCE: Duration = Duration::from_millis(200);
+
+/// A socket, and what is spoken on it.
+pub(crate) struct Listener {
+    pub(crate) socket: std::net::TcpListener,
+    /// `None`: plain TCP.
+    pub(crate) tls: Option<TlsAcceptor>,
+}
+
+/// What all connections of a listener share.
+#[derive(Clone)]
+struct Door {
+    shared: Arc<Shared>,
+    hands: Hands,
+    gate: Gate,
+    tls: Option<TlsAcceptor>,
+}
 
 /// Serves the listeners until the server stops.
-pub(crate) fn run(shared: &Arc<Shared>, listeners: Vec<std::net::TcpListener>, hands: &Hands) {
+pub(crate) fn run(shared: &Arc<Shared>, listeners: Vec<Listener>, hands: &Hands) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -47,11 +64,16 @@ pub(crate) fn run(shared: &Arc<Shared>, listeners: Vec<std::net::TcpListener>, h
     runtime.block_on(async {
         let gate = Gate::default();
         let mut tasks = JoinSet::new();
-        for listener in listeners {
-            match TcpListener::from_std(listener) {
+        for Listener { socket, tls } in listeners {
+            match TcpListener::from_std(socket) {
                 Ok(listener) => {
-                    let (shared, hands) = (Arc::clone(shared), hands.clone());
-                    tasks.spawn(accept(listener, shared, hands, gate.clone()));
+                    let door = Door {
+                        shared: Arc::clone(shared),
+                        hands: hands.clone(),
+                        gate: gate.clone(),
+                        tls,
+                    };
+                    tasks.spawn(accept(listener, door));
                 }
                 Err(reason) => error!(error = %reason, "no TCP on a listener"),
             }
@@ -65,16 +87,17 @@ pub(crate) fn run(shared: &Arc<Shared>, listeners: Vec<std::net::TcpListener>, h
 
 /// Counts connections.
 #[derive(Clone, Default)]
-struct Gate(Arc<Mutex<HashMap<ViewId, usize>>>);
+pub(crate) struct Gate(Arc<Mutex<HashMap<ViewId, usize>>>);
 
 /// One connection's place; dropping it gives it back.
-struct Pass {
+pub(crate) struct Pass {
     gate: Gate,
     view: ViewId,
 }
 
 impl Gate {
-    fn enter(&self, view: ViewId) -> Option<Pass> {
+    /// Takes a place, if the view may have one more.
+    pub(crate) fn enter(&self, view: ViewId) -> Option<Pass> {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let total: usize = counts.values().sum();
         let count = counts.entry(view).or_default();
@@ -101,17 +124,17 @@ impl Drop for Pass {
     }
 }
 
-async fn accept(listener: TcpListener, shared: Arc<Shared>, hands: Hands, gate: Gate) {
+async fn accept(listener: TcpListener, door: Door) {
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let view = shared.world().plan.clients.view_of(peer.ip());
-                if let Some(pass) = view.and_then(|view| gate.enter(view)) {
-                    let (shared, hands) = (Arc::clone(&shared), hands.clone());
+                let view = door.shared.world().plan.clients.view_of(peer.ip());
+                if let Some(pass) = view.and_then(|view| door.gate.enter(view)) {
+                    let door = door.clone();
                     connections.spawn(async move {
-                        serve(stream, peer, &shared, &hands).await;
+                        door.open(stream, peer).await;
                         drop(pass);
                     });
                 }
@@ -125,15 +148,35 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>, hands: Hands, gate: 
     }
 }
 
+impl Door {
+    async fn open(&self, stream: TcpStream, peer: SocketAddr) {
+        let _ = stream.set_nodelay(true);
+        let (shared, hands) = (&self.shared, &self.hands);
+        match &self.tls {
+            None => serve(stream, peer, shared, hands).await,
+            // A client that begins and does not go on has no more time than one that is silent.
+            Some(tls) => match timeout(IDLE, tls.accept(stream)).await {
+                Ok(Ok(stream)) => serve(stream, peer, shared, hands).await,
+                Ok(Err(reason)) => debug!(%peer, error = %reason, "no TLS"),
+                Err(_) => debug!(%peer, "no TLS in time"),
+            },
+        }
+    }
+}
+
 /// Answers until the client is done, is silent for too long, or sends what is no message.
-async fn serve(mut stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>, hands: &Hands) {
-    let _ = stream.set_nodelay(true);
+async fn serve<S>(mut stream: S, peer: SocketAddr, shared: &Arc<Shared>, hands: &Hands)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let mut message = Vec::new();
     let mut framed = Vec::new();
     while let Ok(Some(())) = timeout(IDLE, read(&mut stream, &mut message)).await {
+        let begun = Instant::now();
         let Some(response) = respond(&message, peer.ip(), shared, hands).await else {
             return;
         };
+        shared.metrics().tcp.add(begun.elapsed(), 1);
         let is_sent = match response {
             Response::One(reply) => send(&mut stream, &mut framed, &reply).await,
             Response::Many(transfer) => send_all(&mut stream, &mut framed, *transfer).await,
@@ -151,8 +194,8 @@ enum Response {
 }
 
 /// Sends a transfer, message by message: a client that takes none for [`IDLE`] is left.
-async fn send_all(
-    stream: &mut TcpStream,
+async fn send_all<S: AsyncWrite + Unpin>(
+    stream: &mut S,
     framed: &mut Vec<u8>,
     mut transfer: Transfer,
 ) -> Option<()> {
@@ -164,14 +207,23 @@ async fn send_all(
     Some(())
 }
 
-async fn send(stream: &mut TcpStream, framed: &mut Vec<u8>, reply: &[u8]) -> Option<()> {
+async fn send<S: AsyncWrite + Unpin>(
+    stream: &mut S,
+    framed: &mut Vec<u8>,
+    reply: &[u8],
+) -> Option<()> {
     framed.clear();
     framed.extend(u16::try_from(reply.len()).ok()?.to_be_bytes());
     framed.extend_from_slice(reply);
-    timeout(IDLE, stream.write_all(framed)).await.ok()?.ok()
+    // What is encrypted waits in the stream until it is flushed.
+    let written = async {
+        stream.write_all(framed).await?;
+        stream.flush().await
+    };
+    timeout(IDLE, written).await.ok()?.ok()
 }
 
-async fn read(stream: &mut TcpStream, message: &mut Vec<u8>) -> Option<()> {
+async fn read<S: AsyncRead + Unpin>(stream: &mut S, message: &mut Vec<u8>) -> Option<()> {
     let length = stream.read_u16().await.ok()?;
     message.resize(usize::from(length), 0);
     stream.read_exact(message).await.ok()?;
@@ -185,9 +237,8 @@ async fn respond(
     hands: &Hands,
 ) -> Option<Response> {
     let client = Client {
-        source,
-        transport: Transport::Tcp,
-        now: shared.now(),
+        thread: TCP_THREAD,
+        ..Client::new(source, Transport::Tcp, shared.now())
     };
     let mut out = Vec::new();
     match answer(&shared.world(), client, message, &mut out) {
@@ -208,14 +259,20 @@ async fn respond(
         }
         Outcome::Update(query, view) => {
             let (send, wait) = oneshot::channel();
-            let job = Job {
+            let request = Request {
                 message: message.to_vec(),
                 query,
-                view,
                 source,
                 transport: Transport::Tcp,
-                // Nobody waits any more if the connection was closed.
-                reply_to: Box::new(|reply| drop(send.send(reply))),
+            };
+            let job = Job {
+                work: Work::Message {
+                    request: Box::new(request),
+                    // Nobody waits any more if the connection was closed.
+                    reply_to: Box::new(|reply| drop(send.send(reply))),
+                },
+                view,
+                since: Instant::now(),
             };
             updater::hand_over(&hands.updates, job);
             wait.await.ok().map(Response::One)

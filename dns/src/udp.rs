@@ -8,7 +8,7 @@ use std::io::{IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr, SocketAddrV4, SocketAddrV6, UdpSocket};
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::cmsg_space;
 use nix::errno::Errno;
@@ -22,7 +22,7 @@ use tracing::{debug, error};
 use crate::answer::{Client, Outcome, Transport, answer};
 use crate::forward;
 use crate::server::{Hands, Shared};
-use crate::updater::{self, Job};
+use crate::updater::{self, Job, Request, Work};
 
 /// How long a thread waits for a query before it looks whether it should end.
 pub(crate) const PATIENCE: Duration = Duration::from_millis(200);
@@ -48,7 +48,7 @@ struct Departure {
 }
 
 /// Serves a socket until the server stops.
-pub(crate) fn run(shared: &Shared, socket: &Arc<UdpSocket>, hands: &Hands) {
+pub(crate) fn run(shared: &Shared, socket: &Arc<UdpSocket>, hands: &Hands, thread: usize) {
     let mut requests = vec![[0u8; REQUEST]; BATCH];
     let mut departures: Vec<Departure> = Vec::with_capacity(BATCH);
     let mut spare: Vec<Vec<u8>> = Vec::new();
@@ -65,6 +65,8 @@ pub(crate) fn run(shared: &Shared, socket: &Arc<UdpSocket>, hands: &Hands) {
                 continue;
             }
         };
+        let begun = Instant::now();
+        let limit = shared.limiter().at(begun);
         let world = shared.world();
         let now = shared.now();
         for (arrival, request) in arrivals.iter().zip(&requests) {
@@ -72,9 +74,9 @@ pub(crate) fn run(shared: &Shared, socket: &Arc<UdpSocket>, hands: &Hands) {
                 continue;
             };
             let client = Client {
-                source: arrival.peer_ip,
-                transport: Transport::Udp,
-                now,
+                limit: Some(limit),
+                thread,
+                ..Client::new(arrival.peer_ip, Transport::Udp, now)
             };
             let mut octets = spare.pop().unwrap_or_default();
             match answer(&world, client, message, &mut octets) {
@@ -98,13 +100,19 @@ pub(crate) fn run(shared: &Shared, socket: &Arc<UdpSocket>, hands: &Hands) {
                 }
                 Outcome::Update(query, view) => {
                     spare.push(octets);
-                    let job = Job {
+                    let request = Request {
                         message: message.to_vec(),
                         query,
-                        view,
                         source: arrival.peer_ip,
                         transport: Transport::Udp,
-                        reply_to: reply_later(socket, *arrival),
+                    };
+                    let job = Job {
+                        work: Work::Message {
+                            request: Box::new(request),
+                            reply_to: reply_later(socket, *arrival),
+                        },
+                        view,
+                        since: begun,
                     };
                     updater::hand_over(&hands.updates, job);
                 }
@@ -114,6 +122,7 @@ pub(crate) fn run(shared: &Shared, socket: &Arc<UdpSocket>, hands: &Hands) {
         for group in departures.chunk_by(|a, b| a.local == b.local) {
             send(socket, &mut outgoing, group);
         }
+        shared.metrics().udp.add(begun.elapsed(), departures.len());
         spare.extend(departures.drain(..).map(|departure| departure.octets));
     }
 }

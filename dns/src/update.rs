@@ -4,8 +4,8 @@
 //!
 //! * **Scope.** A key changes its own tenant's zones and nothing else: the forward zone, and the reverse
 //!   zones of its segments.
-//! * **Owners.** What the platform or the inventory says cannot be changed by an update: the whole
-//!   message is refused, and an extended error says why.
+//! * **Owners.** What the platform or the inventory says cannot be changed by an update, nor what another key of
+//!   the same tenant added: the whole message is refused, and an extended error says why.
 //! * **Atomic.** All checks come before the first change.
 
 use std::collections::BTreeMap;
@@ -15,7 +15,6 @@ use hickory_proto::op::Message;
 use hickory_proto::rr::{DNSClass, Name as HickoryName, RData, Record};
 
 use crate::journal::{Change, ZoneChanges};
-use crate::keys::Key;
 use crate::message::{Extended, rcode};
 use crate::name::{self, Name};
 use crate::rdata::{self, SERVED, rtype};
@@ -51,13 +50,15 @@ impl Refusal {
 /// The zone that an update is about, and what the tenant may do.
 #[derive(Clone, Copy)]
 pub struct Target<'a> {
-    /// The key that signed.
-    pub key: &'a Key,
+    /// The key that signed, or was shown.
+    pub key: &'a Arc<str>,
+    /// Other keys that the tenant has: what they added is theirs.
+    pub others: &'a [Arc<str>],
     /// Whose zone it is, and whose key.
     pub tenant: &'a Arc<str>,
     /// The zone.
     pub origin: &'a Name,
-    /// What the platform and the inventory say in it.
+    /// What the platform, the inventory and leases say in it.
     pub fixed: &'a Contents,
     /// What updates said before.
     pub dynamic: &'a ZoneChanges,
@@ -293,18 +294,30 @@ impl Draft<'_> {
         let mut fixed = fixed.filter(|set| !(is_apex && set.rtype == rtype::NS));
         let clash = fixed.find(|set| match (step, kind) {
             (Step::Add(..), Some(kind)) => {
-                set.rtype == kind || set.rtype == rtype::CNAME || kind == rtype::CNAME
+                // A client's name is its own as a whole (RFC 4703, 5).
+                let is_leased = set.owner == RrOwner::Dhcp;
+                is_leased || set.rtype == kind || [set.rtype, kind].contains(&rtype::CNAME)
             }
             (_, Some(kind)) => set.rtype == kind,
             (_, None) => true,
         });
-        match clash {
+        match clash.or_else(|| self.of_others(name, kind)) {
             None => Ok(()),
             Some(set) => Err(Refusal::prohibited(format!(
                 "{name} belongs to {}: change it there",
                 set.owner
             ))),
         }
+    }
+
+    /// Returns a set that another key of the tenant added. What a key added that is no more is anybody's.
+    fn of_others(&self, name: &Name, kind: Option<u16>) -> Option<&RrSet> {
+        let is_others = |set: &&RrSet| match &set.owner {
+            RrOwner::Key(key) => self.target.others.contains(key),
+            RrOwner::Platform | RrOwner::Inventory | RrOwner::Dhcp => true,
+        };
+        let mut sets = self.target.dynamic.at(name);
+        sets.find(|set| kind.is_none_or(|kind| set.rtype == kind) && is_others(set))
     }
 
     /// RFC 2136, 3.4.2.
@@ -344,9 +357,10 @@ impl Draft<'_> {
                 rtype: kind,
                 ttl,
                 rdata: Vec::new(),
-                owner: RrOwner::Key(Arc::clone(&self.target.key.name)),
+                owner: RrOwner::Platform,
             },
         };
+        set.owner = RrOwner::Key(Arc::clone(self.target.key));
         set.ttl = ttl;
         if let Err(place) = set.rdata.binary_search(&data) {
             set.rdata.insert(place, data);

@@ -3,18 +3,21 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hickory_proto::op::Message;
 use tracing::{debug, error, info};
 
 use crate::answer::{Transport, limit};
+use crate::api::patch::Expected;
 use crate::journal::{Change, Store, ZoneChanges};
-use crate::keys::Key;
+use crate::keys::{ApiKey, Key};
+use crate::leases;
 use crate::message::{self, Extended, Query, Reply, rcode};
 use crate::name::Name;
+use crate::plan::ZoneSpec;
 use crate::queue::Queue;
-use crate::rdata::rtype;
+use crate::rdata::{self, rtype};
 use crate::server::Shared;
 use crate::tsig::{self, Checked, Signer};
 use crate::update::{self, Refusal, Target};
@@ -34,12 +37,42 @@ pub(crate) type ReplyTo = Box<dyn FnOnce(Vec<u8>) + Send>;
 
 /// An update that was read, but not checked.
 pub(crate) struct Job {
+    pub(crate) work: Work,
+    /// Whose queue it waits in.
+    pub(crate) view: ViewId,
+    /// When it came.
+    pub(crate) since: Instant,
+}
+
+/// What is to be done, and who is told.
+pub(crate) enum Work {
+    /// A message of RFC 2136.
+    Message {
+        request: Box<Request>,
+        reply_to: ReplyTo,
+    },
+    /// A change by the HTTP API.
+    Api {
+        update: Box<ApiUpdate>,
+        reply_to: Box<dyn FnOnce(Result<(), Refusal>) + Send>,
+    },
+}
+
+/// A message of RFC 2136.
+pub(crate) struct Request {
     pub(crate) message: Vec<u8>,
     pub(crate) query: Box<Query>,
-    pub(crate) view: ViewId,
     pub(crate) source: IpAddr,
     pub(crate) transport: Transport,
-    pub(crate) reply_to: ReplyTo,
+}
+
+/// A change by the HTTP API; its key was good when it came.
+pub(crate) struct ApiUpdate {
+    pub(crate) key: ApiKey,
+    pub(crate) zone: Name,
+    pub(crate) message: Message,
+    /// What must come out of it.
+    pub(crate) expected: Vec<Expected>,
 }
 
 /// Hands an update to the thread; it is not answered if too many of its view wait.
@@ -65,21 +98,30 @@ pub(crate) fn run(shared: &Shared, queue: &Arc<Jobs>) {
 }
 
 /// What became of a job before the journal was written.
-enum Done {
-    /// Nothing is to be written.
-    Refused(Refusal, Option<Signer>),
-    /// The message itself is not good.
-    Malformed,
-    /// This line is to be written.
-    Changed(String, ZoneId, Signer),
-    /// It was good, and changes nothing.
-    Unchanged(Signer),
+struct Done {
+    result: Result<(), Refusal>,
+    /// What is to be written.
+    line: Option<String>,
+    zone: Option<ZoneId>,
+    /// How the reply is signed.
+    signer: Option<Signer>,
+}
+
+impl Done {
+    fn refused(code: u16, why: Option<(Extended, String)>) -> Self {
+        Self {
+            result: Err(Refusal { code, why }),
+            line: None,
+            zone: None,
+            signer: None,
+        }
+    }
 }
 
 fn work(shared: &Shared, jobs: Vec<Job>) {
     let mut store = shared.store();
     let world = shared.world();
-    let done: Vec<(Job, Done)> = jobs
+    let mut done: Vec<(Job, Done)> = jobs
         .into_iter()
         .map(|job| {
             let done = Worker {
@@ -91,14 +133,11 @@ fn work(shared: &Shared, jobs: Vec<Job>) {
             (job, done)
         })
         .collect();
-    let mut lines = Vec::new();
-    let mut zones = Vec::new();
-    for (_, done) in &done {
-        if let Done::Changed(line, zone, _) = done {
-            lines.push(line.clone());
-            zones.push(*zone);
-        }
-    }
+    let lines: Vec<String> = done
+        .iter_mut()
+        .filter_map(|(_, done)| done.line.take())
+        .collect();
+    let mut zones: Vec<ZoneId> = done.iter().filter_map(|(_, done)| done.zone).collect();
     let written = if lines.is_empty() {
         Ok(())
     } else {
@@ -118,39 +157,67 @@ fn work(shared: &Shared, jobs: Vec<Job>) {
         }
     }
     drop(store);
-    for (job, done) in done {
-        let octets = reply(&job, done, written.is_ok());
-        (job.reply_to)(octets);
+    for (job, mut done) in done {
+        if written.is_err() && done.zone.is_some() {
+            let why = (Extended::Other, "the journal cannot be written".to_owned());
+            done.result = Err(Refusal {
+                code: rcode::SERVFAIL,
+                why: Some(why),
+            });
+        }
+        shared.metrics().updates.add(job.since.elapsed(), 1);
+        count(&world, &job, &done);
+        reply(job.work, done);
     }
 }
 
-fn reply(job: &Job, done: Done, is_written: bool) -> Vec<u8> {
+fn count(world: &World, job: &Job, done: &Done) {
+    let code = done
+        .result
+        .as_ref()
+        .map_or_else(|refusal| refusal.code, |()| rcode::NOERROR);
+    let zone = match &job.work {
+        Work::Api { update, .. } => world
+            .own_zone(&update.zone, &update.key.tenant)
+            .map(|(id, _)| id),
+        Work::Message { request, .. } => {
+            let view = world.plan.views.get(job.view.0);
+            view.and_then(|view| view.zone_at(request.query.name()))
+        }
+    };
+    let zone = zone.and_then(|zone| world.zone_counters(zone));
+    for counters in zone.into_iter().chain(world.view_counters(job.view)) {
+        counters.add_update(code);
+    }
+}
+
+fn reply(work: Work, done: Done) {
+    let (request, reply_to) = match work {
+        Work::Api { reply_to, .. } => return reply_to(done.result),
+        Work::Message { request, reply_to } => (request, reply_to),
+    };
     let mut out = Vec::new();
     let reply = Reply {
-        message: &job.message,
-        query: &job.query,
-        limit: limit(&job.query, job.transport),
+        message: &request.message,
+        query: &request.query,
+        limit: limit(&request.query, request.transport),
     };
-    let (code, why, signer) = match done {
-        Done::Malformed => {
-            message::write_header_only(&mut out, &job.message, rcode::FORMERR);
-            return out;
+    match (&done.result, &done.signer) {
+        // The signature itself cannot be read: neither can what it is about.
+        (Err(refusal), None) if refusal.code == rcode::FORMERR => {
+            message::write_header_only(&mut out, &request.message, rcode::FORMERR);
         }
-        Done::Refused(refusal, signer) => (refusal.code, refusal.why, signer),
-        Done::Changed(_, _, signer) if !is_written => {
-            let why = (Extended::Other, "the journal cannot be written".to_owned());
-            (rcode::SERVFAIL, Some(why), Some(signer))
+        (Err(refusal), _) => {
+            let why = refusal.why.as_ref();
+            let why = why.map(|(kind, text)| (*kind, text.as_str()));
+            reply.refuse(&mut out, refusal.code, why);
         }
-        Done::Changed(_, _, signer) | Done::Unchanged(signer) => {
-            (rcode::NOERROR, None, Some(signer))
-        }
-    };
-    let why = why.as_ref().map(|(kind, text)| (*kind, text.as_str()));
-    reply.refuse(&mut out, code, why);
-    if let Some(signer) = signer {
+        (Ok(()), _) => reply.refuse(&mut out, rcode::NOERROR, None),
+    }
+    if let Some(signer) = done.signer {
         signer.sign(&mut out);
     }
-    out
+    reply_to(out);
 }
 
 struct Worker<'a> {
@@ -159,77 +226,167 @@ struct Worker<'a> {
     store: &'a mut Store,
 }
 
+/// Who changes which zone.
+struct Writer<'a> {
+    key: &'a Arc<str>,
+    tenant: &'a Arc<str>,
+    zone: (ZoneId, &'a ZoneSpec),
+}
+
 impl Worker<'_> {
     fn check(&mut self, job: &Job) -> Done {
-        if !job.query.is_signed {
-            let why = (Extended::Prohibited, "updates must be signed".to_owned());
-            let refusal = Refusal {
-                code: rcode::REFUSED,
-                why: Some(why),
-            };
-            return Done::Refused(refusal, None);
-        }
-        let world = Arc::clone(self.world);
-        match tsig::check(&job.message, &world.keys, self.shared.now()) {
-            Checked::Malformed => Done::Malformed,
-            Checked::Bad(code, signer) => Done::Refused(Refusal { code, why: None }, Some(signer)),
-            Checked::Good(key, signer) => match self.change(job, key) {
-                Err(refusal) => Done::Refused(refusal, Some(signer)),
-                Ok((_, change)) if change.sets.is_empty() => Done::Unchanged(signer),
-                Ok((zone, change)) => {
-                    info!(
-                        key = &*key.name, zone = %change.zone, sets = change.sets.len(),
-                        source = %job.source, "update"
-                    );
-                    Done::Changed(self.store.apply(change), zone, signer)
-                }
-            },
+        match &job.work {
+            Work::Message { request, .. } => self.check_message(request, job.view),
+            Work::Api { update, .. } => self.check_api(update),
         }
     }
 
+    fn check_message(&mut self, request: &Request, view: ViewId) -> Done {
+        if !request.query.is_signed {
+            let why = (Extended::Prohibited, "updates must be signed".to_owned());
+            return Done::refused(rcode::REFUSED, Some(why));
+        }
+        let world = Arc::clone(self.world);
+        let (key, signer) = match tsig::check(&request.message, &world.keys, self.shared.now()) {
+            Checked::Malformed => return Done::refused(rcode::FORMERR, None),
+            Checked::Bad(code, signer) => {
+                return Done {
+                    signer: Some(signer),
+                    ..Done::refused(code, None)
+                };
+            }
+            Checked::Good(key, signer) => (key, signer),
+        };
+        let changed = self.change(request, view, key);
+        let done = self.take_over(changed, &key.name, request.source);
+        Done {
+            signer: Some(signer),
+            ..done
+        }
+    }
+
+    /// What the API asks for goes the same way; RFC 2136 has nothing ignored that is not said here.
+    fn check_api(&mut self, update: &ApiUpdate) -> Done {
+        let world = Arc::clone(self.world);
+        let Some(zone) = world.own_zone(&update.zone, &update.key.tenant) else {
+            return Done::refused(rcode::NOTAUTH, None);
+        };
+        let writer = Writer {
+            key: &update.key.name,
+            tenant: &update.key.tenant,
+            zone,
+        };
+        let changed = self.update(&writer, &update.message);
+        let changed = changed.and_then(|(id, change)| {
+            self.check_expected(&change, &update.expected)?;
+            Ok((id, change))
+        });
+        self.take_over(changed, &update.key.name, IpAddr::from([127, 0, 0, 1]))
+    }
+
+    fn check_expected(&self, change: &Change, expected: &[Expected]) -> Result<(), Refusal> {
+        let before = self.store.zone(&change.tenant, &change.zone);
+        for wanted in expected {
+            let changed = change.sets.get(&(wanted.name.clone(), wanted.kind));
+            let after = match changed {
+                Some(set) => set.as_ref(),
+                None => before.and_then(|zone| zone.set(&wanted.name, wanted.kind)),
+            };
+            let rdata = after.map_or(&[][..], |set| set.rdata.as_slice());
+            if rdata != wanted.rdata {
+                let why = format!(
+                    "RRset {} IN {}: Conflicts with pre-existing RRset",
+                    wanted.name,
+                    rdata::type_name(wanted.kind)
+                );
+                return Err(Refusal {
+                    code: rcode::REFUSED,
+                    why: Some((Extended::Prohibited, why)),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a change over in memory.
+    fn take_over(
+        &mut self,
+        changed: Result<(ZoneId, Change), Refusal>,
+        key: &str,
+        source: IpAddr,
+    ) -> Done {
+        let (zone, change) = match changed {
+            Err(refusal) => return Done::refused(refusal.code, refusal.why),
+            Ok(changed) => changed,
+        };
+        let mut done = Done {
+            result: Ok(()),
+            line: None,
+            zone: None,
+            signer: None,
+        };
+        if !change.sets.is_empty() {
+            info!(key, zone = %change.zone, sets = change.sets.len(), %source, "update");
+            done.line = Some(self.store.apply(change));
+            done.zone = Some(zone);
+        }
+        done
+    }
+
     /// RFC 2136, 3.1: the zone section; then the rest.
-    fn change(&self, job: &Job, key: &Key) -> Result<(ZoneId, Change), Refusal> {
+    fn change(
+        &self,
+        request: &Request,
+        view: ViewId,
+        key: &Key,
+    ) -> Result<(ZoneId, Change), Refusal> {
         let plain = |code| Refusal { code, why: None };
-        let message = Message::from_vec(&job.message).map_err(|_| plain(rcode::FORMERR))?;
-        if job.query.kind != rtype::SOA {
+        let message = Message::from_vec(&request.message).map_err(|_| plain(rcode::FORMERR))?;
+        if request.query.kind != rtype::SOA {
             return Err(plain(rcode::FORMERR));
         }
-        let view = self.world.plan.views.get(job.view.0);
-        let zone = view.filter(|_| job.query.class == 1);
-        let zone = zone.and_then(|view| view.zone_at(job.query.name()));
-        let (Some(id), Ok(origin)) = (zone, Name::from_wire(job.query.name())) else {
-            return Err(plain(rcode::NOTAUTH));
-        };
-        let spec = self
-            .world
-            .plan
-            .zones
-            .get(id.0)
-            .ok_or(plain(rcode::NOTAUTH))?;
+        let view = self.world.plan.views.get(view.0);
+        let zone = view.filter(|_| request.query.class == 1);
+        let id = zone.and_then(|view| view.zone_at(request.query.name()));
+        let id = id.ok_or(plain(rcode::NOTAUTH))?;
+        let spec = self.world.plan.zones.get(id.0);
+        let spec = spec.ok_or(plain(rcode::NOTAUTH))?;
         let tenant = key
             .tenant()
             .filter(|tenant| spec.tenant.as_ref() == Some(tenant));
-        let Some(tenant_name) = tenant else {
-            let why = format!("key {} does not change {origin}", key.name);
+        let Some(tenant) = tenant else {
+            let why = format!("key {} does not change {}", key.name, spec.origin);
             return Err(Refusal {
                 code: rcode::REFUSED,
                 why: Some((Extended::Prohibited, why)),
             });
         };
-        let nothing = ZoneChanges::default();
-        let tenant = self.world.plan.tenants.get(tenant_name);
-        let target = Target {
-            key,
-            tenant: tenant_name,
-            origin: &origin,
-            fixed: &spec.contents,
-            dynamic: self.store.zone(tenant_name, &origin).unwrap_or(&nothing),
-            room: self
-                .shared
-                .records_per_tenant()
-                .saturating_sub(self.store.records_of(tenant_name)),
-            is_draining: tenant.is_none_or(|tenant| tenant.is_draining),
+        let writer = Writer {
+            key: &key.name,
+            tenant,
+            zone: (id, spec),
         };
-        Ok((id, update::update(target, &message)?))
+        self.update(&writer, &message)
+    }
+
+    fn update(&self, writer: &Writer<'_>, message: &Message) -> Result<(ZoneId, Change), Refusal> {
+        let (id, spec) = writer.zone;
+        let nothing = ZoneChanges::default();
+        let info = self.world.plan.tenants.get(writer.tenant);
+        let room = self.shared.records_per_tenant();
+        let target = Target {
+            key: writer.key,
+            others: &self.world.keys.others(writer.tenant, writer.key),
+            tenant: writer.tenant,
+            origin: &spec.origin,
+            fixed: &leases::fixed(&self.world.plan, spec, self.store),
+            dynamic: self
+                .store
+                .zone(writer.tenant, &spec.origin)
+                .unwrap_or(&nothing),
+            room: room.saturating_sub(self.store.records_of(writer.tenant)),
+            is_draining: info.is_none_or(|info| info.is_draining),
+        };
+        Ok((id, update::update(target, message)?))
     }
 }

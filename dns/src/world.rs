@@ -6,11 +6,14 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::catalog::{self, Secondary};
+use crate::cookie::Jar;
 use crate::journal::Store;
 use crate::keys::Keyring;
+use crate::leases;
+use crate::metrics::{Counters, Metrics};
 use crate::name::Name;
 use crate::plan::{Plan, ZoneSpec};
-use crate::view::ZoneId;
+use crate::view::{ViewId, ZoneId};
 use crate::zone::Zone;
 
 /// A generation with its zones made.
@@ -22,6 +25,15 @@ pub struct World {
     zones: Vec<ArcSwap<Zone>>,
     secondaries: Vec<Secondary>,
     forwards: bool,
+    jar: Option<Jar>,
+    counted: Option<Counted>,
+}
+
+/// Where it is counted what is done.
+struct Counted {
+    metrics: Arc<Metrics>,
+    zones: Vec<Arc<Counters>>,
+    views: Vec<Arc<Counters>>,
 }
 
 impl World {
@@ -39,6 +51,8 @@ impl World {
             zones,
             secondaries,
             forwards: false,
+            jar: None,
+            counted: None,
         }
     }
 
@@ -55,12 +69,65 @@ impl World {
         self.forwards
     }
 
-    /// Goes on from the world that was served before: secondaries get what changed alone.
+    /// Cookies (RFC 7873) are given and checked.
+    #[must_use]
+    pub fn with_cookies(mut self, jar: Jar) -> Self {
+        self.jar = Some(jar);
+        self
+    }
+
+    /// Returns what makes cookies.
+    pub(crate) fn jar(&self) -> Option<&Jar> {
+        self.jar.as_ref()
+    }
+
+    /// What is done is counted.
+    #[must_use]
+    pub fn counted_by(mut self, metrics: &Arc<Metrics>) -> Self {
+        self.counted = Some(Counted {
+            metrics: Arc::clone(metrics),
+            zones: metrics.zones(self.plan.zones.iter().map(|spec| &spec.origin)),
+            views: metrics.views(self.plan.views.iter().map(|view| view.label.as_str())),
+        });
+        self
+    }
+
+    /// Returns the counters of a zone, if it is counted.
+    #[must_use]
+    pub fn zone_counters(&self, id: ZoneId) -> Option<&Counters> {
+        let counters = self.counted.as_ref()?.zones.get(id.0)?;
+        Some(counters)
+    }
+
+    /// Returns the counters of a view, if it is counted.
+    #[must_use]
+    pub fn view_counters(&self, id: ViewId) -> Option<&Counters> {
+        let counters = self.counted.as_ref()?.views.get(id.0)?;
+        Some(counters)
+    }
+
+    /// Returns the counters of a client: of its view, or of addresses of no segment.
+    pub(crate) fn client_counters(&self, view: Option<ViewId>) -> Option<&Counters> {
+        match view {
+            Some(view) => self.view_counters(view),
+            None => self
+                .counted
+                .as_ref()
+                .map(|counted| &counted.metrics.elsewhere),
+        }
+    }
+
+    /// Goes on from the world that was served before: what it was told, and secondaries get what changed alone.
     ///
     /// Two views may have seen different parts of a zone under one serial. A zone has a history only if all
     /// views that see it now saw one and the same before.
     #[must_use]
-    pub fn after(self, before: &Self) -> Self {
+    pub fn after(mut self, before: &Self) -> Self {
+        self.forwards = before.forwards;
+        self.jar.clone_from(&before.jar);
+        if let Some(counted) = &before.counted {
+            self = self.counted_by(&counted.metrics);
+        }
         let views = before.plan.views.iter();
         let views: HashMap<&str, _> = views.map(|view| (view.label.as_str(), view)).collect();
         let mut origins: HashMap<ZoneId, Option<ZoneId>> = HashMap::new();
@@ -136,13 +203,16 @@ fn make_zone(plan: &Plan, spec: &ZoneSpec, store: &Store) -> Zone {
     let Some(tenant) = &spec.tenant else {
         return Zone::new(spec.origin.clone(), &plan.soa, plan.number, &spec.contents);
     };
-    let Some(dynamic) = store.zone(tenant, &spec.origin) else {
-        return Zone::new(spec.origin.clone(), &plan.soa, plan.number, &spec.contents);
-    };
-    let mut contents = spec.contents.clone();
-    for (name, set) in dynamic.sets() {
-        contents.add_set(name, set);
+    let mut contents = leases::fixed(plan, spec, store);
+    let mut serial = plan.number;
+    if let Some(info) = plan.tenants.get(tenant) {
+        serial = serial.wrapping_add(store.leases().serial(tenant, info));
     }
-    let serial = plan.number.wrapping_add(dynamic.changes);
+    if let Some(dynamic) = store.zone(tenant, &spec.origin) {
+        serial = serial.wrapping_add(dynamic.changes);
+        for (name, set) in dynamic.sets() {
+            contents.to_mut().add_set(name, set);
+        }
+    }
     Zone::new(spec.origin.clone(), &plan.soa, serial, &contents)
 }

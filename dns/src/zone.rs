@@ -25,6 +25,8 @@ pub enum RrOwner {
     Platform,
     /// The inventory.
     Inventory,
+    /// A DHCP lease.
+    Dhcp,
     /// A dynamic update that was signed with this key.
     Key(Arc<str>),
 }
@@ -34,6 +36,7 @@ impl fmt::Display for RrOwner {
         match self {
             Self::Platform => f.write_str("platform"),
             Self::Inventory => f.write_str("inventory"),
+            Self::Dhcp => f.write_str("dhcp"),
             Self::Key(key) => write!(f, "terraform:{key}"),
         }
     }

@@ -36,14 +36,10 @@ fn world() -> &'static World {
 
 fuzz_target!(|message: &[u8]| {
     for transport in [Transport::Udp, Transport::Tcp] {
-        let client = Client {
-            source: IpAddr::from([10, 100, 0, 50]),
-            transport,
-            now: 1_700_000_000,
-        };
+        let client = Client::new(IpAddr::from([10, 100, 0, 50]), transport, 1_700_000_000);
         let mut out = Vec::new();
         match answer(world(), client, message, &mut out) {
-            Outcome::Silence | Outcome::Update(..) => {}
+            Outcome::Silence | Outcome::Update(..) | Outcome::Forward(_) | Outcome::Transfer(_) => {}
             Outcome::Reply => {
                 let limit = if transport == Transport::Udp {
                     2048

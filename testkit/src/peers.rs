@@ -69,10 +69,26 @@ impl Peer {
     }
 }
 
+/// Finds a program of the project's Python environment: `octodns-sync`, `lexicon`, `python`.
+///
+/// # Errors
+///
+/// It is not there; the message says what to do.
+pub fn python(program: &str) -> Result<PathBuf> {
+    let path = target().join("tools/venv/bin").join(program);
+    if !path.is_file() {
+        bail!("{program} is not there (remedy: cargo xtask setup --only net)");
+    }
+    Ok(path)
+}
+
+fn target() -> PathBuf {
+    let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+    crate_folder.parent().unwrap_or(crate_folder).join("target")
+}
+
 /// Returns the folder that `cargo xtask setup` unpacks them into; not moved by `CARGO_TARGET_DIR`.
 #[must_use]
 pub fn unpacked() -> PathBuf {
-    let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let root = crate_folder.parent().unwrap_or(crate_folder);
-    root.join("target/peers")
+    target().join("peers")
 }

@@ -14,6 +14,10 @@ use crate::{debian, proc};
 const BPF_LINKER: &str = "0.10.3";
 /// The program that boots this machine's root filesystem on another kernel.
 const VIRTME_NG: &str = "1.42";
+/// What changes DNS zones over the API of PowerDNS, in tests.
+const OCTODNS_POWERDNS: &str = "1.2.0";
+/// As `OCTODNS_POWERDNS`.
+const DNS_LEXICON: &str = "3.25.2";
 /// The spelling checker.
 const TYPOS: &str = "1.52.0";
 /// The checker of licences, sources and advisories of dependencies.
@@ -154,6 +158,16 @@ fn machine_steps() -> Vec<Step> {
                     NAME_SERVERS.iter().map(|(_, package)| *package).collect();
                 debian::unpack_all(&packages, &peers_dir())
             },
+        },
+        Step {
+            tier: Tier::Net,
+            name: "octodns-powerdns and dns-lexicon".into(),
+            why: "tools that change DNS zones over HTTP, for tests; into target/tools",
+            present: || {
+                has_wheel("octodns_powerdns", OCTODNS_POWERDNS)
+                    && has_wheel("dns_lexicon", DNS_LEXICON)
+            },
+            install: install_dns_tools,
         },
         Step {
             tier: Tier::Vm,
@@ -320,6 +334,15 @@ fn install_vm_packages() -> Result<()> {
         packages.push("python3-venv");
     }
     debian::install(&packages)
+}
+
+/// Installs what speaks the API of PowerDNS.
+fn install_dns_tools() -> Result<()> {
+    if !has_venv_module() {
+        debian::install(&["python3", "python3-venv"])?;
+    }
+    pip_install("octodns-powerdns", OCTODNS_POWERDNS)?;
+    pip_install("dns-lexicon", DNS_LEXICON)
 }
 
 /// Whether Python can make virtual environments; Debian has that in a package of its own.

@@ -40,11 +40,7 @@ fn published() -> Published {
 
 /// What is asked upstream: the name, and how many answers of ours it begins with.
 fn asked(world: &World, source: &str, message: &[u8]) -> Option<(String, u16)> {
-    let client = Client {
-        source: source.parse::<IpAddr>().unwrap(),
-        transport: Transport::Udp,
-        now: NOW,
-    };
+    let client = Client::new(source.parse::<IpAddr>().unwrap(), Transport::Udp, NOW);
     let mut out = Vec::new();
     match answer(world, client, message, &mut out) {
         Outcome::Forward(wanted) => {

@@ -11,6 +11,8 @@ mod rfc1034;
 mod rfc2136;
 mod rfc2317;
 mod rfc4592;
+mod rfc4703;
 mod rfc5936;
+mod rfc7873;
 mod rfc8945;
 mod support;

@@ -518,3 +518,149 @@ fn a_host_on_the_segment_of_another_gets_no_pointer_there() {
     );
     assert!(reply.starts_with("NXDOMAIN"), "{reply}");
 }
+
+/// A key of the HTTP API for each tenant.
+fn api_keys() -> String {
+    let entry = |tenant: &&str| {
+        format!(
+            "[api.{tenant}-api]\ntenant = \"{tenant}\"\nkey = \"{}\"\n",
+            api_key(tenant)
+        )
+    };
+    TENANTS.iter().map(entry).collect()
+}
+
+fn api_key(tenant: &str) -> String {
+    format!("not-a-key-of-{tenant}")
+}
+
+/// Everything that can be asked for about a zone: method, what follows the zone's id, body.
+const REQUESTS: &[(&str, &str, &str)] = &[
+    ("GET", "", ""),
+    ("GET", "?rrsets=false", ""),
+    ("GET", "?rrset_name=ZONE&rrset_type=NS", ""),
+    ("PUT", "", "{\"kind\": \"Master\"}"),
+    ("DELETE", "", ""),
+    ("POST", "", ""),
+    ("PUT", "/notify", ""),
+    ("GET", "/notify", ""),
+    ("GET", "/metadata", ""),
+    ("GET", "/metadata/TSIG-ALLOW-DNSUPDATE", ""),
+    ("PUT", "/metadata/ALLOW-DNSUPDATE-FROM", "{}"),
+    (
+        "PATCH",
+        "",
+        "{\"rrsets\": [{\"name\": \"x.ZONE\", \"type\": \"A\", \"ttl\": 60, \"changetype\": \"REPLACE\", \
+         \"records\": [{\"content\": \"192.0.2.1\"}]}]}",
+    ),
+];
+
+/// What a tenant's key is told about a zone, from the router and from a segment.
+fn told(world: &World, tenant: &str, source: &str, zone: &str) -> Vec<dns::api::Told> {
+    let key = api_key(tenant);
+    let ask = |method: &str, path: &str, body: &str| {
+        let source = source.parse().unwrap();
+        let body = body.replace("ZONE", zone);
+        dns::api::ask(
+            world,
+            (key.as_bytes(), source),
+            (method, path),
+            body.as_bytes(),
+        )
+        .unwrap()
+    };
+    let base = "/api/v1/servers/localhost/zones";
+    let id = zone.replace('/', "=2F");
+    let mut all: Vec<_> = REQUESTS
+        .iter()
+        .map(|(method, rest, body)| {
+            ask(
+                method,
+                &format!("{base}/{id}{}", rest.replace("ZONE", &id)),
+                body,
+            )
+        })
+        .collect();
+    all.push(ask("GET", &format!("{base}?zone={id}"), ""));
+    all.push(ask("POST", base, "{\"name\": \"ZONE\"}"));
+    all
+}
+
+#[test]
+fn the_api_says_of_zones_of_others_what_it_says_of_zones_that_never_were() {
+    let plan = plan(&published()).unwrap();
+    let zones: BTreeSet<(Name, Option<String>)> = plan
+        .zones
+        .iter()
+        .map(|spec| {
+            (
+                spec.origin.clone(),
+                spec.tenant.as_deref().map(str::to_owned),
+            )
+        })
+        .collect();
+    let ring = secrets_with(&["grooveiq-tf", "vintronics-tf"], &api_keys());
+    let keys = dns::keys::Keyring::new(&ring, &plan.tenants);
+    let folder = tempfile::tempdir().unwrap();
+    let store = dns::journal::Store::open(&folder.path().join("journal")).unwrap();
+    let world = World::new(plan, keys, &store);
+    // From the router, from the tenant's own segment, and from a platform segment that sees all tenants.
+    let (mut hidden, mut shown) = (0, 0);
+    for (tenant, own) in [("grooveiq", "10.100.0.50"), ("vintronics", "10.101.0.50")] {
+        for source in ["127.0.0.1", "::1", own, "10.20.99.5"] {
+            for (zone, owner) in &zones {
+                let is_own = owner.as_deref() == Some(tenant);
+                let name = zone.to_string();
+                let replies = told(&world, tenant, source, &name);
+                if is_own {
+                    shown += 1;
+                    assert!(
+                        replies.contains(&dns::api::Told::Change),
+                        "{tenant} {source} {name}"
+                    );
+                    continue;
+                }
+                hidden += 1;
+                let double = "never-was.example.";
+                let controls = told(&world, tenant, source, double);
+                for (reply, control) in replies.iter().zip(&controls) {
+                    assert_eq!(reply, control, "{tenant} {source} {name}");
+                }
+                assert_eq!(
+                    replies[0],
+                    dns::api::Told::Reply(404, r#"{"error":"Not Found"}"#.into())
+                );
+            }
+        }
+    }
+    assert!(hidden > 50 && shown > 8, "{hidden} {shown}");
+}
+
+#[test]
+fn the_api_reaches_no_zone_that_the_clients_segment_does_not_see() {
+    let plan = plan(&published()).unwrap();
+    let ring = secrets_with(&[], &api_keys());
+    let keys = dns::keys::Keyring::new(&ring, &plan.tenants);
+    let folder = tempfile::tempdir().unwrap();
+    let store = dns::journal::Store::open(&folder.path().join("journal")).unwrap();
+    let world = World::new(plan, keys, &store);
+    let zone = format!("grooveiq.{SITE}.");
+    let from = |source: &str| told(&world, "grooveiq", source, &zone)[0].clone();
+    // (who, sees the zone)
+    for (source, is_seen) in [
+        ("10.100.0.50", true),
+        ("10.20.99.5", true),
+        ("10.102.0.50", false),
+    ] {
+        let is_found = matches!(from(source), dns::api::Told::Reply(200, _));
+        assert_eq!(is_found, is_seen, "{source}");
+    }
+    assert!(matches!(from("192.0.2.1"), dns::api::Told::Reply(401, _)));
+    let wrong = dns::api::ask(
+        &world,
+        (b"", "127.0.0.1".parse().unwrap()),
+        ("GET", "/api"),
+        b"",
+    );
+    assert!(matches!(wrong, Some(dns::api::Told::Reply(401, _))));
+}

@@ -1,6 +1,7 @@
 //! RFC 2136: what one message of updates does.
 
 use std::str::FromStr as _;
+use std::sync::Arc;
 
 use dns::journal::{Change, Store, ZoneChanges};
 use dns::keys::Key;
@@ -24,6 +25,7 @@ struct Lab {
     _folder: tempfile::TempDir,
     room: usize,
     is_draining: bool,
+    others: Vec<Arc<str>>,
 }
 
 /// One record of a message: name, class, TTL, type, data; no data is none.
@@ -54,6 +56,7 @@ impl Lab {
             _folder: folder,
             room: 100,
             is_draining: false,
+            others: Vec::new(),
         }
     }
 
@@ -73,10 +76,11 @@ impl Lab {
         let (_, spec) = self.world.own_zone(&origin, "a").unwrap();
         let nothing = ZoneChanges::default();
         let target = Target {
-            key,
+            key: &key.name,
+            others: &self.others,
             tenant: key.tenant().unwrap(),
             origin: &origin,
-            fixed: &spec.contents,
+            fixed: &dns::leases::fixed(&self.world.plan, spec, &self.store),
             dynamic: self.store.zone(&"a".into(), &origin).unwrap_or(&nothing),
             room: self.room,
             is_draining: self.is_draining,
@@ -511,4 +515,65 @@ fn a_set_that_would_not_fit_a_reply_is_refused() {
     };
     assert_eq!(add(100), Ok(1));
     assert_eq!(add(200).unwrap_err().code, REFUSED);
+}
+
+#[test]
+fn what_another_key_of_the_tenant_added_is_refused_until_that_key_is_gone() {
+    let mut lab = Lab::new();
+    let add: Row = ("mine", IN, 60, "A", "10.1.0.20");
+    assert_eq!(lab.run(&[], &[add]), (0, 1));
+    // What was added by `a-tf` is now seen by a key of another name.
+    lab.others = vec!["a-tf".into()];
+    let rows: &[Row] = &[
+        ("mine", IN, 60, "A", "10.1.0.21"),
+        ("mine", ANY_, 0, "A", ""),
+        ("mine", ANY_, 0, "ANY", ""),
+        ("mine", NONE, 0, "A", "10.1.0.20"),
+    ];
+    for row in rows {
+        let refusal = lab.work(&[], &[*row]).unwrap_err();
+        assert_eq!(refusal.code, 5, "{row:?}");
+        let (_, why) = refusal.why.unwrap();
+        assert!(why.contains("belongs to terraform:a-tf"), "{why}");
+    }
+    assert_eq!(
+        lab.run(&[], &[("mine", IN, 60, "TXT", "x")]),
+        (0, 1),
+        "another type"
+    );
+    lab.others.clear();
+    assert_eq!(lab.run(&[], &[("mine", ANY_, 0, "A", "")]), (0, 1));
+}
+
+#[test]
+fn a_name_that_a_lease_has_is_refused_as_a_whole() {
+    let mut lab = Lab::new();
+    let mut table = dns::leases::Table::new(&["a".to_owned()].into());
+    table.take(&netmodel::leases::Entry {
+        number: 1,
+        vlan: netmodel::ids::VlanId::new(100).unwrap(),
+        address: [10, 1, 0, 20].into(),
+        lease: netmodel::leases::Lease {
+            mac: netmodel::ids::MacAddr([2, 0, 0, 0, 0, 1]),
+            state: netmodel::leases::State::Bound,
+            since: 1,
+            until: 2,
+            client_id: Box::default(),
+            hostname: "pc".into(),
+        },
+    });
+    lab.store.set_leases(table);
+    for row in [
+        ("pc.dhcp", IN, 60, "A", "10.1.0.9"),
+        ("pc.dhcp", IN, 60, "TXT", "x"),
+        ("pc.dhcp", ANY_, 0, "ANY", ""),
+        ("pc.dhcp", ANY_, 0, "A", ""),
+    ] {
+        let (_, why) = lab.work(&[], &[row]).unwrap_err().why.unwrap();
+        assert!(why.contains("belongs to dhcp"), "{row:?}: {why}");
+    }
+    // Who was there first keeps it.
+    let (name, free) = ("first.dhcp", "free.dhcp");
+    assert_eq!(lab.run(&[], &[(name, IN, 60, "A", "10.1.0.9")]), (0, 1));
+    assert_eq!(lab.run(&[], &[(free, IN, 60, "A", "10.1.0.9")]), (0, 1));
 }

@@ -82,11 +82,7 @@ impl Lab {
     ) -> Result<Vec<Message>, ResponseCode> {
         let request = signed(message, key, SECRET, NOW);
         let (_, record) = signed_bitmessage_to_buf(&request, None, true).unwrap();
-        let client = Client {
-            source: source.parse().unwrap(),
-            transport: Transport::Tcp,
-            now: NOW,
-        };
+        let client = Client::new(source.parse().unwrap(), Transport::Tcp, NOW);
         let mut out = Vec::new();
         let mut transfer = match answer(&self.world, client, &request, &mut out) {
             Outcome::Transfer(transfer) => transfer,

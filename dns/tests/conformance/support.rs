@@ -155,11 +155,7 @@ pub(crate) fn send(
     transport: Transport,
     message: &[u8],
 ) -> Option<Vec<u8>> {
-    let client = Client {
-        source: source.parse::<IpAddr>().unwrap(),
-        transport,
-        now: NOW,
-    };
+    let client = Client::new(source.parse::<IpAddr>().unwrap(), transport, NOW);
     // What was in the buffer before must not matter.
     let mut out = vec![0xee; 700];
     match answer(world, client, message, &mut out) {

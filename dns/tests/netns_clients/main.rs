@@ -1,195 +1,28 @@
-//! Real clients (dig, kdig, nsupdate, knsupdate) of two tenants, each in a network namespace of its own,
+//! Real clients (dig, kdig, nsupdate, knsupdate, octodns, lexicon) of two tenants, each in a network namespace of its own,
 //! and the daemon on the router between them. Needs root.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up must fail")]
 
-#[path = "conformance/support.rs"]
+mod api;
+mod dot;
+mod lab;
+mod leases;
+#[path = "../conformance/support.rs"]
 #[allow(dead_code, reason = "every test program uses its own part")]
 mod support;
 
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, TcpStream, UdpSocket};
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::Mutex;
+use std::net::{TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::rdata::tsig::TsigAlgorithm;
 use hickory_proto::rr::{Name, RData, Record, RecordType, TSigner};
-use netmodel::published;
-use support::{SECRET, question, two_tenants};
+use lab::{GATEWAY_A, GATEWAY_B, Lab, ZONE, run, text};
+use support::{SECRET, question};
 use testkit::netns::NetNs;
 use testkit::wait::wait_for;
-
-const GATEWAY_A: &str = "10.1.0.1";
-const GATEWAY_B: &str = "10.1.0.65";
-const ZONE: &str = "a.east.lab.example";
-const RECORDS: &str = "
-  - {name: web, type: A, value: 10.1.0.10}
-  - {name: '@', type: MX, value: 10 web}
-  - {name: www, type: CNAME, value: web}
-  - {name: txt, type: TXT, value: 'hello world'}
-  - {name: _sip._tcp, type: SRV, value: 0 5 5060 web}
-  - {name: '@', type: CAA, value: '0 issue \"ca.example\"'}
-";
-
-/// A router and a client of each tenant.
-struct Lab {
-    router: NetNs,
-    a: NetNs,
-    b: NetNs,
-    folder: tempfile::TempDir,
-    daemon: Mutex<Option<Child>>,
-}
-
-impl Lab {
-    fn new() -> Self {
-        let ns = |role| NetNs::new(role).expect("root can make a namespace");
-        let lab = Self {
-            router: ns("router"),
-            a: ns("a"),
-            b: ns("b"),
-            folder: tempfile::tempdir().unwrap(),
-            daemon: Mutex::new(None),
-        };
-        let links = [
-            (&lab.a, "a", GATEWAY_A, "10.1.0.10"),
-            (&lab.b, "b", GATEWAY_B, "10.1.0.70"),
-        ];
-        for (client, name, gateway, address) in links {
-            lab.router.add_veth(name, client, "eth0").unwrap();
-            lab.router.set_up(name).unwrap();
-            client.set_up("eth0").unwrap();
-            lab.router.add_address(name, ip(gateway), 26).unwrap();
-            client.add_address("eth0", ip(address), 26).unwrap();
-            client.wait_until_up("eth0").unwrap();
-        }
-        lab.router.add_address("a", ip("fd00:1::1"), 64).unwrap();
-        lab.a.add_address("eth0", ip("fd00:1::10"), 64).unwrap();
-        lab.publish(1);
-        let key = |name: &str| {
-            format!("[keys.{name}]\nalgorithm = \"hmac-sha256\"\nsecret = \"{SECRET}\"\n")
-        };
-        std::fs::write(lab.path("keys"), key("a-tf") + &key("b-tf")).unwrap();
-        let mode = std::fs::Permissions::from_mode(0o600);
-        std::fs::set_permissions(lab.path("keys"), mode).unwrap();
-        lab
-    }
-
-    fn started() -> Self {
-        let lab = Self::new();
-        lab.start();
-        lab
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn publish(&self, number: u32) {
-        let mut published = two_tenants(RECORDS);
-        published.number = number;
-        published::write(&self.path("generation"), &published.to_bytes(), 0o640).unwrap();
-    }
-
-    fn start(&self) {
-        let mut command = self.router.command(env!("CARGO_BIN_EXE_bulkhead-dns"));
-        for option in ["generation", "keys", "journal"] {
-            command.arg(format!("--{option}")).arg(self.path(option));
-        }
-        let log = std::fs::File::options()
-            .create(true)
-            .append(true)
-            .open(self.path("log"))
-            .unwrap();
-        command
-            .args(["--workers", "2", "--records-per-tenant", "20000"])
-            .stderr(log);
-        *self.daemon.lock().unwrap() = Some(command.spawn().unwrap());
-        wait_for("the daemon to answer", || {
-            let answer = self.dig(
-                &self.a,
-                &[
-                    &format!("@{GATEWAY_A}"),
-                    "+short",
-                    "+time=1",
-                    "+tries=1",
-                    ZONE,
-                    "NS",
-                ],
-            );
-            answer.contains("ns.east").then_some(())
-        })
-        .unwrap_or_else(|error| panic!("{error}\n{}", self.log()));
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.path("log")).unwrap()
-    }
-
-    /// As `kill -9`.
-    fn kill(&self) {
-        let mut daemon = self.daemon.lock().unwrap().take().unwrap();
-        daemon.kill().unwrap();
-        daemon.wait().unwrap();
-    }
-
-    fn dig(&self, client: &NetNs, arguments: &[&str]) -> String {
-        text(&run(client.command("dig").args(arguments), ""))
-    }
-
-    /// Runs nsupdate or knsupdate; its output, and whether it was content.
-    fn update(&self, program: &str, client: &NetNs, key: &str, script: &str) -> (bool, String) {
-        let mut command = client.command(program);
-        command.args(["-y", &format!("hmac-sha256:{key}:{SECRET}")]);
-        if program == "nsupdate" {
-            command.args(["-t", "5"]);
-        }
-        let output = run(&mut command, script);
-        (output.status.success(), text(&output))
-    }
-}
-
-impl Drop for Lab {
-    fn drop(&mut self) {
-        if let Some(daemon) = self.daemon.get_mut().unwrap() {
-            let _ = daemon.kill();
-            let _ = daemon.wait();
-        }
-    }
-}
-
-fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
-}
-
-fn run(command: &mut Command, input: &str) -> Output {
-    let command = command
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut child = command.spawn().unwrap_or_else(|error| {
-        panic!(
-            "{:?}: {error} (Debian: bind9-dnsutils, knot-dnsutils)",
-            command.get_program()
-        )
-    });
-    child
-        .stdin
-        .take()
-        .unwrap()
-        .write_all(input.as_bytes())
-        .unwrap();
-    child.wait_with_output().unwrap()
-}
-
-fn text(output: &Output) -> String {
-    let both = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
-    String::from_utf8_lossy(&both).into_owned()
-}
 
 #[test]
 fn dig_and_kdig_read_every_type_over_udp_and_tcp_in_both_families() {
@@ -586,4 +419,145 @@ fn a_tenant_that_opens_many_connections_keeps_out_only_itself() {
         ask(&mut connect(&lab.a, GATEWAY_A)).then_some(())
     })
     .unwrap();
+}
+
+#[test]
+fn dig_and_kdig_get_cookies_and_have_them_taken() {
+    let lab = Lab::started();
+    let at = format!("@{GATEWAY_A}");
+    let web = format!("web.{ZONE}");
+    // dig says so itself when a server gives its own cookie back.
+    let first = lab.dig(&lab.a, &[&at, "+cookie", &web, "A"]);
+    assert!(first.contains("(good)"), "{first}");
+    let cookie = first.split("COOKIE: ").nth(1).unwrap();
+    let cookie = cookie.split_whitespace().next().unwrap();
+    assert_eq!(cookie.len(), 48, "{first}");
+    let again = lab.dig(&lab.a, &[&at, &format!("+cookie={cookie}"), &web, "A"]);
+    assert!(again.contains(&format!("{cookie} (good)")), "{again}");
+    let over_tcp = lab.dig(&lab.a, &[&at, "+tcp", "+cookie", &web, "A"]);
+    assert!(over_tcp.contains("(good)"), "{over_tcp}");
+    // RFC 7873, 5.4: no question.
+    let header = lab.dig(&lab.a, &[&at, "+header-only", "+cookie", &web]);
+    assert!(
+        header.contains("NOERROR") && header.contains("QUERY: 0"),
+        "{header}"
+    );
+    assert!(header.contains("(good)"), "{header}");
+    let foreign = format!("+cookie={}{}", &cookie[..16], "00".repeat(16));
+    let bad = lab.dig(
+        &lab.a,
+        &[&at, "+header-only", "+nobadcookie", &foreign, &web],
+    );
+    assert!(bad.contains("BADCOOKIE"), "{bad}");
+    let kdig = text(&run(
+        lab.a.command("kdig").args([&at, "+cookie", &web, "A"]),
+        "",
+    ));
+    assert!(
+        kdig.contains("COOKIE") && kdig.contains("10.1.0.10"),
+        "{kdig}"
+    );
+    assert!(!kdig.contains("WARNING"), "{kdig}");
+    let plain = lab.dig(&lab.a, &[&at, "+nocookie", &web, "A"]);
+    assert!(!plain.contains("COOKIE"), "{plain}");
+}
+
+#[test]
+fn over_its_rate_a_client_is_sent_to_tcp_unless_it_shows_a_cookie() {
+    let lab = Lab::started_with(&["--replies-per-client=5", "--replies-per-segment=1000"]);
+    let at = format!("@{GATEWAY_A}");
+    let web = format!("web.{ZONE}");
+    let socket = lab.a.run(|| {
+        let socket = UdpSocket::bind("0.0.0.0:0").unwrap();
+        socket.connect((GATEWAY_A, 53)).unwrap();
+        let patience = Some(Duration::from_millis(200));
+        socket.set_read_timeout(patience).unwrap();
+        socket
+    });
+    for _ in 0..40 {
+        socket.send(&question(&web, 1)).unwrap();
+    }
+    let (mut whole, mut truncated, mut reply) = (0, 0, [0; 512]);
+    while let Ok(length) = socket.recv(&mut reply) {
+        let reply = Message::from_vec(&reply[..length]).unwrap();
+        if reply.metadata.truncation {
+            assert!(reply.answers.is_empty());
+            truncated += 1;
+        } else {
+            whole += 1;
+        }
+    }
+    assert!((1..=8).contains(&whole), "{whole} whole replies");
+    assert!(
+        (12..25).contains(&truncated),
+        "{truncated} truncated replies"
+    );
+    // A client that follows the flag is answered all the same.
+    for _ in 0..5 {
+        let short = lab.dig(
+            &lab.a,
+            &[&at, "+short", "+nocookie", "+retry=5", "+time=1", &web],
+        );
+        assert!(short.contains("10.1.0.10"), "{short}");
+    }
+    let over_tcp = lab.dig(&lab.a, &[&at, "+tcp", "+cookie", &web]);
+    let cookie = over_tcp.split("COOKIE: ").nth(1).unwrap();
+    let cookie = cookie.split_whitespace().next().unwrap();
+    for _ in 0..20 {
+        let with = format!("+cookie={cookie}");
+        let short = lab.dig(
+            &lab.a,
+            &[&at, "+notcp", "+ignore", "+tries=1", &with, "+short", &web],
+        );
+        assert!(short.contains("10.1.0.10"), "{short}");
+    }
+    wait_for("the status to say so", || {
+        let text = std::fs::read_to_string(lab.path("status")).ok()?;
+        text.contains("rate_truncated").then_some(())
+    })
+    .unwrap();
+}
+
+#[test]
+fn the_status_counts_queries_and_updates_by_zone_and_view() {
+    let lab = Lab::started();
+    let at = format!("@{GATEWAY_A}");
+    for name in [format!("web.{ZONE}"), format!("absent.{ZONE}")] {
+        lab.dig(&lab.a, &[&at, &name, "A"]);
+    }
+    lab.dig(&lab.a, &[&at, "+tcp", &format!("web.{ZONE}"), "A"]);
+    let script =
+        format!("server {GATEWAY_A}\nzone {ZONE}.\nupdate add new.{ZONE}. 60 A 10.1.0.20\nsend\n");
+    let (is_good, output) = lab.update("nsupdate", &lab.a, "a-tf", &script);
+    assert!(is_good, "{output}");
+    let status = wait_for("the status to count the update", || {
+        let text = std::fs::read_to_string(lab.path("status")).ok()?;
+        let status: serde_json::Value = serde_json::from_str(&text).ok()?;
+        let named = |list: &str, name: &str| {
+            let list = status[list].as_array()?;
+            list.iter().find(|entry| entry["name"] == name).cloned()
+        };
+        let zone = named("zones", &format!("{ZONE}."))?;
+        (zone["updates"]["noerror"] == 1).then(|| (zone, named("views", "a"), status.clone()))
+    });
+    let (zone, view, status) = status.unwrap();
+    assert_eq!(zone["queries"]["nxdomain"], 1, "{zone}");
+    assert!(zone["queries"]["noerror"].as_u64() >= Some(2), "{zone}");
+    assert_eq!((&zone["serial"], &zone["tenant"]), (&2.into(), &"a".into()));
+    let view = view.unwrap();
+    assert_eq!(view["updates"]["noerror"], 1, "{view}");
+    assert!(view["queries"]["noerror"].as_u64() >= Some(2), "{view}");
+    let total = |what: &str| -> u64 {
+        let counts = status["latency"][what]["below_power_of_two_us"].as_array();
+        counts
+            .unwrap()
+            .iter()
+            .filter_map(serde_json::Value::as_u64)
+            .sum()
+    };
+    assert!(
+        total("udp") >= 2 && total("tcp") >= 1 && total("updates") == 1,
+        "{status}"
+    );
+    assert_eq!(status["durable"], true);
 }
