@@ -149,7 +149,7 @@ impl Case<'_> {
 
     /// Returns how long the client would have the address from now on, in seconds.
     pub(super) fn lease_time(&self, at: Ipv4Addr) -> u32 {
-        let longest = self.scope.told.lease_time;
+        let longest = self.scope.told_to(self.request.mac).lease_time;
         let asked = self
             .request
             .lease_time

@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 use super::engines::{Engines, Outbound};
 use super::follow::Generation;
 use super::socket::{self, BATCH, Socket};
-use super::status::{self, About, Latency};
+use super::status::{self, About, Latencies};
 use super::{Options, ServerError, chain, duid, kernel, now};
 use crate::Time;
 use crate::store::Store;
@@ -51,7 +51,7 @@ pub(super) struct Server {
     /// When leases ended last.
     expired: Time,
     durable: bool,
-    latency: Latency,
+    latencies: Latencies,
     /// Since when the frames of the next batch may have been waiting; none if it waits for the first of them.
     waiting: Option<Instant>,
     status: PathBuf,
@@ -116,7 +116,7 @@ impl Server {
             generation: generation.number,
             expired: Time::default(),
             durable: true,
-            latency: Latency::default(),
+            latencies: Latencies::default(),
             waiting: None,
             status: options.status.clone(),
             has_status: true,
@@ -203,10 +203,12 @@ impl Server {
             self.place(waited);
         }
         self.make_durable();
-        let answers = self.replies.len() as u64;
         self.send();
-        if answers > 0 {
-            self.latency.add(start.elapsed().as_micros(), answers);
+        let took = start.elapsed().as_micros();
+        for (_, answer) in self.replies.drain(..) {
+            if answer.is_answer() {
+                self.latencies.add(answer.vlan(), took);
+            }
         }
         // After a full batch there is no pause: more is waiting.
         self.waiting = most.filter(|most| (1..BATCH).contains(most)).map(|_| begun);
@@ -291,8 +293,8 @@ impl Server {
     }
 
     fn send(&mut self) {
-        for (index, answer) in self.replies.drain(..) {
-            if let Some(port) = self.ports.get_mut(index) {
+        for (index, answer) in &self.replies {
+            if let Some(port) = self.ports.get_mut(*index) {
                 let tag = port.vlan.is_none().then_some(answer.vlan());
                 port.out.extend(answer.frame(port.socket.mac(), tag));
             }
@@ -324,7 +326,7 @@ impl Server {
             generation: self.generation,
             change: self.store.number(),
             durable: self.durable,
-            latency: &self.latency,
+            latencies: &self.latencies,
         };
         let written = status::write(&self.status, &self.engines, &about);
         let had_status = std::mem::replace(&mut self.has_status, written.is_ok());

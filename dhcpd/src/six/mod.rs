@@ -19,7 +19,7 @@ mod reply;
 mod scope;
 mod table;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 
@@ -97,6 +97,8 @@ pub struct Engine6 {
     /// This server's DUID.
     duid: Vec<u8>,
     scopes: Arc<Scopes>,
+    /// The router's addresses on all of them.
+    gateways: HashSet<Ipv6Addr>,
     segments: BTreeMap<VlanId, SegmentState>,
     changes: Vec<Change>,
     elsewhere: Counters,
@@ -115,12 +117,26 @@ impl Engine6 {
         engine
     }
 
-    /// Serves another generation from now on. No lease is lost.
-    pub fn switch(&mut self, scopes: Arc<Scopes>) {
+    /// Serves another generation from now on. No lease is lost: what does not fit it any more is kept until it
+    /// ends. Returns how many bound leases do not fit, by the name of their segment.
+    pub fn switch(&mut self, scopes: Arc<Scopes>) -> BTreeMap<String, usize> {
         for vlan in scopes.six.keys() {
             self.segments.entry(*vlan).or_default();
         }
+        self.gateways = scopes.six.values().map(|scope| scope.gateway).collect();
         self.scopes = scopes;
+        let foreign = self.segments.iter().map(|(vlan, state)| {
+            let scope = self.scopes.six.get(vlan);
+            let name = scope.map_or_else(|| format!("VLAN {vlan}"), |scope| scope.name.clone());
+            let is_home = |at, lease: &Lease| scope.is_some_and(|s| s.is_home(lease.mac, at));
+            let bound = state.table.iter();
+            let bound = bound.filter(|(_, lease)| lease.state == State::Bound);
+            (
+                name,
+                bound.filter(|(at, lease)| !is_home(*at, lease)).count(),
+            )
+        });
+        foreign.filter(|(_, count)| *count > 0).collect()
     }
 
     /// Takes over leases that were written down before; the last one of an address counts.
@@ -176,9 +192,8 @@ impl Engine6 {
                 Ok((inbound.vlan, inbound.source))
             };
         };
-        let is_gateway = |scope: &Arc<Scope6>| scope.gateway == inbound.to;
         let is_group_of_servers = [ALL_AGENTS_AND_SERVERS, ALL_SERVERS].contains(&inbound.to);
-        if !is_group_of_servers && !self.scopes.six.values().any(is_gateway) {
+        if !is_group_of_servers && !self.gateways.contains(&inbound.to) {
             return Err(Reason::OtherDestination);
         }
         let known = self.scopes.relays6.get(&inbound.from);
