@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use daemon::{GUEST, Lab, Talk, discover, rapid, renew, request};
 use netmodel::leases::State;
 use testkit::frame::{Frame, ParsedFrame, link_local, multicast_mac_v6};
+use testkit::raw::RawSocket;
 use testkit::wait::wait_for;
 
 const IOT: u16 = 30;
@@ -256,6 +257,25 @@ fn two_capabilities_are_enough() {
     assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
     let file = fs::metadata(lab.path("state/leases")).unwrap();
     assert_eq!(std::os::unix::fs::MetadataExt::uid(&file), 65534);
+}
+
+#[test]
+fn an_interface_that_is_made_anew_is_served_again() {
+    let mut lab = Lab::new(&Talk::default());
+    lab.router.delete_link("trunk").unwrap();
+    let log = |words: &str| {
+        let log = fs::read_to_string(lab.path("log")).unwrap();
+        log.contains(words).then_some(())
+    };
+    wait_for("the loss to be said", || log("the interface is gone")).unwrap();
+    lab.router.add_veth("trunk", &lab.switch, "far").unwrap();
+    lab.router.set_up("trunk").unwrap();
+    lab.switch.set_up("far").unwrap();
+    lab.raw = RawSocket::open(&lab.switch, "far").unwrap();
+    wait_for("the new one to be served", || {
+        lab.ask(GUEST, mac(1), &discover(mac(1))).map(|_| ())
+    })
+    .unwrap();
 }
 
 #[test]

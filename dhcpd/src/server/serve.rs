@@ -15,7 +15,8 @@ use tracing::{error, info, warn};
 
 use super::engines::{Engines, Outbound};
 use super::follow::Generation;
-use super::socket::{self, BATCH, Socket};
+use super::port::Port;
+use super::socket::{self, BATCH};
 use super::status::{self, About, Latencies};
 use super::{Options, ServerError, chain, duid, kernel, now};
 use crate::Time;
@@ -27,16 +28,8 @@ const TICK: Duration = Duration::from_millis(500);
 /// A batch that was not full is followed by another one after this time at the earliest. What an exchange
 /// costs a busy server falls by half with it (`cargo xtask bench dhcp`), and no client notices.
 const PACE: Duration = Duration::from_millis(2);
-/// How often the status is written.
+/// How often the status is written, and interfaces are looked for.
 const STATUS_EVERY: Duration = Duration::from_secs(2);
-
-/// An interface that is served.
-struct Port {
-    name: String,
-    vlan: Option<VlanId>,
-    socket: Socket,
-    out: Vec<Vec<u8>>,
-}
 
 /// The running server.
 pub(super) struct Server {
@@ -87,19 +80,7 @@ impl Server {
         let scopes = (generation.scopes, now());
         let mut engines = Engines::new(&options.settings, duid, scopes);
         engines.restore(known);
-        let ports = options.interfaces.iter().map(|interface| {
-            let socket =
-                Socket::open(&interface.name).map_err(|source| ServerError::Interface {
-                    interface: interface.name.clone(),
-                    source,
-                })?;
-            Ok(Port {
-                name: interface.name.clone(),
-                vlan: interface.vlan,
-                socket,
-                out: Vec::new(),
-            })
-        });
+        let ports = options.interfaces.iter().map(Port::open);
         let ports = ports.collect::<Result<_, _>>()?;
         let (leases, scopes) = (engines.lease_count(), engines.four.segments().count());
         let scopes6 = engines.six.segments().count();
@@ -149,6 +130,7 @@ impl Server {
             self.sum_up();
             if Instant::now() >= status_due {
                 self.write_status();
+                self.ports.iter_mut().for_each(Port::follow);
                 status_due = Instant::now() + STATUS_EVERY;
             }
         }
