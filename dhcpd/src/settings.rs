@@ -234,3 +234,10 @@ pub fn parse(text: &str, path: &Path) -> Result<Settings, SettingsError> {
 
 /// Shortest lease, in seconds.
 pub const MIN_LEASE_TIME: u32 = 60;
+/// Longest first lease of a client while the pool is scarce, in seconds: addresses of clients that were
+/// made up come back soon.
+pub(crate) const SCARCE_LEASE_TIME: u32 = 600;
+/// Longest lease of a client whose reserved address is not free yet, in seconds.
+pub(crate) const INTERIM_LEASE_TIME: u32 = 120;
+/// Longest quarantine of a reserved address, in seconds: its client has no other one.
+pub(crate) const RESERVED_DECLINE_TIME: u64 = 60;

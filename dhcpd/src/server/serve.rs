@@ -25,9 +25,12 @@ use crate::{engine, six};
 
 /// How often leases end, counters are written, and so on, at least.
 const TICK: Duration = Duration::from_millis(500);
-/// A batch that was not full is followed by another one after this time at the earliest. What an exchange
-/// costs a busy server falls by half with it (`cargo xtask bench dhcp`), and no client notices.
-const PACE: Duration = Duration::from_millis(2);
+/// A batch that was not full is followed by another one after this time at the earliest, and after the longer one at the
+/// latest. What an exchange costs a busy server falls by half with it (`cargo xtask bench dhcp`), and no client notices.
+const PACE: [Duration; 2] = [Duration::from_millis(2), Duration::from_millis(10)];
+/// How many frames are waited for in between: each sync of the disk costs as much as some dozens of messages.
+const WANTED: u32 = 24;
+
 /// How often the status is written, and interfaces are looked for.
 const STATUS_EVERY: Duration = Duration::from_secs(2);
 
@@ -45,8 +48,11 @@ pub(super) struct Server {
     expired: Time,
     durable: bool,
     latencies: Latencies,
-    /// Since when the frames of the next batch may have been waiting; none if it waits for the first of them.
-    waiting: Option<Instant>,
+    /// Since when the frames of the next batch may have been waiting, and for how long it waits for more; none if it waits
+    /// for the first of them.
+    waiting: Option<(Instant, Duration)>,
+    /// When the last batch was taken.
+    taken: Instant,
     status: PathBuf,
     /// Could the status be written last time?
     has_status: bool,
@@ -99,6 +105,7 @@ impl Server {
             durable: true,
             latencies: Latencies::default(),
             waiting: None,
+            taken: Instant::now(),
             status: options.status.clone(),
             has_status: true,
         };
@@ -127,8 +134,9 @@ impl Server {
                 self.switch(generation);
             }
             self.batch();
-            self.sum_up();
             if Instant::now() >= status_due {
+                // Counts the leases of every segment: not for each batch.
+                self.sum_up();
                 self.write_status();
                 self.ports.iter_mut().for_each(Port::follow);
                 status_due = Instant::now() + STATUS_EVERY;
@@ -138,8 +146,8 @@ impl Server {
 
     /// Waits for a frame, a signal, a probe that is due, or the next tick.
     fn wait(&self, signals: &SignalFd) -> Result<(), ServerError> {
-        if let Some(since) = self.waiting {
-            std::thread::sleep(PACE.saturating_sub(since.elapsed()));
+        if let Some((since, pace)) = self.waiting {
+            std::thread::sleep(pace.saturating_sub(since.elapsed()));
         }
         let due = self
             .engines
@@ -170,8 +178,9 @@ impl Server {
 
     /// Takes what has come in on every port, and answers it.
     fn batch(&mut self) {
-        let start = self.waiting.unwrap_or_else(Instant::now);
         let begun = Instant::now();
+        let start = self.waiting.map_or(begun, |(since, _)| since);
+        let before = std::mem::replace(&mut self.taken, begun);
         let now = now();
         let most = (0..self.ports.len())
             .map(|index| self.receive(index, now))
@@ -193,7 +202,8 @@ impl Server {
             }
         }
         // After a full batch there is no pause: more is waiting.
-        self.waiting = most.filter(|most| (1..BATCH).contains(most)).map(|_| begun);
+        let most = most.filter(|most| (1..BATCH).contains(most));
+        self.waiting = most.map(|most| (begun, pace(most, begun - before)));
     }
 
     /// Says where something goes that is no answer to a frame of this batch: an advertisement to every interface
@@ -320,9 +330,42 @@ impl Server {
     }
 }
 
+/// How long to wait after a batch of so many frames, which came in so much time.
+fn pace(frames: usize, time: Duration) -> Duration {
+    let [least, most] = PACE;
+    match u32::try_from(frames) {
+        // A single client is not made to wait for others.
+        Ok(0 | 1) | Err(_) => least,
+        Ok(frames) => (time.min(most) * WANTED / frames).clamp(least, most),
+    }
+}
+
 fn note(parked: &mut Vec<(VlanId, usize)>, (vlan, port): (VlanId, usize)) {
     match parked.iter_mut().find(|(known, _)| *known == vlan) {
         Some((_, known)) => *known = port,
         None => parked.push((vlan, port)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_server_waits_for_some_dozens_of_messages_and_a_single_client_for_nobody() {
+        let millis = Duration::from_millis;
+        // Frames, within so many ms, and the pause.
+        let rows = [
+            (1, 1, 2),
+            (1, 5000, 2),
+            (2, 2, 10),
+            (10, 10, 10),
+            (12, 3, 6),
+            (60, 10, 4),
+            (100, 2, 2),
+        ];
+        for (frames, time, pause) in rows {
+            assert_eq!(pace(frames, millis(time)), millis(pause), "{frames}/{time}");
+        }
     }
 }

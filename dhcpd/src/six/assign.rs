@@ -11,15 +11,11 @@ use super::scope::Scope6;
 use super::table::Table6;
 use crate::counters::Reason;
 use crate::engine::Change;
-use crate::settings::{MIN_LEASE_TIME, Settings};
+use crate::settings::{
+    INTERIM_LEASE_TIME, MIN_LEASE_TIME, RESERVED_DECLINE_TIME, SCARCE_LEASE_TIME, Settings,
+};
 use crate::time::Time;
 
-/// Longest first lease of a client while there is little room: see the same of DHCPv4.
-const SCARCE_LEASE_TIME: u32 = 600;
-/// Longest lease of a client whose reserved address is not free yet, in seconds.
-const INTERIM_LEASE_TIME: u32 = 120;
-/// Longest quarantine of a reserved address, in seconds: its client has no other one.
-const RESERVED_DECLINE_TIME: u64 = 60;
 /// How many addresses are tried for a client.
 const TRIES: u64 = 4096;
 

@@ -28,7 +28,7 @@ use netmodel::leases::{Lease, State};
 
 use crate::counters::{Counters, Event, Reason};
 use crate::engine::Change;
-use crate::limit::{Limits, Rate};
+use crate::limit::Limits;
 use crate::scope::Scopes;
 use crate::settings::Settings;
 use crate::table::Usage;
@@ -227,7 +227,8 @@ impl Engine6 {
         let scope = scopes.six.get(&vlan).ok_or(Reason::NoScope)?;
         let state = self.segments.entry(vlan).or_default();
         expire(vlan, state, &mut self.changes, now);
-        admit(&self.settings, scope, state, (mac, now))?;
+        let is_known = scope.reservations.contains_key(&mac) || state.table.bound_to(mac).is_some();
+        state.limits.admit(&self.settings, (mac, is_known), now)?;
         let message = &relayed.message;
         state.counters.add(message.kind.event());
         let is_unicast = relayed.relays.is_empty() && !inbound.to.is_multicast();
@@ -354,29 +355,6 @@ fn client_mac(relay: &Relay<'_>, message: &Message<'_>) -> Option<MacAddr> {
         }
         _ => None,
     }
-}
-
-/// Limits rates, as for DHCPv4.
-fn admit(
-    settings: &Settings,
-    scope: &Scope6,
-    state: &mut SegmentState,
-    (mac, now): (MacAddr, Time),
-) -> Result<(), Reason> {
-    let is_known = scope.reservations.contains_key(&mac) || state.table.bound_to(mac).is_some();
-    let rate = |per_second: u32, burst: u64| Rate {
-        per_second: per_second.into(),
-        burst: u64::from(per_second) * burst,
-    };
-    let strangers = rate(settings.strangers_per_segment, 2);
-    if !is_known && !state.limits.admit_stranger(strangers, now) {
-        return Err(Reason::RateStrangers);
-    }
-    let each = rate(settings.messages_per_mac, 4);
-    if !state.limits.admit_mac(mac, each, now) {
-        return Err(Reason::RateMac);
-    }
-    Ok(())
 }
 
 fn expire(vlan: VlanId, state: &mut SegmentState, changes: &mut Vec<Change>, now: Time) {
