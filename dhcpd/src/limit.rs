@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use netmodel::ids::MacAddr;
 
+use crate::counters::Reason;
+use crate::settings::Settings;
 use crate::time::Time;
 
 /// Most hardware addresses of one segment whose rates are known at once.
@@ -13,18 +15,18 @@ const MESSAGE: u64 = 1000;
 
 /// A token bucket.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Bucket {
+struct Bucket {
     tokens: u64,
     filled: Time,
 }
 
 /// What a bucket allows.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Rate {
+struct Rate {
     /// Messages per second; 0 is no limit.
-    pub(crate) per_second: u64,
+    per_second: u64,
     /// Messages at once.
-    pub(crate) burst: u64,
+    burst: u64,
 }
 
 impl Bucket {
@@ -62,9 +64,36 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
+    /// May the client send one more message? Strangers, who hold no address and have none reserved, share one rate: whoever
+    /// has one is not theirs to crowd out.
+    ///
+    /// # Errors
+    ///
+    /// [`Reason::RateStrangers`], [`Reason::RateMac`].
+    pub(crate) fn admit(
+        &mut self,
+        settings: &Settings,
+        (mac, is_known): (MacAddr, bool),
+        now: Time,
+    ) -> Result<(), Reason> {
+        let rate = |per_second: u32, burst: u64| Rate {
+            per_second: per_second.into(),
+            burst: u64::from(per_second) * burst,
+        };
+        let strangers = rate(settings.strangers_per_segment, 2);
+        if !is_known && !self.admit_stranger(strangers, now) {
+            return Err(Reason::RateStrangers);
+        }
+        let each = rate(settings.messages_per_mac, 4);
+        if !self.admit_mac(mac, each, now) {
+            return Err(Reason::RateMac);
+        }
+        Ok(())
+    }
+
     /// May the client send one more message? A client that cannot be kept track of, because too many
     /// are, may: what strangers do together is limited by [`Limits::admit_stranger`].
-    pub(crate) fn admit_mac(&mut self, mac: MacAddr, rate: Rate, now: Time) -> bool {
+    fn admit_mac(&mut self, mac: MacAddr, rate: Rate, now: Time) -> bool {
         if let Some(bucket) = self.by_mac.get_mut(&mac) {
             return bucket.take(rate, now);
         }
@@ -86,7 +115,7 @@ impl Limits {
     }
 
     /// May strangers send one more message?
-    pub(crate) fn admit_stranger(&mut self, rate: Rate, now: Time) -> bool {
+    fn admit_stranger(&mut self, rate: Rate, now: Time) -> bool {
         let bucket = self
             .strangers
             .get_or_insert_with(|| Bucket::full(rate, now));

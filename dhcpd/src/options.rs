@@ -5,6 +5,7 @@
 //! information (RFC 3046). RFC 2132 section 3.3: "If both the subnet mask and the router option are
 //! specified in a DHCP reply, the subnet mask option MUST be first."
 
+use std::collections::HashMap;
 use std::net::Ipv4Addr;
 
 use dhcproto::Encoder;
@@ -15,7 +16,7 @@ use ipnet::Ipv4Net;
 
 use crate::code;
 use crate::request::Request;
-use crate::scope::Scope;
+use crate::scope::{Scope, Told};
 
 /// What a client is told that does not say what it wants (RFC 2131 section 4.3.1 leaves it to us).
 const DEFAULT_LIST: &[u8] = &[
@@ -90,7 +91,8 @@ impl Answer {
         }
         if self.kind != MessageType::Nak {
             let asked = request.max_size.unwrap_or_default().max(SMALLEST_MAXIMUM);
-            let room = usize::from(asked.min(scope.told.mtu.max(SMALLEST_MAXIMUM))) - HEADERS;
+            let mtu = scope.told_to(request.mac).mtu;
+            let room = usize::from(asked.min(mtu.max(SMALLEST_MAXIMUM))) - HEADERS;
             let room = room.saturating_sub(last.len() + 1);
             self.push_wanted(&mut bytes, room, (scope, request));
         }
@@ -123,10 +125,11 @@ impl Answer {
         if self.kind == MessageType::Ack {
             message.set_ciaddr(request.ciaddr);
         }
-        if let Some(boot) = &scope.told.boot {
+        let told = scope.told_to(request.mac);
+        if let Some(boot) = &told.boot {
             message.set_siaddr(boot.next_server);
             // What does not fit into the field is in option 67, for clients that ask for it.
-            if let Some(file) = boot_file(scope, request).filter(|file| file.len() < 128) {
+            if let Some(file) = boot_file(told, request).filter(|file| file.len() < 128) {
                 message.set_fname(file.as_bytes());
             }
         }
@@ -165,7 +168,7 @@ impl Answer {
 
     /// Returns the option that the scope has under a code.
     fn option(&self, wanted: u8, scope: &Scope, request: &Request) -> Option<DhcpOption> {
-        let told = &scope.told;
+        let told = scope.told_to(request.mac);
         let some = |list: &Vec<Ipv4Addr>| (!list.is_empty()).then(|| list.clone());
         let part = |eighths: u64| {
             let time = u64::from(self.lease_time?) * eighths / 8;
@@ -173,7 +176,7 @@ impl Answer {
         };
         match wanted {
             code::SUBNET_MASK => Some(DhcpOption::SubnetMask(scope.net.netmask())),
-            code::ROUTER => Some(DhcpOption::Router(vec![scope.gateway])),
+            code::ROUTER => some(&told.routers).map(DhcpOption::Router),
             code::DNS_SERVERS => some(&told.dns_servers).map(DhcpOption::DomainNameServer),
             code::HOST_NAME => {
                 let (_, name) = scope.reservations.get(&request.mac)?;
@@ -193,36 +196,35 @@ impl Answer {
                 Some(DhcpOption::TFTPServerName(server.into_bytes()))
             }
             code::BOOT_FILE => Some(DhcpOption::BootfileName(
-                boot_file(scope, request)?.as_bytes().to_vec(),
+                boot_file(told, request)?.as_bytes().to_vec(),
             )),
             code::IPV6_ONLY_PREFERRED => {
                 Some(unknown(wanted, told.ipv6_only_wait?.to_be_bytes().to_vec()))
             }
-            code::DOMAIN_SEARCH => Some(unknown(wanted, search_list(&told.domain_search))),
-            code::CLASSLESS_ROUTES if !told.routes.is_empty() => Some(self.routes(scope)),
+            code::DOMAIN_SEARCH if !told.domain_search.is_empty() => {
+                Some(unknown(wanted, compressed_search_list(&told.domain_search)))
+            }
+            code::CLASSLESS_ROUTES if !told.routes.is_empty() => Some(routes(told)),
             _ => None,
         }
     }
+}
 
-    /// RFC 3442: "If the DHCP server returns both a Classless Static Routes option and a Router
-    /// option, the DHCP client MUST ignore the Router option." So the default route is in it, too.
-    #[expect(clippy::unused_self, reason = "a method beside its caller")]
-    fn routes(&self, scope: &Scope) -> DhcpOption {
-        let routes = scope.told.routes.iter().map(|route| (route.to, route.via));
-        DhcpOption::ClasslessStaticRoute(
-            routes
-                .chain([(Ipv4Net::default(), scope.gateway)])
-                .collect(),
-        )
-    }
+/// RFC 3442: "If the DHCP server returns both a Classless Static Routes option and a Router
+/// option, the DHCP client MUST ignore the Router option." So the default route is in it, too.
+fn routes(told: &Told) -> DhcpOption {
+    let routes = told.routes.iter().map(|route| (route.to, route.via));
+    let router = told.routers.first();
+    let default = router.map(|router| (Ipv4Net::default(), *router));
+    DhcpOption::ClasslessStaticRoute(routes.chain(default).collect())
 }
 
 fn unknown(code: u8, data: Vec<u8>) -> DhcpOption {
     DhcpOption::Unknown(UnknownOption::new(OptionCode::Unknown(code), data))
 }
 
-fn boot_file<'a>(scope: &'a Scope, request: &Request) -> Option<&'a str> {
-    let boot = scope.told.boot.as_ref()?;
+fn boot_file<'a>(told: &'a Told, request: &Request) -> Option<&'a str> {
+    let boot = told.boot.as_ref()?;
     if request.is_ipxe && boot.ipxe.is_some() {
         return boot.ipxe.as_deref();
     }
@@ -231,17 +233,45 @@ fn boot_file<'a>(scope: &'a Scope, request: &Request) -> Option<&'a str> {
     by_number.or(boot.file.as_ref()).map(String::as_str)
 }
 
-/// RFC 3397, RFC 8415 section 10: names as in DNS, here without compression.
+/// RFC 3397: names as in DNS; an end that was there before is a pointer to it (RFC 1035 section 4.1.4).
+fn compressed_search_list(domains: &[String]) -> Vec<u8> {
+    let mut octets = Vec::new();
+    let mut known: HashMap<&str, u16> = HashMap::new();
+    for domain in domains {
+        let mut rest = domain.trim_matches('.');
+        while !rest.is_empty() {
+            if let Some(at) = known.get(rest) {
+                octets.extend((0xc000 | at).to_be_bytes());
+                break;
+            }
+            // A pointer has 14 bits.
+            if let Some(at) = u16::try_from(octets.len()).ok().filter(|at| *at < 0x4000) {
+                known.insert(rest, at);
+            }
+            let (label, more) = rest.split_once('.').unwrap_or((rest, ""));
+            push_label(&mut octets, label);
+            rest = more;
+        }
+        if rest.is_empty() {
+            octets.push(0);
+        }
+    }
+    octets
+}
+
+fn push_label(octets: &mut Vec<u8>, label: &str) {
+    let label = label.as_bytes();
+    let label = label.get(..label.len().min(63)).unwrap_or_default();
+    octets.extend(u8::try_from(label.len()));
+    octets.extend(label);
+}
+
+/// RFC 8106 section 5.2, RFC 8415 section 10: names as in DNS, without compression.
 pub(crate) fn search_list(domains: &[String]) -> Vec<u8> {
     let mut octets = Vec::new();
     for domain in domains {
         for label in domain.split('.').filter(|label| !label.is_empty()) {
-            let label = label
-                .as_bytes()
-                .get(..label.len().min(63))
-                .unwrap_or_default();
-            octets.extend(u8::try_from(label.len()));
-            octets.extend(label);
+            push_label(&mut octets, label);
         }
         octets.push(0);
     }

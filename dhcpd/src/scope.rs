@@ -9,7 +9,7 @@ use netmodel::Model;
 use netmodel::ids::{MacAddr, VlanId};
 use netmodel::model::{Owner, Segment, SegmentId, Subnet4, TenantState};
 
-use crate::settings::{Boot, Route, SegmentSettings, Settings, SettingsError};
+use crate::settings::{Boot, HostSettings, Route, SegmentSettings, Settings, SettingsError};
 use crate::six::Scope6;
 
 /// DHCP on one segment.
@@ -35,6 +35,8 @@ pub struct Scope {
     pub takes_new: bool,
     /// What clients are told.
     pub told: Told,
+    /// What single hosts are told instead.
+    pub told_hosts: HashMap<MacAddr, Told>,
 }
 
 /// What clients of a scope are told.
@@ -42,6 +44,8 @@ pub struct Scope {
 pub struct Told {
     /// Longest lease, in seconds.
     pub lease_time: u32,
+    /// Routers, the best first.
+    pub routers: Vec<Ipv4Addr>,
     /// DNS servers.
     pub dns_servers: Vec<Ipv4Addr>,
     /// NTP servers.
@@ -77,6 +81,12 @@ impl Scope {
     pub fn reserved(&self, mac: MacAddr, client_id: &[u8]) -> Option<Ipv4Addr> {
         let by_mac = self.reservations.get(&mac).map(|(address, _)| *address);
         by_mac.or_else(|| self.client_ids.get(client_id).copied())
+    }
+
+    /// Returns what a client is told.
+    #[must_use]
+    pub fn told_to(&self, mac: MacAddr) -> &Told {
+        self.told_hosts.get(&mac).unwrap_or(&self.told)
     }
 
     /// Is the address kept for anybody?
@@ -221,6 +231,7 @@ fn scope(
     })?;
     fixed.extend(client_ids.values());
     let told = told(model, segment, settings, &name)?;
+    let told_hosts = told_hosts(settings, (&name, net), &reservations, &told)?;
     Ok(Some(Scope {
         vlan: segment.vlan_id,
         name,
@@ -235,7 +246,80 @@ fn scope(
             Owner::Tenant(tenant) => model.tenant(tenant).state == TenantState::Present,
         },
         told,
+        told_hosts,
     }))
+}
+
+/// What the settings say of single hosts, over what their segment is told.
+fn told_hosts(
+    settings: &Settings,
+    (name, net): (&str, Ipv4Net),
+    reservations: &HashMap<MacAddr, (Ipv4Addr, String)>,
+    segment: &Told,
+) -> Result<HashMap<MacAddr, Told>, SettingsError> {
+    let said = settings.segments.get(name).map(|own| &own.hosts);
+    let mut hosts = HashMap::new();
+    for (host, own) in said.into_iter().flatten() {
+        let key = format!("segments.{name}.hosts.{host}");
+        let of_host = reservations.iter().filter(|(_, (_, known))| known == host);
+        let macs: Vec<_> = of_host.map(|(mac, _)| *mac).collect();
+        if macs.is_empty() {
+            return Err(SettingsError::Value {
+                key,
+                value: host.clone(),
+                why: "is no host with a reservation on this segment: `bulkhead show reservations` lists them",
+            });
+        }
+        let told = told_host(own, segment, (&key, net))?;
+        hosts.extend(macs.into_iter().map(|mac| (mac, told.clone())));
+    }
+    Ok(hosts)
+}
+
+fn told_host(
+    own: &HostSettings,
+    segment: &Told,
+    (key, net): (&str, Ipv4Net),
+) -> Result<Told, SettingsError> {
+    let own = own.clone();
+    let routers = own.routers.unwrap_or_else(|| segment.routers.clone());
+    if let Some(far) = routers.iter().find(|at| !net.contains(*at)) {
+        return Err(SettingsError::Value {
+            key: format!("{key}.routers"),
+            value: far.to_string(),
+            why: "is not in the subnet of the segment: the host could not reach it",
+        });
+    }
+    Ok(Told {
+        lease_time: own.lease_time.unwrap_or(segment.lease_time),
+        routers,
+        dns_servers: own
+            .dns_servers
+            .unwrap_or_else(|| segment.dns_servers.clone()),
+        ntp_servers: own
+            .ntp_servers
+            .unwrap_or_else(|| segment.ntp_servers.clone()),
+        domain: own.domain.unwrap_or_else(|| segment.domain.clone()),
+        domain_search: own
+            .domain_search
+            .unwrap_or_else(|| segment.domain_search.clone()),
+        mtu: own.mtu.unwrap_or(segment.mtu),
+        routes: own.routes.unwrap_or_else(|| segment.routes.clone()),
+        ipv6_only_wait: own.ipv6_only_wait.or(segment.ipv6_only_wait),
+        boot: own.boot.or_else(|| segment.boot.clone()),
+        vendor: match own.vendor {
+            Some(text) => vendor(key, &text)?,
+            None => segment.vendor.clone(),
+        },
+    })
+}
+
+fn vendor(key: &str, text: &str) -> Result<Vec<u8>, SettingsError> {
+    octets(text).ok_or_else(|| SettingsError::Value {
+        key: format!("{key}.vendor"),
+        value: text.to_owned(),
+        why: "is not an even number of hexadecimal digits",
+    })
 }
 
 /// Reads the reservations of the settings; `is_free` says whether an address can be one.
@@ -293,9 +377,10 @@ fn told(
     } else {
         Vec::new()
     };
-    let vendor = own.vendor.as_deref().unwrap_or_default();
+    let said = own.vendor.as_deref().unwrap_or_default();
     Ok(Told {
         lease_time: own.lease_time.unwrap_or(settings.lease_time),
+        routers: segment.ipv4.iter().map(|subnet| subnet.gateway).collect(),
         dns_servers,
         ntp_servers: own.ntp_servers.clone().unwrap_or(offered),
         domain_search: [std::slice::from_ref(&domain), &own.domain_search].concat(),
@@ -304,11 +389,7 @@ fn told(
         routes: own.routes.clone(),
         ipv6_only_wait: own.ipv6_only_wait,
         boot: own.boot.clone(),
-        vendor: octets(vendor).ok_or_else(|| SettingsError::Value {
-            key: format!("segments.{name}.vendor"),
-            value: vendor.to_owned(),
-            why: "is not an even number of hexadecimal digits",
-        })?,
+        vendor: vendor(&format!("segments.{name}"), said)?,
     })
 }
 

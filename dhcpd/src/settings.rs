@@ -91,6 +91,36 @@ pub struct SegmentSettings {
     pub boot: Option<Boot>,
     /// Vendor-specific information (option 43), in hexadecimal.
     pub vendor: Option<String>,
+    /// What single hosts are told instead: by the name of a host of the inventory that has a reservation here.
+    pub hosts: BTreeMap<String, HostSettings>,
+}
+
+/// What one host is told over DHCPv4 instead of what its segment is told. What is not here is as for the segment.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct HostSettings {
+    /// Longest lease, in seconds.
+    pub lease_time: Option<u32>,
+    /// Routers, on its own subnet; an empty list is none.
+    pub routers: Option<Vec<Ipv4Addr>>,
+    /// DNS servers; an empty list is none.
+    pub dns_servers: Option<Vec<Ipv4Addr>>,
+    /// Domain name.
+    pub domain: Option<String>,
+    /// Domains to search, all of them.
+    pub domain_search: Option<Vec<String>>,
+    /// NTP servers; an empty list is none.
+    pub ntp_servers: Option<Vec<Ipv4Addr>>,
+    /// Largest IP packet, in octets.
+    pub mtu: Option<u16>,
+    /// Classless static routes (RFC 3442); the default route is added.
+    pub routes: Option<Vec<Route>>,
+    /// `V6ONLY_WAIT` of RFC 8925, in seconds.
+    pub ipv6_only_wait: Option<u32>,
+    /// Network boot.
+    pub boot: Option<Boot>,
+    /// Vendor-specific information (option 43), in hexadecimal.
+    pub vendor: Option<String>,
 }
 
 /// A route for clients.
@@ -179,8 +209,11 @@ pub fn parse(text: &str, path: &Path) -> Result<Settings, SettingsError> {
         path: path.to_owned(),
         source: Box::new(source),
     })?;
-    let leases = settings.segments.values().filter_map(|s| s.lease_time);
-    for lease_time in leases.chain([settings.lease_time]) {
+    let segments = settings.segments.values();
+    let hosts = segments.clone().flat_map(|segment| segment.hosts.values());
+    let of_hosts = hosts.filter_map(|host| host.lease_time);
+    let of_segments = segments.filter_map(|segment| segment.lease_time);
+    for lease_time in of_hosts.chain(of_segments).chain([settings.lease_time]) {
         if lease_time < MIN_LEASE_TIME {
             return Err(SettingsError::Value {
                 key: "lease_time".to_owned(),
@@ -201,3 +234,10 @@ pub fn parse(text: &str, path: &Path) -> Result<Settings, SettingsError> {
 
 /// Shortest lease, in seconds.
 pub const MIN_LEASE_TIME: u32 = 60;
+/// Longest first lease of a client while the pool is scarce, in seconds: addresses of clients that were
+/// made up come back soon.
+pub(crate) const SCARCE_LEASE_TIME: u32 = 600;
+/// Longest lease of a client whose reserved address is not free yet, in seconds.
+pub(crate) const INTERIM_LEASE_TIME: u32 = 120;
+/// Longest quarantine of a reserved address, in seconds: its client has no other one.
+pub(crate) const RESERVED_DECLINE_TIME: u64 = 60;

@@ -12,7 +12,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use daemon::Talk;
-use daemon::wire::{GATEWAY6, LINK, Wire, bound, later};
+use daemon::wire::{GATEWAY6, Wire, bound, later};
 use netmodel::leases::{Lease, State};
 use nix::sys::signal::Signal;
 use testkit::frame::{Frame, link_local, multicast_mac_v6};
@@ -68,11 +68,11 @@ fn reach_gateway(wire: &Wire) {
 /// The kernel listens to advertisements, and asks for one as it comes up.
 fn listen(wire: &Wire) {
     for key in ["accept_ra", "autoconf"] {
-        let key = format!("net.ipv6.conf.{LINK}.{key}");
+        let key = format!("net.ipv6.conf.{}.{key}", wire.link);
         wire.lab.switch.sysctl(&key, "1").unwrap();
     }
-    wire.lab.switch.set_down(LINK).unwrap();
-    wire.lab.switch.set_up(LINK).unwrap();
+    wire.lab.switch.set_down(wire.link).unwrap();
+    wire.lab.switch.set_up(wire.link).unwrap();
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn the_kernel_makes_up_its_address_where_the_settings_say_so() {
 #[test]
 fn who_asks_for_routers_is_answered_by_this_one() {
     let wire = Wire::new(&six());
-    let raw = RawSocket::open(&wire.lab.switch, LINK).unwrap();
+    let raw = RawSocket::open(&wire.lab.switch, wire.link).unwrap();
     let all_routers: Ipv6Addr = "ff02::2".parse().unwrap();
     let asker = [2, 0, 0, 0, 0, 9];
     let frame = Frame::new(asker, multicast_mac_v6(all_routers))
@@ -132,10 +132,10 @@ const SCRIPT: &str = r#"
 case "$reason" in
     BOUND6|REBOOT6|RENEW6|REBIND6)
         at="$new_ip6_address$new_dhcp6_ia_na1_ia_addr1"
-        ip -6 address replace "$at/128" dev far
+        ip -6 address replace "$at/128" dev "$LINK"
         echo "$reason address=$at dns=$new_dhcp6_name_servers" >> "$LOG";;
-    PREINIT6) ip link set far up;;
-    RELEASE6|STOP6|EXPIRE6) ip -6 address flush dev far scope global; echo "$reason" >> "$LOG";;
+    PREINIT6) ip link set "$LINK" up;;
+    RELEASE6|STOP6|EXPIRE6) ip -6 address flush dev "$LINK" scope global; echo "$reason" >> "$LOG";;
 esac
 exit 0"#;
 
@@ -144,7 +144,7 @@ fn wait_for_link_local(wire: &Wire) {
     wait_for("a link-local address", || {
         let text = said(
             wire.command_only("ip")
-                .args(["-6", "address", "show", "dev", LINK]),
+                .args(["-6", "address", "show", "dev", wire.link]),
         );
         (text.contains("fe80::") && !text.contains("tentative")).then_some(())
     })
@@ -171,8 +171,9 @@ fn dhclient_is_bound_renews_rebinds_and_releases() {
         "-sf",
         &script,
     ];
-    let run =
-        |wire: &Wire, more: &[&str]| wire.start("dhclient", &[&common[..], more, &[LINK]].concat());
+    let run = |wire: &Wire, more: &[&str]| {
+        wire.start("dhclient", &[&common[..], more, &[wire.link]].concat())
+    };
     let client = run(&wire, &[]);
     let (address, lease) = wire.wait("a lease", bound);
     let told = wire.wait_for_log("BOUND6");
@@ -195,8 +196,8 @@ fn dhclient_is_bound_renews_rebinds_and_releases() {
 }
 
 #[test]
-fn dhcpcd_is_bound_renews_and_releases() {
-    let wire = Wire::new(&six());
+fn dhcpcd_is_bound_renews_rebinds_and_releases() {
+    let mut wire = Wire::new(&six());
     let script = wire.script(SCRIPT);
     let config = wire.lab.path("dhcpcd.conf").display().to_string();
     let lines = "duid\noption dhcp6_name_servers\nipv6rs\nia_na 1\nslaac hwaddr\n";
@@ -219,24 +220,31 @@ fn dhcpcd_is_bound_renews_and_releases() {
         &config,
         "-c",
         &script,
-        LINK,
+        wire.link,
     ];
     let client = wire.start("unshare", &arguments);
     let (address, lease) = wire.wait("a lease", bound);
     wire.wait_for_log("BOUND6");
     let (same, renewed) = wire.wait("a renewal", later(&lease));
     assert_eq!((same, renewed.since), (address, lease.since));
+    wire.change_server();
+    let (same, rebound) = wire.wait("a rebinding", later(&renewed));
+    assert_eq!((same, rebound.since), (address, lease.since));
+    wire.wait_for_log("REBIND6");
     std::thread::sleep(Duration::from_millis(1100));
     client.signal_grandchild(Signal::SIGALRM);
     wire.wait("a release", |lease| lease.state == State::Released);
 }
 
 #[test]
-fn systemd_networkd_is_bound_in_both_families_and_renews() {
-    let wire = Wire::new(&six());
-    let network = "[Match]\nName=far\n[Network]\nDHCP=yes\nIPv6AcceptRA=yes\n";
-    fs::write(wire.lab.path("10-far.network"), network).unwrap();
-    let config = wire.lab.path("10-far.network").display().to_string();
+fn systemd_networkd_is_bound_in_both_families_renews_rebinds_and_releases() {
+    let mut wire = Wire::new(&six());
+    let network = format!(
+        "[Match]\nName={}\n[Network]\nDHCP=yes\nIPv6AcceptRA=yes\n",
+        wire.link
+    );
+    fs::write(wire.lab.path("10-client.network"), network).unwrap();
+    let config = wire.lab.path("10-client.network").display().to_string();
     // Its files are at fixed places: they get disks of their own. Devices are not udev's where /sys cannot be written.
     // It changes its user, and with that forgets to die with its parent: it gets a process tree that does.
     let private = "mount -t tmpfs tmpfs /run && mount -t sysfs -o ro sysfs /sys && \
@@ -244,7 +252,7 @@ fn systemd_networkd_is_bound_in_both_families_and_renews() {
         /run/systemd/netif/lldp && cp \"$1\" /run/systemd/network/ && \
         chmod -R a+rX /run/systemd/network && \
         chown -R systemd-network:systemd-network /run/systemd/netif && \
-        /lib/systemd/systemd-networkd & wait";
+        exec /lib/systemd/systemd-networkd & wait";
     let arguments = [
         "--mount",
         "--pid",
@@ -267,12 +275,23 @@ fn systemd_networkd_is_bound_in_both_families_and_renews() {
         })
         .unwrap();
     }
-    for (address, before) in [(four, lease4), (six, lease6)] {
-        let (_, after) = wire.wait_where("a renewal", |at, lease| {
-            at == address && later(&before)(lease)
-        });
-        assert_eq!(after.since, before.since);
-    }
-    // It gives nothing back when it ends: it keeps its addresses over a restart.
-    drop(client);
+    let extended = |wire: &Wire, what: &str, leases: [(IpAddr, Lease); 2]| {
+        leases.map(|(address, before)| {
+            let (_, after) =
+                wire.wait_where(what, |at, lease| at == address && later(&before)(lease));
+            assert_eq!(after.since, before.since);
+            (address, after)
+        })
+    };
+    let renewed = extended(&wire, "a renewal", [(four, lease4), (six, lease6)]);
+    // Nobody answers what it sends to its server alone.
+    wire.lose_unicast(true);
+    wire.change_server();
+    extended(&wire, "a rebinding", renewed);
+    wire.lose_unicast(false);
+    client.signal_grandchild(Signal::SIGTERM);
+    // An address of DHCPv6 it gives back from systemd 255 on.
+    wire.wait_where("a release", |at, lease| {
+        at == four && lease.state == State::Released
+    });
 }

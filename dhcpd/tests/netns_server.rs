@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use daemon::{GUEST, Lab, Talk, discover, rapid, renew, request};
 use netmodel::leases::State;
 use testkit::frame::{Frame, ParsedFrame, link_local, multicast_mac_v6};
+use testkit::raw::RawSocket;
 use testkit::wait::wait_for;
 
 const IOT: u16 = 30;
@@ -111,6 +112,11 @@ fn an_acknowledged_lease_is_in_the_file_and_the_status() {
         let status: serde_json::Value = serde_json::from_slice(&text).ok()?;
         let segments = status["segments"].as_array()?;
         let guest = segments.iter().find(|s| s["name"] == "guest")?;
+        let counts = guest["latency"]["below_power_of_two_us"].as_array()?;
+        let answers: u64 = counts.iter().filter_map(serde_json::Value::as_u64).sum();
+        let elsewhere = segments.iter().filter(|s| s["latency"].is_object());
+        assert_eq!((answers, elsewhere.count()), (1, 1));
+        assert_ne!(counts.last()?, 0, "zeroes at the end are left out");
         (guest["bound"] == 1 && guest["events"]["ack"] == 1 && guest["pool"] == 201).then_some(())
     })
     .unwrap();
@@ -168,6 +174,7 @@ fn another_generation_is_served_without_a_restart_and_a_bad_one_is_not() {
     let ack = lab
         .ask(GUEST, mac(1), &rapid(mac(1)))
         .expect("an acknowledgement");
+    lab.ask(IOT, mac(2), &rapid(mac(2))).expect("a lease");
     lab.publish(2, |model| {
         for segment in model
             .segments
@@ -185,6 +192,10 @@ fn another_generation_is_served_without_a_restart_and_a_bad_one_is_not() {
     .unwrap();
     let renewed = lab.ask(GUEST, mac(1), &renew(mac(1), ack.address));
     assert_eq!(renewed.expect("the lease goes on").address, ack.address);
+    let log = fs::read_to_string(lab.path("log")).unwrap();
+    let said = log.lines().find(|line| line.contains("has no place for"));
+    let said = said.expect("the lease of the other one is spoken of");
+    assert!(said.contains("VLAN 30") && said.contains('1'), "{said}");
     fs::write(
         lab.path("generation"),
         "{\"format_version\":1,\"number\":3}\n",
@@ -246,6 +257,25 @@ fn two_capabilities_are_enough() {
     assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
     let file = fs::metadata(lab.path("state/leases")).unwrap();
     assert_eq!(std::os::unix::fs::MetadataExt::uid(&file), 65534);
+}
+
+#[test]
+fn an_interface_that_is_made_anew_is_served_again() {
+    let mut lab = Lab::new(&Talk::default());
+    lab.router.delete_link("trunk").unwrap();
+    let log = |words: &str| {
+        let log = fs::read_to_string(lab.path("log")).unwrap();
+        log.contains(words).then_some(())
+    };
+    wait_for("the loss to be said", || log("the interface is gone")).unwrap();
+    lab.router.add_veth("trunk", &lab.switch, "far").unwrap();
+    lab.router.set_up("trunk").unwrap();
+    lab.switch.set_up("far").unwrap();
+    lab.raw = RawSocket::open(&lab.switch, "far").unwrap();
+    wait_for("the new one to be served", || {
+        lab.ask(GUEST, mac(1), &discover(mac(1))).map(|_| ())
+    })
+    .unwrap();
 }
 
 #[test]

@@ -97,6 +97,13 @@ fn the_example_of_the_documentation_fits_the_sample() {
     );
     assert_eq!((scopes.relays.len(), scopes.relays6.len()), (1, 1));
     assert_eq!(scopes.by_vlan[&vlan(40)].client_ids.len(), 1);
+    let grooveiq = &scopes.by_vlan[&vlan(100)];
+    let [(mac, own)] = grooveiq.told_hosts.iter().collect::<Vec<_>>()[..] else {
+        panic!("one host with options of its own")
+    };
+    assert_eq!(grooveiq.reservations[mac].1, "grooveiq-db01");
+    assert_eq!((own.lease_time, own.mtu), (86_400, 1400));
+    assert_eq!(own.routers, grooveiq.told.routers, "what is not said");
 }
 
 #[test]
@@ -105,6 +112,8 @@ fn settings_that_cannot_be_used_are_refused() {
         "leases_time = 60\n",
         "lease_time = 59\n",
         "leases_per_mac = 0\n",
+        "[segments.guest.hosts.tv]\nlease_time = 59\n",
+        "[segments.guest.hosts.tv]\nslaac = true\n",
         "relays = 7\n",
     ] {
         assert!(settings(text).is_err(), "{text:?}");
@@ -113,6 +122,9 @@ fn settings_that_cannot_be_used_are_refused() {
         "[segments.gest]\n",
         "[segments.guest]\nvendor = \"abc\"\n",
         "[segments.guest]\nslaac = true\n",
+        "[segments.guest.hosts.nobody]\n",
+        "[segments.\"grooveiq/main\".hosts.grooveiq-db01]\nrouters = [\"10.20.0.1\"]\n",
+        "[segments.\"grooveiq/main\".hosts.grooveiq-db01]\nvendor = \"0\"\n",
         "[segments.guest.client_ids]\n\"xy\" = \"10.20.40.9\"\n",
         "[segments.guest.client_ids]\n\"01\" = \"10.20.40.9\"\n",
         "[segments.guest.client_ids]\n\"0102\" = \"10.20.41.9\"\n",

@@ -65,6 +65,7 @@ fn scopes(vlan: VlanId) -> Option<Scopes> {
         takes_new: true,
         told: Told {
             lease_time: 3600,
+            routers: vec![at(1)],
             dns_servers: vec![at(1)],
             ntp_servers: Vec::new(),
             domain: "lab.example".to_owned(),
@@ -75,6 +76,7 @@ fn scopes(vlan: VlanId) -> Option<Scopes> {
             boot: None,
             vendor: vec![1, 2, 3],
         },
+        told_hosts: Default::default(),
     };
     let relay = Relay {
         vlan,

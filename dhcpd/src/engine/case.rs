@@ -11,16 +11,10 @@ use crate::counters::{Event, Reason};
 use crate::options::Answer;
 use crate::request::{ClientState, Kind, Request};
 use crate::scope::Scope;
-use crate::settings::{MIN_LEASE_TIME, Settings};
+use crate::settings::{
+    INTERIM_LEASE_TIME, MIN_LEASE_TIME, RESERVED_DECLINE_TIME, SCARCE_LEASE_TIME, Settings,
+};
 use crate::time::Time;
-
-/// Longest first lease of a client while the pool is scarce, in seconds: addresses of clients that were
-/// made up come back soon.
-const SCARCE_LEASE_TIME: u32 = 600;
-/// Longest lease of a client whose reserved address is not free yet, in seconds.
-const INTERIM_LEASE_TIME: u32 = 120;
-/// Longest quarantine of a reserved address, in seconds: its client has no other one.
-const RESERVED_DECLINE_TIME: u64 = 60;
 
 /// What is done about a message.
 #[derive(Debug)]
@@ -149,7 +143,7 @@ impl Case<'_> {
 
     /// Returns how long the client would have the address from now on, in seconds.
     pub(super) fn lease_time(&self, at: Ipv4Addr) -> u32 {
-        let longest = self.scope.told.lease_time;
+        let longest = self.scope.told_to(self.request.mac).lease_time;
         let asked = self
             .request
             .lease_time

@@ -1,7 +1,6 @@
 //! Which segment a message belongs to: the one of its VLAN, or behind a relay one that the relay serves.
 
 use std::net::Ipv4Addr;
-use std::sync::Arc;
 
 use netmodel::ids::VlanId;
 use netmodel::leases::State;
@@ -10,7 +9,6 @@ use super::segment::is_home;
 use super::{Engine, Inbound};
 use crate::counters::Reason;
 use crate::request::{ClientState, Kind, Request};
-use crate::scope::Scope;
 
 impl Engine {
     /// Returns the VLAN whose scope answers.
@@ -55,13 +53,12 @@ impl Engine {
 
     /// Is the packet sent to everybody, or to this server? A router also sees what is for servers elsewhere.
     fn is_for_us(&self, to: Ipv4Addr, vlan: VlanId, request: &Request) -> bool {
-        let is_at = |scope: &Arc<Scope>| to == scope.gateway;
         if !request.giaddr.is_unspecified() {
-            return self.scopes.by_vlan.values().any(is_at);
+            return self.gateways.contains(&to);
         }
         let scope = self.scopes.by_vlan.get(&vlan);
         to == Ipv4Addr::BROADCAST
-            || scope.is_some_and(|scope| is_at(scope) || to == scope.net.broadcast())
+            || scope.is_some_and(|scope| to == scope.gateway || to == scope.net.broadcast())
     }
 
     /// A client behind a relay renews by unicast, without the relay: a router's frame brings it. Nobody vouches for its

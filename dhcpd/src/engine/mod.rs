@@ -21,7 +21,7 @@ mod offer;
 mod probe;
 mod segment;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -115,6 +115,8 @@ pub struct Change {
 pub struct Engine {
     settings: Settings,
     scopes: Scopes,
+    /// The router's addresses on all of them.
+    gateways: HashSet<Ipv4Addr>,
     segments: BTreeMap<VlanId, SegmentState>,
     probes: BTreeMap<(VlanId, Ipv4Addr), Probe>,
     changes: Vec<Change>,
@@ -138,6 +140,7 @@ impl Engine {
     /// kept until it ends. Returns how many bound leases do not fit, by the name of their segment.
     pub fn switch(&mut self, scopes: Scopes) -> BTreeMap<String, usize> {
         let mut foreign = BTreeMap::new();
+        self.gateways = scopes.by_vlan.values().map(|scope| scope.gateway).collect();
         self.scopes = scopes;
         for (vlan, scope) in &self.scopes.by_vlan {
             let state = self.segments.entry(*vlan).or_default();

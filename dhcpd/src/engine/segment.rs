@@ -7,7 +7,7 @@ use netmodel::leases::{Lease, State};
 
 use super::Change;
 use crate::counters::{Counters, Event, Reason};
-use crate::limit::{Limits, Rate};
+use crate::limit::Limits;
 use crate::request::Request;
 use crate::scope::Scope;
 use crate::settings::Settings;
@@ -41,24 +41,7 @@ pub(super) fn admit(
     let holds = |(_, lease): (_, &Lease)| lease.state == State::Bound;
     let is_known =
         scope.reserved(mac, &request.client_id).is_some() || state.table.of(mac).any(holds);
-    let rate = |per_second: u32, burst: u64| Rate {
-        per_second: per_second.into(),
-        burst: u64::from(per_second) * burst,
-    };
-    if !is_known
-        && !state
-            .limits
-            .admit_stranger(rate(settings.strangers_per_segment, 2), now)
-    {
-        return Err(Reason::RateStrangers);
-    }
-    if !state
-        .limits
-        .admit_mac(mac, rate(settings.messages_per_mac, 4), now)
-    {
-        return Err(Reason::RateMac);
-    }
-    Ok(())
+    state.limits.admit(settings, (mac, is_known), now)
 }
 
 /// Ends leases whose time is over, with or without a scope.

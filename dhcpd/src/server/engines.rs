@@ -1,5 +1,6 @@
 //! The engines of both families, as one: frames in, frames out, and the changes in between.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -32,6 +33,14 @@ impl Outbound {
             Self::Six(reply) => reply.vlan,
             Self::Probe(probe) => probe.vlan,
             Self::Advert(advert) => advert.vlan,
+        }
+    }
+
+    /// Is it an answer to a client's message?
+    pub(super) fn is_answer(&self) -> bool {
+        match self {
+            Self::Four(_) | Self::Six(_) => true,
+            Self::Probe(_) | Self::Advert(_) => false,
         }
     }
 
@@ -87,16 +96,15 @@ impl Engines {
         self.six.restore(six);
     }
 
-    /// Serves another generation; returns how many leases do not fit it, by segment.
-    pub(super) fn switch(
-        &mut self,
-        scopes: Scopes,
-        now: Time,
-    ) -> impl Iterator<Item = (String, usize)> {
+    /// Serves another generation; returns how many leases of both families do not fit it, by segment.
+    pub(super) fn switch(&mut self, scopes: Scopes, now: Time) -> BTreeMap<String, usize> {
         let shared = Arc::new(scopes.clone());
         self.adverts.switch(Arc::clone(&shared), now);
-        self.six.switch(shared);
-        self.four.switch(scopes).into_iter()
+        let mut foreign = self.four.switch(scopes);
+        for (segment, leases) in self.six.switch(shared) {
+            *foreign.entry(segment).or_default() += leases;
+        }
+        foreign
     }
 
     pub(super) fn expire(&mut self, now: Time) {

@@ -11,12 +11,14 @@
 //! * No answer that promises an address leaves before the lease is on the disk.
 //! * A generation that cannot be used changes nothing: the old one is served, and the log says why.
 //! * A batch of many clients costs one sync. Frames that come meanwhile wait in the socket. After a batch the next
-//!   one waits for 2 ms, unless it was full: a busy server has few wake-ups and syncs, an idle one answers at once.
+//!   one waits for 2 to 10 ms, unless it was full: a busy server has few wake-ups and syncs, an idle one answers at once.
+//! * An interface that is removed and made anew is served again within two seconds.
 //! * SIGTERM and SIGINT end it between two batches.
 
 mod duid;
 mod engines;
 mod follow;
+mod port;
 mod serve;
 mod socket;
 mod status;

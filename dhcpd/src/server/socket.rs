@@ -29,6 +29,7 @@ struct Control([MaybeUninit<u8>; 64]);
 /// A socket, and the frames of the last batch.
 pub(super) struct Socket {
     fd: OwnedFd,
+    index: u32,
     mac: MacAddr,
     frames: Vec<[u8; FRAME_BYTES]>,
     /// Octets of each, and the tag that was hidden.
@@ -61,10 +62,16 @@ impl Socket {
         }
         Ok(Self {
             fd,
+            index,
             mac,
             frames: vec![[0; FRAME_BYTES]; BATCH],
             sizes: Vec::with_capacity(BATCH),
         })
+    }
+
+    /// Is the interface of that name still the one that this socket was opened for?
+    pub(super) fn is_of(&self, interface: &str) -> bool {
+        nix::net::if_::if_nametoindex(interface).is_ok_and(|index| index == self.index)
     }
 
     /// The interface's hardware address: source of every answer.

@@ -11,15 +11,11 @@ use super::scope::Scope6;
 use super::table::Table6;
 use crate::counters::Reason;
 use crate::engine::Change;
-use crate::settings::Settings;
+use crate::settings::{
+    INTERIM_LEASE_TIME, MIN_LEASE_TIME, RESERVED_DECLINE_TIME, SCARCE_LEASE_TIME, Settings,
+};
 use crate::time::Time;
 
-/// Longest first lease of a client while there is little room: see the same of DHCPv4.
-const SCARCE_LEASE_TIME: u32 = 600;
-/// Longest lease of a client whose reserved address is not free yet, in seconds.
-const INTERIM_LEASE_TIME: u32 = 120;
-/// Longest quarantine of a reserved address, in seconds: its client has no other one.
-const RESERVED_DECLINE_TIME: u64 = 60;
 /// How many addresses are tried for a client.
 const TRIES: u64 = 4096;
 
@@ -114,7 +110,7 @@ impl Case<'_> {
             return Some(at);
         }
         if !self.scope.gives_any() || !self.scope.takes_new || !self.table.has_room() {
-            return None;
+            return bound.filter(|at| self.left(*at) >= MIN_LEASE_TIME);
         }
         let can_have = |at: &Ipv6Addr| self.scope.is_dynamic(*at) && is_free(at);
         let had = self.table.of(self.mac).map(|(at, _)| at);
@@ -122,8 +118,21 @@ impl Case<'_> {
         had.chain(made).find(can_have)
     }
 
+    /// The scope does not give the client's address any more, but nobody else has it either: the client keeps it until the
+    /// lease ends. Returns for how many seconds that is.
+    fn left(&self, at: Ipv6Addr) -> u32 {
+        let own = self.table.bound_to(self.mac).filter(|(own, _)| *own == at);
+        let is_kept = self.scope.net.contains(&at) && !self.scope.fixed.contains(&at);
+        let until = own.filter(|_| is_kept).map_or(0, |(_, lease)| lease.until);
+        let left = until.saturating_sub(self.now.seconds());
+        u32::try_from(left).unwrap_or(u32::MAX)
+    }
+
     /// Returns how long the client would have the address from now on, in seconds.
     fn lease_time(&self, at: Ipv6Addr) -> u32 {
+        if !self.scope.is_home(self.mac, at) && !self.scope.is_dynamic(at) {
+            return self.left(at);
+        }
         let longest = self.scope.told.lease_time;
         let reserved = self.scope.reservations.get(&self.mac);
         if reserved.is_some_and(|reserved| *reserved != at) {

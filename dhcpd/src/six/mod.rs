@@ -19,7 +19,7 @@ mod reply;
 mod scope;
 mod table;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::Ipv6Addr;
 use std::sync::Arc;
 
@@ -28,7 +28,7 @@ use netmodel::leases::{Lease, State};
 
 use crate::counters::{Counters, Event, Reason};
 use crate::engine::Change;
-use crate::limit::{Limits, Rate};
+use crate::limit::Limits;
 use crate::scope::Scopes;
 use crate::settings::Settings;
 use crate::table::Usage;
@@ -97,6 +97,8 @@ pub struct Engine6 {
     /// This server's DUID.
     duid: Vec<u8>,
     scopes: Arc<Scopes>,
+    /// The router's addresses on all of them.
+    gateways: HashSet<Ipv6Addr>,
     segments: BTreeMap<VlanId, SegmentState>,
     changes: Vec<Change>,
     elsewhere: Counters,
@@ -115,12 +117,26 @@ impl Engine6 {
         engine
     }
 
-    /// Serves another generation from now on. No lease is lost.
-    pub fn switch(&mut self, scopes: Arc<Scopes>) {
+    /// Serves another generation from now on. No lease is lost: what does not fit it any more is kept until it
+    /// ends. Returns how many bound leases do not fit, by the name of their segment.
+    pub fn switch(&mut self, scopes: Arc<Scopes>) -> BTreeMap<String, usize> {
         for vlan in scopes.six.keys() {
             self.segments.entry(*vlan).or_default();
         }
+        self.gateways = scopes.six.values().map(|scope| scope.gateway).collect();
         self.scopes = scopes;
+        let foreign = self.segments.iter().map(|(vlan, state)| {
+            let scope = self.scopes.six.get(vlan);
+            let name = scope.map_or_else(|| format!("VLAN {vlan}"), |scope| scope.name.clone());
+            let is_home = |at, lease: &Lease| scope.is_some_and(|s| s.is_home(lease.mac, at));
+            let bound = state.table.iter();
+            let bound = bound.filter(|(_, lease)| lease.state == State::Bound);
+            (
+                name,
+                bound.filter(|(at, lease)| !is_home(*at, lease)).count(),
+            )
+        });
+        foreign.filter(|(_, count)| *count > 0).collect()
     }
 
     /// Takes over leases that were written down before; the last one of an address counts.
@@ -176,9 +192,8 @@ impl Engine6 {
                 Ok((inbound.vlan, inbound.source))
             };
         };
-        let is_gateway = |scope: &Arc<Scope6>| scope.gateway == inbound.to;
         let is_group_of_servers = [ALL_AGENTS_AND_SERVERS, ALL_SERVERS].contains(&inbound.to);
-        if !is_group_of_servers && !self.scopes.six.values().any(is_gateway) {
+        if !is_group_of_servers && !self.gateways.contains(&inbound.to) {
             return Err(Reason::OtherDestination);
         }
         let known = self.scopes.relays6.get(&inbound.from);
@@ -212,7 +227,8 @@ impl Engine6 {
         let scope = scopes.six.get(&vlan).ok_or(Reason::NoScope)?;
         let state = self.segments.entry(vlan).or_default();
         expire(vlan, state, &mut self.changes, now);
-        admit(&self.settings, scope, state, (mac, now))?;
+        let is_known = scope.reservations.contains_key(&mac) || state.table.bound_to(mac).is_some();
+        state.limits.admit(&self.settings, (mac, is_known), now)?;
         let message = &relayed.message;
         state.counters.add(message.kind.event());
         let is_unicast = relayed.relays.is_empty() && !inbound.to.is_multicast();
@@ -339,29 +355,6 @@ fn client_mac(relay: &Relay<'_>, message: &Message<'_>) -> Option<MacAddr> {
         }
         _ => None,
     }
-}
-
-/// Limits rates, as for DHCPv4.
-fn admit(
-    settings: &Settings,
-    scope: &Scope6,
-    state: &mut SegmentState,
-    (mac, now): (MacAddr, Time),
-) -> Result<(), Reason> {
-    let is_known = scope.reservations.contains_key(&mac) || state.table.bound_to(mac).is_some();
-    let rate = |per_second: u32, burst: u64| Rate {
-        per_second: per_second.into(),
-        burst: u64::from(per_second) * burst,
-    };
-    let strangers = rate(settings.strangers_per_segment, 2);
-    if !is_known && !state.limits.admit_stranger(strangers, now) {
-        return Err(Reason::RateStrangers);
-    }
-    let each = rate(settings.messages_per_mac, 4);
-    if !state.limits.admit_mac(mac, each, now) {
-        return Err(Reason::RateMac);
-    }
-    Ok(())
 }
 
 fn expire(vlan: VlanId, state: &mut SegmentState, changes: &mut Vec<Change>, now: Time) {

@@ -136,6 +136,14 @@ impl Scope6 {
         self.gives_any() && self.net.contains(&at) && !is_anycast && !self.fixed.contains(&at)
     }
 
+    /// Is the address one that the scope could give to this client today?
+    pub(super) fn is_home(&self, mac: MacAddr, at: Ipv6Addr) -> bool {
+        match self.reservations.get(&mac) {
+            Some(reserved) => *reserved == at,
+            None => self.is_dynamic(at),
+        }
+    }
+
     /// The nth address that a client without a reservation could have: made of its hardware address.
     pub(super) fn address_of(&self, mac: MacAddr, nth: u64) -> Ipv6Addr {
         // FNV-1a over VLAN and hardware address: the same after each start.

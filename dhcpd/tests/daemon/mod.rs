@@ -37,6 +37,8 @@ pub(crate) struct Talk {
     pub(crate) disk: Option<&'static str>,
     /// `--interface trunk=VLAN` instead of a trunk.
     pub(crate) plain: Option<u16>,
+    /// Both ends have a VLAN device of the guests.
+    pub(crate) devices: bool,
     /// Seconds; 0 is the default.
     pub(crate) lease_time: u32,
     /// The guests have IPv6, too: fd00:40::/64.
@@ -86,6 +88,13 @@ impl Lab {
             ns.sysctl(&format!("net.ipv6.conf.{link}.disable_ipv6"), is_off)
                 .unwrap();
             ns.set_up(link).unwrap();
+            if talk.devices {
+                let device = format!("{link}40");
+                ns.add_vlan_device(link, GUEST, &device).unwrap();
+                ns.sysctl(&format!("net.ipv6.conf.{device}.disable_ipv6"), is_off)
+                    .unwrap();
+                ns.set_up(&device).unwrap();
+            }
         }
         let raw = RawSocket::open(&switch, "far").unwrap();
         let folder = tempfile::tempdir().unwrap();
@@ -321,9 +330,11 @@ fn inside(process: &Child, path: &Path) -> PathBuf {
 fn spawn(router: &NetNs, folder: &Path, (talk, disk): (&Talk, Option<&Child>)) -> Child {
     let daemon = env!("CARGO_BIN_EXE_bulkhead-dhcpd");
     let place = |name: &str| folder.join(name).display().to_string();
-    let interface = talk
-        .plain
-        .map_or("trunk".to_owned(), |vlan| format!("trunk={vlan}"));
+    let interface = match talk.plain {
+        None => "trunk".to_owned(),
+        Some(vlan) if talk.devices => format!("trunk40={vlan}"),
+        Some(vlan) => format!("trunk={vlan}"),
+    };
     let mut command = match disk {
         None if talk.unprivileged => {
             give_away(folder);

@@ -1,5 +1,9 @@
 //! A real client at the far end of a plain interface, and what it and the server say.
+//!
+//! With `BULKHEAD_VLAN_DEVICES` (rung vm: the kernel must have them) the client is on a VLAN device, and the gateway's kernel, too;
+//! the server is on the trunk (`trunk`), or on the gateway's VLAN device (`device`).
 
+use std::env;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::PermissionsExt as _;
@@ -16,21 +20,22 @@ use super::{GUEST, Lab, Talk};
 
 pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 20, 40, 1);
 pub(crate) const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x40, 0, 0, 0, 0, 0, 1);
-pub(crate) const LINK: &str = "far";
 /// Longer than half of the shortest lease.
 const PATIENCE: Duration = Duration::from_secs(70);
 
 /// What all scripts do: say what happened, and hold the address while it is bound.
 const SCRIPT: &str = r#"
 said() { echo "$1 address=$2 mask=$3 router=$4 dns=$5 domain=$6" >> "$LOG"; }
-bind() { ip address replace "$1/24" dev far; }
-unbind() { ip address flush dev far; }
+bind() { ip address replace "$1/24" dev "$LINK"; }
+unbind() { ip address flush dev "$LINK"; }
 "#;
 
 /// A client at the far end of a plain interface in VLAN 40, whose gateway has a kernel behind it.
 pub(crate) struct Wire {
     pub(crate) lab: Lab,
     pub(crate) mac: [u8; 6],
+    /// The client's interface.
+    pub(crate) link: &'static str,
 }
 
 /// A client's process; killed when it is dropped.
@@ -66,24 +71,32 @@ impl Client {
 
 impl Wire {
     pub(crate) fn new(talk: &Talk) -> Self {
+        let place = env::var("BULKHEAD_VLAN_DEVICES").unwrap_or_default();
+        let (devices, plain, gateway, link) = match place.as_str() {
+            "" => (false, Some(GUEST), "trunk", "far"),
+            "trunk" => (true, None, "trunk40", "far40"),
+            "device" => (true, Some(GUEST), "trunk40", "far40"),
+            other => panic!("BULKHEAD_VLAN_DEVICES={other}: trunk or device"),
+        };
         let lab = Lab::new(&Talk {
-            plain: Some(GUEST),
+            plain,
+            devices,
             probe_wait: 50,
             ..talk.clone()
         });
-        lab.router.add_address("trunk", GATEWAY.into(), 24).unwrap();
+        lab.router.add_address(gateway, GATEWAY.into(), 24).unwrap();
         if talk.six {
             lab.router
                 .sysctl("net.ipv6.conf.all.forwarding", "1")
                 .unwrap();
             lab.router
-                .add_address("trunk", GATEWAY6.into(), 64)
+                .add_address(gateway, GATEWAY6.into(), 64)
                 .unwrap();
         }
         // No device fills checksums in behind a veth: what the clients' raw sockets see is whole.
         lab.router.set_tx_checksum("trunk", false).unwrap();
-        let mac = lab.switch.mac(LINK).unwrap();
-        Self { lab, mac }
+        let mac = lab.switch.mac(link).unwrap();
+        Self { lab, mac, link }
     }
 
     pub(crate) fn log(&self) -> PathBuf {
@@ -93,7 +106,8 @@ impl Wire {
     pub(crate) fn script(&self, body: &str) -> String {
         let path = self.lab.path("script");
         let log = self.log().display().to_string();
-        fs::write(&path, format!("#!/bin/sh\nLOG={log}\n{SCRIPT}{body}")).unwrap();
+        let text = format!("#!/bin/sh\nLOG={log}\nLINK={}\n{SCRIPT}{body}", self.link);
+        fs::write(&path, text).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         path.display().to_string()
     }
@@ -158,6 +172,29 @@ impl Wire {
                 .map(str::to_owned)
         });
         found.unwrap_or_else(|error| panic!("{error:#}\n{}", self.said()))
+    }
+
+    /// What the client sends over IPv4 to this server alone is lost, or is not any longer: so that it asks all at T2.
+    pub(crate) fn lose_unicast(&self, is_lost: bool) {
+        // To another port, not away: a client that is told that it may not send does not wait for an answer.
+        let rules = format!(
+            "table ip lost {{ chain out {{ type filter hook output priority 0; \
+             ip daddr {GATEWAY} udp dport 67 udp dport set 9; }}; }}"
+        );
+        let rules = if is_lost {
+            rules.as_str()
+        } else {
+            "delete table ip lost"
+        };
+        let nft = self.command_only("nft").arg(rules).status();
+        assert!(nft.expect("nft runs").success());
+    }
+
+    /// The server is another one from now on, with the same leases: of DHCPv6 it answers REBIND, but not RENEW.
+    pub(crate) fn change_server(&mut self) {
+        self.lab.kill();
+        fs::remove_file(self.lab.state().join("duid")).unwrap();
+        self.lab.start();
     }
 
     pub(crate) fn assert_told(&self, line: &str, address: IpAddr, mask: &str) {

@@ -46,6 +46,7 @@ pub(crate) fn scope(id: u16) -> Scope {
         takes_new: true,
         told: Told {
             lease_time: LEASE_TIME,
+            routers: vec![address(1)],
             dns_servers: vec![address(1)],
             ntp_servers: vec![address(1)],
             domain: "alpha.east.lab.example".to_owned(),
@@ -59,6 +60,7 @@ pub(crate) fn scope(id: u16) -> Scope {
             boot: None,
             vendor: Vec::new(),
         },
+        told_hosts: Default::default(),
     }
 }
 

@@ -8,7 +8,9 @@ use dhcproto::v4::{AutoConfig, DhcpOption, MessageType};
 use netmodel::ids::MacAddr;
 use netmodel::leases::State;
 
-use crate::kit::{Answer, Client, LEASE_TIME, Server, at, mac, scope, scopes, settings, vlan};
+use crate::kit::{
+    Answer, Client, LEASE_TIME, Server, at, mac, reserve, scope, scopes, settings, vlan,
+};
 
 #[test]
 fn a_discover_is_offered_the_address_that_the_client_has() {
@@ -320,6 +322,31 @@ fn a_never_seen_address_is_probed_and_offered_when_nobody_answers() {
         MessageType::Offer,
         "it is known now"
     );
+}
+
+#[test]
+fn a_probe_lets_nobody_wait_but_the_client_that_it_is_for() {
+    let settings = dhcpd::settings::Settings {
+        probe_wait: 200,
+        ..settings()
+    };
+    let mut scope = scope(100);
+    reserve(&mut scope, mac(9), at(20));
+    let mut server = Server::with(settings, scopes([scope]));
+    let all: Vec<_> = (1..=3)
+        .map(|number| match server.hear(&Client::discover(number)) {
+            Verdict::Probe(probe) => probe.address,
+            other @ (Verdict::Reply(_) | Verdict::Silence(_)) => panic!("{other:?}"),
+        })
+        .collect();
+    assert!(all[0] != all[1] && all[1] != all[2], "each has its own");
+    assert_eq!(
+        server.answer(&Client::discover(9)).message.yiaddr(),
+        at(20),
+        "an address that is not probed is offered meanwhile"
+    );
+    server.now = server.now.plus_millis(200);
+    assert_eq!(server.engine.poll(server.now).len(), 3, "all at once");
 }
 
 #[test]

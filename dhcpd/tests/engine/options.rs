@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
+use dhcpd::scope::Told;
 use dhcpd::settings::{Boot, Route};
 use dhcproto::v4::{DhcpOption, MessageType};
 
@@ -117,10 +118,13 @@ fn classless_routes_include_the_default_route() {
 }
 
 #[test]
-fn the_search_list_is_names_as_in_dns() {
-    let mut server = Server::new(scope(100));
+fn the_search_list_is_names_as_in_dns_and_an_end_is_said_once() {
+    let mut scope = scope(100);
+    scope.told.domain_search.push("beta.lab.example".to_owned());
+    let mut server = Server::new(scope);
     let offer = server.answer(&Client::discover(1).wants(&[119]));
-    let wire = b"\x77\x25\x05alpha\x04east\x03lab\x07example\x00\x03lab\x07example\x00";
+    // RFC 3397 section 2: pointers count from the first octet of the list.
+    let wire = b"\x77\x21\x05alpha\x04east\x03lab\x07example\x00\xc0\x0b\x04beta\xc0\x0b";
     assert!(
         offer
             .reply
@@ -128,6 +132,57 @@ fn the_search_list_is_names_as_in_dns() {
             .windows(wire.len())
             .any(|part| part == wire)
     );
+}
+
+#[test]
+fn a_single_host_is_told_what_the_settings_say_of_it() {
+    let mut scope = scope(100);
+    reserve(&mut scope, mac(1), at(20));
+    let own = Told {
+        lease_time: 600,
+        routers: vec![at(2), at(3)],
+        dns_servers: vec![at(4)],
+        ntp_servers: Vec::new(),
+        domain: "own.lab.example".to_owned(),
+        mtu: 1400,
+        boot: Some(Boot {
+            next_server: at(5),
+            file: Some("own.kpxe".to_owned()),
+            architectures: BTreeMap::new(),
+            ipxe: None,
+        }),
+        routes: vec![Route {
+            to: "10.20.0.0/16".parse().unwrap(),
+            via: at(6),
+        }],
+        ..scope.told.clone()
+    };
+    scope.told_hosts.insert(mac(1), own);
+    let mut server = Server::new(scope);
+    let wants = [3, 6, 15, 26, 42, 67, 121];
+    let offer = server.answer(&Client::discover(1).wants(&wants));
+    assert_eq!(offer.codes(), [53, 54, 51, 3, 6, 15, 26, 67, 121]);
+    let routes = vec![
+        ("10.20.0.0/16".parse().unwrap(), at(6)),
+        (Default::default(), at(2)),
+    ];
+    let values = [
+        (3, DhcpOption::Router(vec![at(2), at(3)])),
+        (6, DhcpOption::DomainNameServer(vec![at(4)])),
+        (15, DhcpOption::DomainName("own.lab.example".to_owned())),
+        (26, DhcpOption::InterfaceMtu(1400)),
+        (51, DhcpOption::AddressLeaseTime(600)),
+        (67, DhcpOption::BootfileName(b"own.kpxe".to_vec())),
+        (121, DhcpOption::ClasslessStaticRoute(routes)),
+    ];
+    for (code, value) in values {
+        assert_eq!(offer.option(code), Some(&value));
+    }
+    assert_eq!(offer.message.siaddr(), at(5));
+    // Its neighbour is told what the segment is told.
+    let other = server.answer(&Client::discover(2).wants(&wants));
+    assert_eq!(other.codes(), [53, 54, 51, 3, 6, 15, 26, 42]);
+    assert_eq!(other.option(3), Some(&DhcpOption::Router(vec![GATEWAY])));
 }
 
 #[test]

@@ -393,6 +393,25 @@ fn a_draining_tenant_keeps_its_leases_and_gets_no_new_ones() {
 }
 
 #[test]
+fn a_scope_that_becomes_static_only_keeps_leases_until_they_end_and_says_so() {
+    let mut server = Server::new(scope(100));
+    let bound = server.bind(1);
+    let mut smaller = scope(100);
+    smaller.mode = Mode::StaticOnly;
+    let foreign = server.engine.switch(scopes([smaller]).into());
+    assert_eq!(foreign, [("vlan100".to_owned(), 1)].into());
+    server.wait(1800);
+    let renew = Client::new(1, MessageType::Renew).naming(&[bound]);
+    let mut told = || {
+        let (_, (list, _)) = server.answer(&renew).ias().remove(0);
+        server.wait(1780);
+        list
+    };
+    assert_eq!(told(), [(bound, LEASE_TIME - 1800)]);
+    assert_eq!(told(), [(bound, 0)], "too short to be given");
+}
+
+#[test]
 fn another_subnet_takes_the_old_address_back() {
     let mut server = Server::new(scope(VLAN));
     let old = server.bind(1);

@@ -11,6 +11,7 @@
 //! file anew for each lease. Limits of rates of strangers are off, since all come from one segment; those of each client are on.
 
 mod load;
+mod scale;
 mod servers;
 
 use std::fmt::Write as _;
@@ -61,6 +62,9 @@ struct Args {
     /// Do not look for the highest rate.
     #[arg(long)]
     no_limit: bool,
+    /// Measures a site of 4,094 VLANs with a million leases instead.
+    #[arg(long)]
+    scale: bool,
     /// Is the echo, in the namespace that it was started in.
     #[arg(long, hide = true)]
     echo: bool,
@@ -117,22 +121,34 @@ fn measure(args: &Args) -> Result<()> {
     let peers = args.peers.clone().unwrap_or_else(testkit::peers::unpacked);
     let programs = args.programs.clone().unwrap_or_else(|| own.to_owned());
     let lab = Lab::new(&programs, &peers)?;
+    let (text, rows) = if args.scale {
+        let all = scale::measure_all(&lab)?;
+        (scale::table(&all)?, scale::rows(&all))
+    } else {
+        let (costs, limits) = compare(&lab, args)?;
+        (table(&costs, &limits)?, rows(&costs, &limits))
+    };
+    #[expect(clippy::print_stdout, reason = "the result")]
+    match args.format {
+        Format::Text => print!("{text}"),
+        Format::Json => println!("{}", serde_json::to_string_pretty(&rows)?),
+    }
+    Ok(())
+}
+
+/// Measures all servers, at each rate and up to their limits.
+fn compare(lab: &Lab, args: &Args) -> Result<(Vec<Cost>, Vec<Limit>)> {
     let mut costs = Vec::new();
     for &rate in &args.rates {
-        costs.extend(cost(&lab, args, rate)?);
+        costs.extend(cost(lab, args, rate)?);
     }
     let mut limits = Vec::new();
     if !args.no_limit {
         for &server in &args.servers {
-            limits.push(limit(&lab, server, args.seconds)?);
+            limits.push(limit(lab, server, args.seconds)?);
         }
     }
-    #[expect(clippy::print_stdout, reason = "the result")]
-    match args.format {
-        Format::Text => print!("{}", table(&costs, &limits)?),
-        Format::Json => println!("{}", serde_json::to_string_pretty(&rows(&costs, &limits))?),
-    }
-    Ok(())
+    Ok((costs, limits))
 }
 
 /// Measures what an exchange costs each server at a rate, in turns.

@@ -17,6 +17,7 @@ use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::RcvBufForce;
 use tempfile::TempDir;
 use testkit::netns::NetNs;
+use testkit::raw::RawSocket;
 use testkit::wait::wait_for;
 
 use crate::load::{self, Load, Outcome};
@@ -87,7 +88,41 @@ pub(crate) struct Lab {
 /// A server that runs; it ends with this.
 pub(crate) struct Running {
     child: Child,
-    _folder: TempDir,
+    folder: TempDir,
+}
+
+impl Running {
+    /// Starts a server whose files are in a folder; what it says goes into the folder, too.
+    fn start(mut command: Command, folder: TempDir) -> Result<Self> {
+        let log = fs::File::create(folder.path().join("log"))?;
+        command.stdout(log.try_clone()?).stderr(log);
+        let child = command
+            .spawn()
+            .with_context(|| format!("start {command:?}"))?;
+        Ok(Self { child, folder })
+    }
+
+    /// What it said.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// Processor time that it took since its start.
+    pub(crate) fn processor_time(&self) -> Result<Duration> {
+        processor_time(self.child.id())
+    }
+
+    /// Its resident memory, in octets: now, and at most until now.
+    pub(crate) fn memory(&self) -> Result<(u64, u64)> {
+        let text = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let kibibytes = |key: &str| {
+            let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+            line.split_whitespace().next()?.parse::<u64>().ok()
+        };
+        let sizes = kibibytes("VmRSS:").zip(kibibytes("VmHWM:"));
+        let (now, most) = sizes.context("the size of a process that runs")?;
+        Ok((now << 10, most << 10))
+    }
 }
 
 impl Drop for Running {
@@ -117,6 +152,16 @@ impl Lab {
         })
     }
 
+    /// A folder for the files of a server.
+    pub(crate) fn folder(&self) -> Result<TempDir> {
+        Ok(TempDir::new_in(self.work.path())?)
+    }
+
+    /// A socket at the clients' end of the veth pair.
+    pub(crate) fn client(&self) -> Result<RawSocket> {
+        RawSocket::open(&self.client, "cli")
+    }
+
     /// A program of a peer, with its libraries.
     fn peer(&self, ns: &NetNs, program: &str, processor: &str) -> Result<Command> {
         let path = self.peers.join("usr/sbin").join(program);
@@ -134,20 +179,14 @@ impl Lab {
 
     /// Starts a server with no leases, and waits until it answers.
     pub(crate) fn start(&self, server: Server) -> Result<Running> {
-        let folder = TempDir::new_in(self.work.path())?;
-        let mut command = match server {
+        let folder = self.folder()?;
+        let command = match server {
             Server::Echo => self.own(std::env::current_exe()?, &["--echo".into()]),
             Server::Bulkhead => self.bulkhead(folder.path())?,
             Server::Kea => self.kea(folder.path())?,
             Server::Dnsmasq => self.dnsmasq(folder.path())?,
         };
-        let log = fs::File::create(folder.path().join("log"))?;
-        command.stdout(log.try_clone()?).stderr(log);
-        let child = command.spawn().with_context(|| format!("start {server}"))?;
-        let running = Running {
-            child,
-            _folder: folder,
-        };
+        let running = Running::start(command, folder)?;
         let answers = wait_for("the server to answer", || {
             let load = Load {
                 rate: 20,
@@ -157,8 +196,7 @@ impl Lab {
             (outcome.done > 0).then_some(())
         });
         if answers.is_err() {
-            let log = fs::read_to_string(running._folder.path().join("log")).unwrap_or_default();
-            bail!("{server} does not answer; it said:\n{log}");
+            bail!("{server} does not answer; it said:\n{}", running.log());
         }
         Ok(running)
     }
@@ -189,16 +227,27 @@ impl Lab {
             inventory: "bench".to_owned(),
             model,
         };
-        let place = |name: &str| folder.join(name).display().to_string();
         published::write(&folder.join("generation"), &published.to_bytes(), 0o640)?;
         let settings = format!(
             "lease_time = {LEASE}\nstrangers_per_segment = 0\n\
              [[relays]]\naddress = \"{RELAY}\"\nsegment = \"{name}\"\nserves = [\"{name}\"]\n"
         );
         fs::write(folder.join("dhcpd.toml"), settings)?;
+        Ok(self.daemon(folder, format!("srv={vlan}")))
+    }
+
+    /// Starts this server on a trunk, with the generation, the settings and the leases of a folder.
+    pub(crate) fn start_trunk(&self, folder: TempDir) -> Result<Running> {
+        let command = self.daemon(folder.path(), "srv".to_owned());
+        Running::start(command, folder)
+    }
+
+    /// `bulkhead-dhcpd` on an interface.
+    fn daemon(&self, folder: &Path, interface: String) -> Command {
+        let place = |name: &str| folder.join(name).display().to_string();
         let args = [
             "--interface".to_owned(),
-            format!("srv={vlan}"),
+            interface,
             "--generation".to_owned(),
             place("generation"),
             "--state".to_owned(),
@@ -208,7 +257,7 @@ impl Lab {
             "--config".to_owned(),
             place("dhcpd.toml"),
         ];
-        Ok(self.own(self.programs.join("bulkhead-dhcpd"), &args))
+        self.own(self.programs.join("bulkhead-dhcpd"), &args)
     }
 
     fn kea(&self, folder: &Path) -> Result<Command> {
@@ -284,10 +333,10 @@ impl Lab {
             &SERVER.to_string(),
         ]);
         command.stdout(Stdio::piped()).stderr(Stdio::null());
-        let before = processor_time(running.child.id())?;
+        let before = running.processor_time()?;
         let deadline = Duration::from_secs(load.seconds.into()) + GRACE;
         let text = finish(command.spawn().context("start perfdhcp")?, deadline)?;
-        let cpu = processor_time(running.child.id())?.saturating_sub(before);
+        let cpu = running.processor_time()?.saturating_sub(before);
         let (begun, done) = load::counts(&text).context("what perfdhcp says")?;
         Ok(Outcome {
             load,
