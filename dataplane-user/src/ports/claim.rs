@@ -23,7 +23,7 @@ pub(super) struct Claim {
 /// Whose the machine is, as far as the hypervisor knows.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Pool {
-    /// The hypervisor's administrator said the endpoint himself.
+    /// The hypervisor's administrator said the endpoint himself, or it was settled before.
     Said,
     /// It is in no pool.
     None,
@@ -31,12 +31,25 @@ pub(super) enum Pool {
     Named(String),
 }
 
-/// Returns the claim: the alias, which only the hypervisor's administrator sets, else the machine's configuration.
-pub(super) fn of(link: &Link, proxmox: &Proxmox) -> Result<Claim, Unknown> {
+/// Returns the claim: the alias, which only the hypervisor's administrator sets, else the machine's configuration. While that
+/// cannot be read, what was so before (`before`, if anybody was there) is still so.
+pub(super) fn of(
+    link: &Link,
+    proxmox: &Proxmox,
+    before: Option<&[u8; 6]>,
+) -> Result<Claim, Unknown> {
     if let Some(claim) = link.alias.as_deref().and_then(of_alias) {
         return claim;
     }
-    proxmox.claim(&link.name).unwrap_or(Err(Unknown::Unsaid))
+    let claim = proxmox.claim(&link.name);
+    match (claim.unwrap_or(Err(Unknown::Unsaid)), before) {
+        (Err(Unknown::Unavailable { what }), Some(mac)) => Ok(Claim {
+            mac: *mac,
+            pool: Pool::Said,
+            by: what,
+        }),
+        (claim, _) => claim,
+    }
 }
 
 /// `bulkhead mac=02:00:00:00:00:07`; `None` if the alias is not for us.

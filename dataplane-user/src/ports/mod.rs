@@ -15,6 +15,7 @@
 //! * **One port for an endpoint.** If two ports claim one, the one that had it keeps it, else the older one has it.
 //! * **No machine is the router or a hypervisor,** whatever is claimed for it.
 //! * A port that nobody knows is unknown, and nothing passes there.
+//! * **Fail static.** While what says who is behind a port cannot be read, whoever was behind it stays.
 
 mod bind;
 mod claim;
@@ -93,6 +94,11 @@ pub enum Unknown {
         /// What, and what is wrong with it.
         what: String,
     },
+    /// What says it cannot be read at the moment, and nobody was behind the port before.
+    Unavailable {
+        /// What, and why.
+        what: String,
+    },
     /// The inventory has no endpoint with that MAC, or one that no machine may be.
     NoEndpoint {
         /// The MAC, as `02:00:00:00:00:07`.
@@ -125,7 +131,7 @@ impl fmt::Display for Unknown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unsaid => f.write_str("nobody says whose machine is behind it"),
-            Self::Unreadable { what } => f.write_str(what),
+            Self::Unreadable { what } | Self::Unavailable { what } => f.write_str(what),
             Self::NoEndpoint { mac, by } => write!(f, "{by}: {mac} is no machine of the inventory"),
             Self::OtherPool { pool, endpoint } => {
                 write!(f, "it claims to be {endpoint}, but is in the pool `{pool}`")
@@ -153,7 +159,7 @@ impl Ports {
         let mut claims: Vec<_> = topology
             .access
             .iter()
-            .map(|link| (*link, claim::of(link, &proxmox)))
+            .map(|link| (*link, claim::of(link, &proxmox, before.get(&link.index))))
             .collect();
         // The one that had it first, then the older one.
         claims.sort_by_key(|(link, claim)| {

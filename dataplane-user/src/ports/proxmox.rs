@@ -27,6 +27,8 @@ const MOST: u64 = 1 << 20;
 pub(super) struct Proxmox {
     folder: PathBuf,
     pools: Result<HashMap<u32, String>, String>,
+    /// Is there anything? While Proxmox' cluster file system is down, the folder is empty.
+    is_there: bool,
 }
 
 /// A port's place in the configuration.
@@ -43,9 +45,11 @@ impl Proxmox {
             Ok(text) => Ok(text.as_deref().map(pools).unwrap_or_default()),
             Err(why) => Err(why),
         };
+        let mut parts = ["user.cfg", "qemu-server", "lxc"].into_iter();
         Self {
             folder: folder.to_owned(),
             pools,
+            is_there: parts.any(|part| folder.join(part).exists()),
         }
     }
 
@@ -62,9 +66,14 @@ impl Proxmox {
             .join(kind)
             .join(format!("{}.conf", card.machine));
         let unreadable = |what| Err(Unknown::Unreadable { what });
+        let unavailable = |what| Err(Unknown::Unavailable { what });
         let text = match read(&path) {
+            Ok(None) if !self.is_there => {
+                let what = format!("{} is empty, or not there", self.folder.display());
+                return Some(unavailable(what));
+            }
             Ok(text) => text?,
-            Err(what) => return Some(unreadable(what)),
+            Err(what) => return Some(unavailable(what)),
         };
         let by = format!("{}, net{}", path.display(), card.number);
         let Some(mac) = mac(&text, card) else {
@@ -76,7 +85,7 @@ impl Proxmox {
                 None => Pool::None,
             },
             // Whose it is cannot be told.
-            Err(what) => return Some(unreadable(what.clone())),
+            Err(what) => return Some(unavailable(what.clone())),
         };
         Some(Ok(Claim { mac, pool, by }))
     }
@@ -212,10 +221,13 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_no_claim() {
         let folder = tempfile::tempdir().unwrap();
-        let proxmox = Proxmox::at(folder.path());
-        assert_eq!(proxmox.claim("tap101i0"), None, "it is nobody's yet");
+        let claim = |port| Proxmox::at(folder.path()).claim(port);
+        let is_unavailable = |port| matches!(claim(port), Some(Err(Unknown::Unavailable { .. })));
+        assert!(is_unavailable("tap101i0"), "nothing is mounted");
         let machines = folder.path().join("qemu-server");
         std::fs::create_dir(&machines).unwrap();
+        let proxmox = Proxmox::at(folder.path());
+        assert_eq!(proxmox.claim("tap101i0"), None, "it is nobody's yet");
         std::fs::write(machines.join("101.conf"), "net0: virtio=nonsense\n").unwrap();
         let wrong = proxmox.claim("tap101i0").unwrap().unwrap_err().to_string();
         assert!(wrong.contains("101.conf, net0"), "{wrong}");
@@ -224,7 +236,6 @@ mod tests {
         assert_eq!(proxmox.claim("tap101i0").unwrap().unwrap().pool, Pool::None);
         // Pools that cannot be read could say that it is somebody else's.
         std::fs::create_dir(folder.path().join("user.cfg")).unwrap();
-        let proxmox = Proxmox::at(folder.path());
-        assert!(proxmox.claim("tap101i0").unwrap().is_err());
+        assert!(is_unavailable("tap101i0"));
     }
 }

@@ -317,3 +317,32 @@ fn endpoint_stays_at_the_port_that_had_it() {
     let [first, second] = who_has_it(&["tap2"]);
     assert!(first.is_err() && second.is_ok());
 }
+
+#[test]
+fn machine_stays_whom_it_was_while_the_configuration_cannot_be_read() {
+    let endpoints = endpoints();
+    let api = mac_of(&endpoints, "grooveiq/grooveiq-api01");
+    let (folder, settings) = proxmox(&[(1, &api)], "pool:grooveiq::1::\n");
+    let mut wiring = one_bridge();
+    wiring.tap("tap1i0", "vmbr0");
+    let first = wiring.find(&endpoints, &settings);
+    // The cluster file system goes: an empty folder is left.
+    for part in ["qemu-server/1.conf", "user.cfg"] {
+        fs::remove_file(folder.path().join(part)).unwrap();
+    }
+    fs::remove_dir(folder.path().join("qemu-server")).unwrap();
+    let why = said(&wiring.find(&endpoints, &settings), "tap1i0").unwrap_err();
+    assert!(why.ends_with("is empty, or not there"), "{why}");
+    let before = first.host().ports.into_iter();
+    let before = before.map(|(index, plug)| (index, plug.mac)).collect();
+    let names = Names {
+        bridge: "vmbr0".to_owned(),
+        uplink: None,
+    };
+    let ports = Ports::find(&wiring.observed, &names, &endpoints, &settings, &before);
+    assert_eq!(said(&ports, "tap1i0").unwrap(), "grooveiq/grooveiq-api01");
+    // It is there again, without that machine.
+    fs::create_dir(folder.path().join("qemu-server")).unwrap();
+    let ports = Ports::find(&wiring.observed, &names, &endpoints, &settings, &before);
+    assert!(said(&ports, "tap1i0").is_err());
+}
