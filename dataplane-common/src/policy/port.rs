@@ -255,7 +255,7 @@ fn known_port<'a, T: Tables + Ports>(
     keys: &mut Keys,
 ) -> Result<(PortEntry, &'a SegmentEntry), DropReason> {
     // guard: unknown-port
-    // off: let port = tables.port(ifindex).unwrap_or_default();
+    // exempt: the entry of nobody has no endpoint either
     let port = tables.port(ifindex).ok_or(DropReason::UnknownPort)?;
     keys.bound_mac = BoundMacKey {
         vlan_id: port.vlan_id,
