@@ -249,6 +249,12 @@ fn copy_tree() -> Result<PathBuf> {
          xargs -0 cp --parents --preserve=timestamps,mode --target-directory \"$0\"",
     );
     proc::run(command.arg(&tree)).context("copy the tree")?;
+    // But what a mutant of an earlier run was built from is: that build is newer than these files.
+    for file in policy_files(&tree)? {
+        let path = tree.join(file);
+        let text = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
+        fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+    }
     Ok(tree)
 }
 
