@@ -45,6 +45,10 @@ impl Frame for Slice<'_> {
         self.bytes.len()
     }
 
+    fn again(&self) -> impl Frame {
+        *self
+    }
+
     fn offloaded_tag(&self) -> Option<(u16, u16)> {
         self.tag
     }
@@ -210,6 +214,10 @@ impl Frame for Buffer<'_> {
 
     fn length(&self) -> usize {
         self.slice().length()
+    }
+
+    fn again(&self) -> impl Frame {
+        self.slice()
     }
 
     fn offloaded_tag(&self) -> Option<(u16, u16)> {

@@ -99,6 +99,11 @@ impl Frame for XdpFrame {
     }
 
     #[inline(always)]
+    fn again(&self) -> impl Frame {
+        Self { ..*self }
+    }
+
+    #[inline(always)]
     fn offloaded_tag(&self) -> Option<(u16, u16)> {
         None
     }
@@ -180,6 +185,21 @@ impl SkbFrame {
         }
         frame
     }
+
+    /// Loads the packet pointers again: with the old ones, the verifier forgets what was proven of the frame, which differs by
+    /// where its tag was.
+    #[inline(always)]
+    pub(crate) fn reloaded(&self) -> Self {
+        let skb = self.skb;
+        // SAFETY: `skb` is the program's context.
+        unsafe {
+            Self {
+                skb,
+                data: (&raw const (*skb).data).read_volatile() as usize,
+                end: (&raw const (*skb).data_end).read_volatile() as usize,
+            }
+        }
+    }
 }
 
 impl Frame for SkbFrame {
@@ -192,6 +212,11 @@ impl Frame for SkbFrame {
     fn length(&self) -> usize {
         // SAFETY: `skb` is the program's context.
         unsafe { (*self.skb).len as usize }
+    }
+
+    #[inline(always)]
+    fn again(&self) -> impl Frame {
+        self.reloaded()
     }
 
     #[inline(always)]

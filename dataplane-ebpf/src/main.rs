@@ -77,12 +77,12 @@ pub fn tc_from_trunk(context: TcContext) -> i32 {
 /// Behind `tc_from_trunk`: everything that the fast path does not know.
 #[classifier]
 pub fn tc_judge(context: TcContext) -> i32 {
-    let mut frame = SkbFrame::new(&context);
+    let frame = SkbFrame::new(&context);
     let Some(scratch) = maps::scratch() else {
         return frame.discard();
     };
     let judged = policy::from_trunk(&frame, &KernelTables, scratch);
-    account(&mut frame, judged, &scratch.report)
+    account(&mut frame.reloaded(), judged, &scratch.report)
 }
 
 /// `bpf_ktime_get_ns` is for programs under a licence that the kernel takes as compatible with its own.

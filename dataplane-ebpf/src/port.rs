@@ -91,7 +91,13 @@ pub fn tc_from_uplink(context: TcContext) -> i32 {
         return frame.discard();
     };
     let judged = policy::from_peer(&frame, &KernelTables, scratch);
-    conclude_entry(&context, &frame, hook::FROM_UPLINK, judged, &scratch.report)
+    conclude_entry(
+        &context,
+        &frame.reloaded(),
+        hook::FROM_UPLINK,
+        judged,
+        &scratch.report,
+    )
 }
 
 /// Behind `tc_from_uplink`: what the router sent.
@@ -102,7 +108,13 @@ pub fn tc_from_router(context: TcContext) -> i32 {
         return frame.discard();
     };
     let judged = policy::from_router(&frame, &KernelTables, scratch);
-    conclude_entry(&context, &frame, hook::FROM_UPLINK, judged, &scratch.report)
+    conclude_entry(
+        &context,
+        &frame.reloaded(),
+        hook::FROM_UPLINK,
+        judged,
+        &scratch.report,
+    )
 }
 
 /// TC egress of the physical uplink, below any VLAN device.

@@ -57,6 +57,7 @@ impl Kernel {
         let alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let datapath = Datapath::load(&LoadOptions {
             connections: 16_384,
+            hook: Some(hook),
             ..LoadOptions::default()
         })?;
         Ok(Self {

@@ -54,6 +54,7 @@ fn two_hosts(mtu_of_b: u16) -> HostTables {
 }
 
 /// A socket buffer of several TCP segments, as GRO makes it: each has the headers and so many octets of data.
+#[derive(Clone, Copy)]
 struct Segments<'a> {
     slice: Slice<'a>,
     data: u16,
@@ -66,6 +67,10 @@ impl Frame for Segments<'_> {
 
     fn length(&self) -> usize {
         self.slice.length()
+    }
+
+    fn again(&self) -> impl Frame {
+        *self
     }
 
     fn offloaded_tag(&self) -> Option<(u16, u16)> {

@@ -172,8 +172,8 @@ fn cpu_time() -> Result<f64> {
 /// Loads the programs and publishes the tables.
 fn load(tables: &Tables, connections: u32) -> Result<Datapath> {
     let mut datapath = Datapath::load(&LoadOptions {
-        pins: None,
         connections,
+        ..LoadOptions::default()
     })?;
     let trunk = Trunk {
         ifindex: 1,

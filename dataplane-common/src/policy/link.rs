@@ -1,7 +1,7 @@
 //! Section 1 of `docs/isolation.md`: Ethernet, the 802.1Q tag, the segment, the MAC addresses.
 
 use crate::abi::{Generation, Mac, SegmentEntry, segment_flags};
-use crate::policy::{Frame, Report, Tables, opaque};
+use crate::policy::{Frame, Report, Tables, forgotten};
 use crate::reason::DropReason;
 use crate::wire::{Be16, Tag, ether_type};
 
@@ -27,12 +27,12 @@ pub(super) struct Outer {
 #[inline(always)]
 pub(super) fn check<'a, F: Frame, T: Tables>(
     frame: &F,
+    outer: &Outer,
     tables: &'a T,
     generation: &Generation,
     report: &mut Report,
 ) -> Result<Link<'a>, DropReason> {
-    let outer = outer_tag(frame)?;
-    let segment = check_tag(&outer, tables, generation, report)?;
+    let segment = check_tag(outer, tables, generation, report)?;
     let (source_mac, destination) = read_macs(frame)?;
     check_source_mac(source_mac, generation)?;
     let to_group_mac = destination.is_multicast();
@@ -46,8 +46,7 @@ pub(super) fn check<'a, F: Frame, T: Tables>(
         source_mac,
         to_group_mac,
         ether_type: outer.ether_type,
-        // Two numbers to the compiler, but older verifiers (Linux 6.12) lose them when they lie in a register with others.
-        l3: opaque(outer.l3),
+        l3: forgotten(&report.l3),
     })
 }
 

@@ -73,6 +73,10 @@ pub trait Frame {
     /// Returns the length in octets, without a tag that the kernel took out.
     fn length(&self) -> usize;
 
+    /// Returns the same frame. In the kernel, where its outer tag was is forgotten with it by the verifier, which else
+    /// would go through all that follows twice.
+    fn again(&self) -> impl Frame;
+
     /// Returns the outer tag (TPID, TCI) if it is in the metadata and not in the bytes.
     fn offloaded_tag(&self) -> Option<(u16, u16)>;
 
@@ -86,6 +90,13 @@ pub trait Frame {
 #[inline(always)]
 fn opaque(offset: u16) -> usize {
     usize::from(core::hint::black_box(offset))
+}
+
+/// Reads an offset back from memory that the verifier does not follow: it forgets that the tag was in the bytes (18) or
+/// was not (14), and goes through the rest of the program once, not once for each. The bound comes from [`Frame::read`].
+#[inline(always)]
+fn forgotten(offset: &u16) -> usize {
+    opaque(*core::hint::black_box(offset))
 }
 
 /// Zero, hidden from the compiler: it gathers stores of many known zeros into a call of `memset`, and a call
@@ -234,7 +245,9 @@ pub fn from_trunk<F: Frame, T: Tables>(
     // off: let Some(generation) = tables.generation() else { return Ok(()) };
     let generation = tables.generation().ok_or(DropReason::NoGeneration)?;
     scratch.report.generation = generation.number;
-    let link = link::check(frame, tables, generation, &mut scratch.report)?;
+    let outer = link::outer_tag(frame)?;
+    let frame = &frame.again();
+    let link = link::check(frame, &outer, tables, generation, &mut scratch.report)?;
     let context = Context::new(tables, generation, &link, &scratch.report);
     match link.ether_type {
         ether_type::IPV4 => packet::parse_ipv4(frame, &context, link.l3, &mut scratch.packet)?,

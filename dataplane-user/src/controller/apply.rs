@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use super::ports::release_strays;
 use super::{Controller, How, Prepared};
-use crate::loader::{Attached, Datapath, LoadOptions, Mode, Pins, WantedMode, is_bpf_fs};
+use crate::loader::{Attached, Datapath, Hook, LoadOptions, Mode, Pins, WantedMode, is_bpf_fs};
 use crate::nat;
 use crate::network::{Change, Network};
 use crate::run::{PINS, Place, RunError, State, with_causes};
@@ -123,9 +123,11 @@ impl Controller {
         check_bpf_fs(&place)?;
         drop_stale_link(&place, prepared)?;
         if self.datapath.is_none() {
+            let (pins, wanted) = (Pins::at(&place.pins), self.options.mode);
             self.datapath = Some(Datapath::load(&LoadOptions {
                 pins: Some(place.pins.clone()),
                 connections: self.options.connections,
+                hook: Some(Hook::first(&pins, wanted, prepared.observed.rx_vlan)),
             })?);
         }
         let Some(datapath) = &mut self.datapath else {

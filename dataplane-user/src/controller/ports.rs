@@ -157,6 +157,7 @@ impl Controller {
             None => PortPath::load(&LoadOptions {
                 pins: Some(self.options.place.pins.clone()),
                 connections: self.options.connections,
+                hook: None,
             })?,
         };
         Ok(self.ports.insert(path))

@@ -12,7 +12,7 @@ use aya::programs::{LinkOrder, SchedClassifier, TcAttachType, TcError, Xdp, XdpM
 use aya::util::KernelVersion;
 use serde::{Deserialize, Serialize};
 
-use super::{Datapath, Hook, LoaderError, Pins, Published, program_mut};
+use super::{Datapath, Hook, LoaderError, Pins, Published, load_hook, program_mut};
 
 /// Priority of our clsact filter: first. (0 would let the kernel choose.)
 const CLSACT_PRIORITY: u16 = 1;
@@ -50,6 +50,15 @@ impl Mode {
             Self::XdpGeneric => "xdp-generic",
             Self::Tcx => "tcx",
             Self::Clsact => "clsact",
+        }
+    }
+
+    /// Returns whose programs it attaches.
+    #[must_use]
+    pub fn hook(self) -> Hook {
+        match self {
+            Self::XdpNative | Self::XdpGeneric => Hook::Xdp,
+            Self::Tcx | Self::Clsact => Hook::Tc,
         }
     }
 }
@@ -96,10 +105,12 @@ impl Datapath {
         rx_vlan_offload: bool,
         _published: Published,
     ) -> Result<Attached, LoaderError> {
+        let publisher = &mut self.publisher;
         let mut programs = Programs {
             ebpf: &mut self.ebpf,
             xdp: Hook::Xdp.program(),
             tc: Hook::Tc.program(),
+            load: &mut |ebpf, hook| load_hook(ebpf, publisher, hook),
             pins: self.pins.as_ref(),
         };
         let attached = programs.attach(interface, wanted, rx_vlan_offload)?;
@@ -113,11 +124,16 @@ impl Datapath {
     }
 }
 
+/// Brings the programs of a hook into the kernel.
+type LoadHook<'a> = dyn FnMut(&mut Ebpf, Hook) -> Result<(), LoaderError> + 'a;
+
 /// Two programs, one per kind of hook, of which one is attached.
 pub(super) struct Programs<'a> {
     pub(super) ebpf: &'a mut Ebpf,
     pub(super) xdp: &'static str,
     pub(super) tc: &'static str,
+    /// Loads what a hook needs, unless it is loaded.
+    pub(super) load: &'a mut LoadHook<'a>,
     /// Where the attachment is kept, or is found and replaced.
     pub(super) pins: Option<&'a Pins>,
 }
@@ -186,6 +202,7 @@ impl Programs<'_> {
 
     fn attach_as(&mut self, interface: &str, mode: Mode) -> Result<(), LoaderError> {
         let wrap = |source| attach_error(interface, mode, source);
+        (self.load)(self.ebpf, mode.hook())?;
         match mode {
             Mode::XdpNative | Mode::XdpGeneric => self.attach_xdp(interface, mode).map_err(wrap),
             Mode::Tcx => self.attach_tcx(interface).map_err(why_no_tcx).map_err(wrap),
@@ -251,6 +268,7 @@ impl Programs<'_> {
             return Ok(None);
         };
         let wrap = |source| attach_error(interface, mode, source);
+        (self.load)(self.ebpf, mode.hook())?;
         match mode {
             Mode::XdpNative | Mode::XdpGeneric => {
                 self.replace_xdp(&pins.link(mode)).map_err(wrap)?

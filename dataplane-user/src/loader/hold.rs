@@ -66,6 +66,7 @@ impl Hold {
             ebpf: &mut self.ebpf,
             xdp: XDP,
             tc: TC,
+            load: &mut |_, _| Ok(()),
             pins: Some(&self.pins),
         };
         programs.attach(interface, wanted, rx_vlan_offload)

@@ -69,6 +69,9 @@ pub struct LoadOptions {
     pub pins: Option<PathBuf>,
     /// Connections that are remembered at once. It counts only when the maps are made, not when they are adopted.
     pub connections: u32,
+    /// Load only the programs of this hook; [`Datapath::attach`] loads the others if it comes to them. The verifier needs
+    /// most of the time that loading takes. `None`: those of both.
+    pub hook: Option<Hook>,
 }
 
 impl Default for LoadOptions {
@@ -76,6 +79,7 @@ impl Default for LoadOptions {
         Self {
             pins: None,
             connections: DEFAULT_CONNECTIONS,
+            hook: None,
         }
     }
 }
@@ -116,21 +120,24 @@ impl Datapath {
         }
         let object = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bulkhead-ebpf"));
         let mut ebpf = loader.load(object).map_err(LoaderError::LoadObject)?;
-        load_programs(&mut ebpf)?;
-        let publisher = Publisher::new(&mut ebpf, Templates::read(object)?)?;
+        let mut publisher = Publisher::new(&mut ebpf, Templates::read(object)?)?;
+        let hooks = options
+            .hook
+            .map_or(vec![Hook::Xdp, Hook::Tc], |hook| vec![hook]);
+        for hook in hooks {
+            load_hook(&mut ebpf, &mut publisher, hook)?;
+        }
         let counters = take_map(&mut ebpf, "COUNTERS")?;
         let counters = counters
             .try_into()
             .map_err(|s| LoaderError::map("COUNTERS", s))?;
-        let mut datapath = Self {
+        Ok(Self {
             ebpf,
             publisher,
             counters,
             pins,
             adopted,
-        };
-        datapath.install_judges()?;
-        Ok(datapath)
+        })
     }
 
     /// Were pinned maps taken over?
@@ -139,41 +146,13 @@ impl Datapath {
         self.adopted
     }
 
-    /// Puts the programs behind the tail calls in place.
-    fn install_judges(&mut self) -> Result<(), LoaderError> {
-        for (array, program) in [("XDP_JUDGE", "xdp_judge"), ("TC_JUDGE", "tc_judge")] {
-            let fd = self.program_fd(program)?;
-            let map = take_map(&mut self.ebpf, array)?;
-            let map = ProgramArray::try_from(map).map_err(|s| LoaderError::map(array, s))?;
-            let mut map = map;
-            map.set(0, &fd, 0).map_err(|s| LoaderError::map(array, s))?;
-            if self.pins.is_none() {
-                // The kernel empties a program array when nobody outside of programs refers to it.
-                self.publisher.keep(map);
-            }
-        }
-        Ok(())
-    }
-
-    fn program_fd(&self, name: &'static str) -> Result<ProgramFd, LoaderError> {
-        let program = self
-            .ebpf
-            .program(name)
-            .ok_or(LoaderError::MissingProgram(name))?;
-        let fd = program.fd().map_err(|s| LoaderError::program(name, s))?;
-        fd.try_clone().map_err(|source| LoaderError::CloneFd {
-            program: name,
-            source,
-        })
-    }
-
     /// Returns the program at a hook, for benchmarks that call it their own way.
     ///
     /// # Errors
     ///
     /// The operating system's refusal of another file descriptor.
     pub fn hook_fd(&self, hook: Hook) -> Result<ProgramFd, LoaderError> {
-        self.program_fd(hook.program())
+        program_fd(&self.ebpf, hook.program())
     }
 
     /// Takes what the programs log.
@@ -252,6 +231,32 @@ impl Hook {
             Self::Tc => "tc_from_trunk",
         }
     }
+
+    /// Returns the name of the program behind it.
+    fn judge(self) -> &'static str {
+        match self {
+            Self::Xdp => "xdp_judge",
+            Self::Tc => "tc_judge",
+        }
+    }
+
+    /// Returns the name of the array through which the one calls the other.
+    fn judges(self) -> &'static str {
+        match self {
+            Self::Xdp => "XDP_JUDGE",
+            Self::Tc => "TC_JUDGE",
+        }
+    }
+
+    /// Returns the hook that [`Datapath::attach`] tries first.
+    #[must_use]
+    pub fn first(pins: &Pins, wanted: WantedMode, rx_vlan_offload: bool) -> Self {
+        match (pins.mode(), wanted) {
+            (Some(mode), _) | (None, WantedMode::Exactly(mode)) => mode.hook(),
+            (None, WantedMode::Auto) if rx_vlan_offload => Self::Tc,
+            (None, WantedMode::Auto) => Self::Xdp,
+        }
+    }
 }
 
 /// Frames by VLAN id, direction and outcome.
@@ -314,16 +319,38 @@ fn sum(
     Ok(sum)
 }
 
-fn load_programs(ebpf: &mut Ebpf) -> Result<(), LoaderError> {
-    for name in ["xdp_from_trunk", "xdp_judge"] {
-        let program: &mut Xdp = program_mut(ebpf, name)?;
-        program.load().map_err(|s| LoaderError::program(name, s))?;
+/// Loads the programs of a hook, unless they are, and puts the one behind the tail call in place.
+fn load_hook(ebpf: &mut Ebpf, publisher: &mut Publisher, hook: Hook) -> Result<(), LoaderError> {
+    if program_fd(ebpf, hook.program()).is_ok() {
+        return Ok(());
     }
-    for name in ["tc_from_trunk", "tc_judge"] {
-        let program: &mut SchedClassifier = program_mut(ebpf, name)?;
-        program.load().map_err(|s| LoaderError::program(name, s))?;
+    for name in [hook.program(), hook.judge()] {
+        let wrap = |source| LoaderError::program(name, source);
+        match hook {
+            Hook::Xdp => program_mut::<Xdp>(ebpf, name)?.load().map_err(wrap)?,
+            Hook::Tc => program_mut::<SchedClassifier>(ebpf, name)?
+                .load()
+                .map_err(wrap)?,
+        }
     }
+    let (array, judge) = (hook.judges(), program_fd(ebpf, hook.judge())?);
+    let wrap = |source| LoaderError::map(array, source);
+    let mut judges = ProgramArray::try_from(take_map(ebpf, array)?).map_err(wrap)?;
+    judges.set(0, &judge, 0).map_err(wrap)?;
+    // The kernel empties a program array when nobody outside of programs refers to it: without pins, it must stay open.
+    publisher.keep(judges);
     Ok(())
+}
+
+fn program_fd(ebpf: &Ebpf, name: &'static str) -> Result<ProgramFd, LoaderError> {
+    let program = ebpf
+        .program(name)
+        .ok_or(LoaderError::MissingProgram(name))?;
+    let fd = program.fd().map_err(|s| LoaderError::program(name, s))?;
+    fd.try_clone().map_err(|source| LoaderError::CloneFd {
+        program: name,
+        source,
+    })
 }
 
 fn program<'a, P>(ebpf: &'a Ebpf, name: &'static str) -> Result<&'a P, LoaderError>

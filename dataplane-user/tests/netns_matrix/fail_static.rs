@@ -17,8 +17,8 @@ use crate::traffic::Traffic;
 
 /// What `bulkhead run` says when the kernel is what the current generation says.
 const READY: [&str; 2] = ["is as it should be", "enforcing generation"];
-/// How long the controller may take for what does not end.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the controller may take for what does not end, on an emulated processor that others use too.
+const PATIENCE: Duration = Duration::from_secs(240);
 
 /// Applies the sample inventory.
 fn apply(line: &Line, mode: Mode) -> Result<()> {
@@ -56,7 +56,7 @@ impl Controller {
                 .map_while(Result::ok)
                 .for_each(|line| drop(tell.send(line)));
         });
-        let (mut said, deadline) = (Vec::new(), Instant::now() + 3 * PATIENCE);
+        let (mut said, deadline) = (Vec::new(), Instant::now() + PATIENCE);
         loop {
             match told.try_recv() {
                 Ok(words) if READY.iter().any(|ready| words.contains(ready)) => {

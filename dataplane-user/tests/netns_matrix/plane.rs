@@ -97,6 +97,7 @@ pub(crate) fn enforce(model: &Model, mode: Mode, pins: PathBuf) -> Result<(Datap
     let options = LoadOptions {
         pins: Some(pins),
         connections: 65_536,
+        hook: Some(mode.hook()),
     };
     let mut datapath = Datapath::load(&options)?;
     let published = datapath.publish(&tables, &trunk, datapath.next_number())?;
