@@ -79,6 +79,11 @@ impl Shelf {
         Self { number, files }
     }
 
+    /// Is a word anywhere in its files?
+    pub(crate) fn mentions(&self, word: &str) -> bool {
+        self.files.iter().any(|file| file.text.contains(word))
+    }
+
     /// Adds a file. Names of files are chosen by tenants: control characters are taken out.
     ///
     /// A shelf is larger than the bound on a tree's files; what is beyond all the same (folders that cannot be read)

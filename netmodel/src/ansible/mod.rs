@@ -93,6 +93,13 @@ impl Inventory {
         inventory
     }
 
+    /// Drops what is said about single hosts.
+    pub(crate) fn forget_host_vars(&mut self) {
+        for host in &mut self.hosts {
+            (host.inline, host.files) = Default::default();
+        }
+    }
+
     /// Returns a group by name.
     pub(crate) fn group(&self, name: &str) -> Option<GroupIndex> {
         self.group_by_name.get(name).copied()

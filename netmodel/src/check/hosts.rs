@@ -18,30 +18,51 @@ use crate::yaml::{Entry, Kind, Value};
 const ENV_KEYS: &[&str] = &["ip", "ip6", "prefix", "segment", "purpose", "dns"];
 const DNS_KEYS: &[&str] = &["host_a_record", "dhcp_reservation", "cnames"];
 
-/// Reads all hosts of an inventory.
-pub(crate) fn read(draft: &mut Draft, owner: Owner, tree: &Scope) {
+/// A host as its own tree says it is: nothing of it was looked up elsewhere.
+pub(crate) struct ReadHost {
+    name: HostName,
+    place: Place,
+    form: Option<String>,
+    /// By name.
+    interfaces: Vec<(Arc<str>, Read)>,
+}
+
+/// Reads all hosts of an inventory, by name. It needs nothing else, so that several trees are read at once.
+pub(crate) fn read(tree: &Scope, findings: &mut Vec<Finding>) -> Vec<ReadHost> {
     let inventory = tree.inventory();
     let mut order: Vec<usize> = (0..inventory.hosts.len()).collect();
     order.sort_by(|&a, &b| inventory.hosts[a].name.cmp(&inventory.hosts[b].name));
-    for index in order {
-        let scope = tree.of(Target::Host(index));
+    let hosts = order.into_iter().map(|index| {
+        let scope = &tree.of(Target::Host(index));
+        let mut cx = Cx { scope, findings };
         let listed = &inventory.hosts[index];
-        let interfaces = read_interfaces(&mut draft.cx(&scope));
-        let form = read_form(&mut draft.cx(&scope));
-        let origin = draft.sources.origin(listed.place);
+        ReadHost {
+            name: HostName::new(&listed.name),
+            place: listed.place,
+            // Kept for all hosts: a map of one entry has room for eleven.
+            interfaces: read_interfaces(&mut cx).into_iter().collect(),
+            form: read_form(&mut cx),
+        }
+    });
+    hosts.collect()
+}
+
+/// Finds the segments of hosts and adds them.
+pub(crate) fn add_all(draft: &mut Draft, owner: Owner, hosts: Vec<ReadHost>) {
+    for read in hosts {
         let mut host = HostDraft {
             host: Host {
-                name: HostName::new(&listed.name),
+                name: read.name,
                 owner,
-                form,
+                form: read.form,
                 is_router: false,
                 interfaces: Vec::new(),
-                origin,
+                origin: draft.sources.origin(read.place),
             },
-            place: listed.place,
+            place: read.place,
             facts: Vec::new(),
         };
-        for (name, read) in interfaces {
+        for (name, read) in read.interfaces {
             add_interface(draft, &mut host, &name, read);
         }
         add(draft, host);

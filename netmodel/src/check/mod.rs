@@ -50,7 +50,8 @@ pub(crate) fn run(
     site::read_native(&mut draft);
     plan::check(&mut draft);
     let tree = draft.site.clone();
-    hosts::read(&mut draft, Owner::Platform, &tree);
+    let hosts = hosts::read(&tree, &mut draft.findings);
+    hosts::add_all(&mut draft, Owner::Platform, hosts);
     site::read_routers(&mut draft);
     site::read_hypervisors(&mut draft);
     if let Some(tenants) = tenants {
@@ -107,8 +108,8 @@ fn into_model(draft: Draft, records: Vec<DnsRecord>, reservations: Vec<Reservati
 /// Terraform's hosts come after the inventory's; the model wants them by name.
 fn sort_hosts(draft: &mut Draft) {
     draft.hosts.sort_by(|a, b| {
-        let key = |host: &draft::HostDraft| (host.host.owner, host.host.name.clone());
-        key(a).cmp(&key(b))
+        let [a, b] = [a, b].map(|draft| &draft.host);
+        (a.owner, &a.name).cmp(&(b.owner, &b.name))
     });
     let ids = draft.hosts.iter().enumerate().map(|(index, host)| {
         let key = (host.host.owner, host.host.name.to_string());

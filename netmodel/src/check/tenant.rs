@@ -9,7 +9,7 @@ use std::thread;
 
 use super::cx::{Fields, Unknown};
 use super::draft::Draft;
-use super::hosts;
+use super::hosts::{self, ReadHost};
 use super::segments::{SEGMENT_KEYS, read_dhcp};
 use super::terraform;
 use super::words::did_you_mean;
@@ -62,11 +62,14 @@ pub(crate) fn read_all(draft: &mut Draft, tenants: &dyn Tree, options: &Options)
     }
 }
 
-/// A tenant's tree, read and not yet looked at.
+/// A tenant's tree and its hosts, read. What needs the rest of the site is not looked at yet.
 struct Found {
-    inventory: Inventory,
+    scope: Scope,
+    hosts: Vec<ReadHost>,
     shelf: Shelf,
     findings: Vec<Finding>,
+    /// No file was of no use.
+    is_readable: bool,
     /// Files, and octets in them.
     read: (usize, u64),
 }
@@ -126,10 +129,26 @@ fn load(
     };
     let inventory = Inventory::load(&mut reader);
     let read = (reader.files, reader.bytes);
+    let is_error = |finding: &Finding| finding.severity() == Severity::Error;
+    let is_readable = !findings.iter().any(is_error);
+    let target = inventory.group(name).map_or(Target::All, Target::Group);
+    let mut inventory = Arc::new(inventory);
+    let engine = Arc::new(Engine::new(false));
+    let scope =
+        |inventory: &Arc<Inventory>| Scope::new(Arc::clone(inventory), Arc::clone(&engine), target);
+    let hosts = hosts::read(&scope(&inventory), &mut findings);
+    // Variables of hosts are most of what was read. Nobody asks for them again, unless a template does.
+    if !shelf.mentions("hostvars")
+        && let Some(inventory) = Arc::get_mut(&mut inventory)
+    {
+        inventory.forget_host_vars();
+    }
     Ok(Found {
-        inventory,
+        scope: scope(&inventory),
+        hosts,
         shelf,
         findings,
+        is_readable,
         read,
     })
 }
@@ -165,21 +184,16 @@ fn not_registered(draft: &mut Draft, tenants: &dyn Tree, folder: &str) {
 }
 
 fn read(draft: &mut Draft, id: TenantId, found: Found, tenants: &dyn Tree, options: &Options) {
-    let name = draft.tenant_name(id);
-    let is_error = |finding: &Finding| finding.severity() == Severity::Error;
-    let is_readable = !found.findings.iter().any(is_error);
     draft.findings.extend(found.findings);
     draft.sources.put(found.shelf);
-    let inventory = Arc::new(found.inventory);
-    let target = inventory.group(&name).map_or(Target::All, Target::Group);
-    let scope = Scope::new(inventory, Arc::new(Engine::new(false)), target);
+    let scope = found.scope;
     draft.tenants[id.0].scope = Some(scope.clone());
-    if is_readable || scope.get("tenant_name").is_some() {
+    if found.is_readable || scope.get("tenant_name").is_some() {
         check_claimed_name(draft, id, &scope);
     }
     read_segments(draft, id, &scope);
     read_flags(draft, id, &scope);
-    hosts::read(draft, Owner::Tenant(id), &scope);
+    hosts::add_all(draft, Owner::Tenant(id), found.hosts);
     terraform::read(draft, id, tenants, options, found.read);
 }
 

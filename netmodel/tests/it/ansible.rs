@@ -166,6 +166,24 @@ env:
     );
 }
 
+/// What is said about single hosts is dropped once the hosts are read, unless a template of the tree may ask for it.
+#[test]
+fn templates_of_a_tenant_see_its_hosts() {
+    let model = model(
+        "-- tenants/beta/host_vars/job01.yml --
+motto: fish
+env: { interfaces: { eth0: { ip: 10.101.0.10 } } }
+-- tenants/beta/group_vars/beta.yml --
+tenant_name: beta
+tenant_uses: [{ tenant: alpha, offer: api }]
+tenant_dns_records:
+  - { name: note, type: TXT, value: \"{{ hostvars['job01'].motto }}\" }
+",
+    );
+    let note = model.records.iter().find(|record| record.name == "note");
+    assert!(format!("{note:?}").contains("fish"), "{note:?}");
+}
+
 #[test]
 fn templates_that_refer_to_themselves_end() {
     let loaded = load_files(&base_with(
