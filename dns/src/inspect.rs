@@ -1,16 +1,18 @@
 //! What is served, for people: read from the daemon's own files, whether it runs or not.
 //!
-//! `bulkhead-dns keys|list|explain|export`. Nothing is changed, and no secret is shown.
+//! `bulkhead-dns keys|list|explain|export` change nothing; `test-key` and `import` ask the running server. No secret is shown.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::net::IpAddr;
-use std::path::Path;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use netmodel::published::{self, PublishedError};
 use thiserror::Error;
 
+use crate::client::ClientError;
+use crate::import::{self, ImportError};
 use crate::journal::{JournalError, Store};
 use crate::keys::{Holder, Keyring, KeysError, Secrets};
 use crate::leases;
@@ -18,6 +20,7 @@ use crate::lookup;
 use crate::name::{Name, NameError};
 use crate::plan::{self, PlanError};
 use crate::rdata::{self, rtype};
+use crate::test_key;
 use crate::view::{View, ZoneId};
 use crate::world::World;
 use crate::zone::RrSet;
@@ -41,8 +44,27 @@ pub enum Show {
         #[arg(long, value_name = "ADDRESS")]
         from: Option<IpAddr>,
     },
+    /// Add a master file's records to a tenant's zone, all of them or none, with the tenant's key
+    Import {
+        /// The file (RFC 1035, 5); names without a final dot are in the tenant's zone
+        file: PathBuf,
+        /// The tenant's key
+        #[arg(long)]
+        key: String,
+        /// The server, ADDRESS:PORT; without one, port 53 of the tenant's gateway
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        server: Option<SocketAddr>,
+    },
     /// Keys, and what each of them may do; no secrets
     Keys,
+    /// Ask the running server whether it takes a tenant's key, as Terraform would; nothing is changed
+    TestKey {
+        /// The key
+        name: String,
+        /// The server, ADDRESS:PORT; without one, port 53 of the tenant's gateway
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        server: Option<SocketAddr>,
+    },
     /// All zones: serial, records, tenant, and how many views see them
     List,
 }
@@ -71,6 +93,12 @@ pub enum InspectError {
     /// The generation's names.
     #[error("the generation has a zone that is none")]
     Plan(#[source] PlanError),
+    /// The key does not work.
+    #[error(transparent)]
+    TestKey(ClientError),
+    /// Nothing was imported.
+    #[error(transparent)]
+    Import(ImportError),
     /// The address is in no segment.
     #[error("{0} is in no segment: its questions are refused")]
     Stranger(IpAddr),
@@ -110,8 +138,14 @@ pub fn show(world: &World, what: &Show) -> Result<String, InspectError> {
     match what {
         Show::Explain { name, from } => explain(world, name, *from),
         Show::Export { zone, from } => export(world, zone, *from),
+        Show::Import { file, key, server } => {
+            import::run(world, file, key, *server).map_err(InspectError::Import)
+        }
         Show::Keys => Ok(keys(world)),
         Show::List => Ok(list(world)),
+        Show::TestKey { name, server } => {
+            test_key::run(world, name, *server).map_err(InspectError::TestKey)
+        }
     }
 }
 

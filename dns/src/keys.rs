@@ -546,6 +546,7 @@ pub(crate) mod tests {
             is_draining: false,
             nets: Vec::new(),
             vlans: Vec::new(),
+            gateways: Vec::new(),
             zone: Name::root(),
         };
         let tenants = HashMap::from([
@@ -582,6 +583,7 @@ pub(crate) mod tests {
             is_draining: false,
             nets: Vec::new(),
             vlans: Vec::new(),
+            gateways: Vec::new(),
             zone: Name::root(),
         };
         let ring = Keyring::new(&secrets, &HashMap::from([("c".into(), info)]));
@@ -621,6 +623,7 @@ pub(crate) mod tests {
             is_draining: false,
             nets: Vec::new(),
             vlans: Vec::new(),
+            gateways: Vec::new(),
             zone: Name::root(),
         };
         let ring = Keyring::new(&secrets, &HashMap::from([("c".into(), info)]));

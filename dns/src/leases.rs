@@ -454,6 +454,7 @@ mod tests {
             is_draining: false,
             nets: Vec::new(),
             vlans: vec![100],
+            gateways: Vec::new(),
             zone: Name::absolute("a.example").unwrap(),
         };
         let mut table = Table::new(&["a".to_owned()].into());

@@ -274,7 +274,8 @@ fn read_records(message: &[u8], query: &mut Query, counts: [u16; 3]) -> Option<(
     rest.is_empty().then_some(())
 }
 
-fn skip_name(mut rest: &[u8]) -> Option<&[u8]> {
+/// Returns what follows a name.
+pub(crate) fn skip_name(mut rest: &[u8]) -> Option<&[u8]> {
     loop {
         let (&label, after) = rest.split_first()?;
         rest = match label {

@@ -53,6 +53,8 @@ pub struct TenantInfo {
     pub nets: Vec<IpNet>,
     /// VLANs of its segments.
     pub vlans: Vec<u16>,
+    /// Its gateways, where it asks for names.
+    pub gateways: Vec<IpAddr>,
     /// Its own zone.
     pub zone: Name,
 }
@@ -228,6 +230,16 @@ fn tenant_infos(model: &Model, zones: &[Name]) -> HashMap<Arc<str>, TenantInfo> 
             .segments
             .iter()
             .map(|segment| model.segment(*segment).vlan_id.as_u16())
+            .collect(),
+        gateways: tenant
+            .segments
+            .iter()
+            .map(|segment| model.segment(*segment))
+            .flat_map(|segment| {
+                let ipv4 = segment.ipv4.map(|subnet| IpAddr::V4(subnet.gateway));
+                let ipv6 = segment.ipv6.map(|subnet| IpAddr::V6(subnet.gateway));
+                ipv4.into_iter().chain(ipv6)
+            })
             .collect(),
         zone: zone.clone(),
     };

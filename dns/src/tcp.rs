@@ -21,6 +21,7 @@ use tracing::{debug, error, warn};
 
 use crate::answer::{Client, Outcome, Transport, answer};
 use crate::forward;
+use crate::padding;
 use crate::server::{Hands, Shared, TCP_THREAD};
 use crate::transfer::Transfer;
 use crate::updater::{self, Job, Request, Work};
@@ -153,10 +154,10 @@ impl Door {
         let _ = stream.set_nodelay(true);
         let (shared, hands) = (&self.shared, &self.hands);
         match &self.tls {
-            None => serve(stream, peer, shared, hands).await,
+            None => serve(stream, peer, shared, (hands, false)).await,
             // A client that begins and does not go on has no more time than one that is silent.
             Some(tls) => match timeout(IDLE, tls.accept(stream)).await {
-                Ok(Ok(stream)) => serve(stream, peer, shared, hands).await,
+                Ok(Ok(stream)) => serve(stream, peer, shared, (hands, true)).await,
                 Ok(Err(reason)) => debug!(%peer, error = %reason, "no TLS"),
                 Err(_) => debug!(%peer, "no TLS in time"),
             },
@@ -165,8 +166,12 @@ impl Door {
 }
 
 /// Answers until the client is done, is silent for too long, or sends what is no message.
-async fn serve<S>(mut stream: S, peer: SocketAddr, shared: &Arc<Shared>, hands: &Hands)
-where
+async fn serve<S>(
+    mut stream: S,
+    peer: SocketAddr,
+    shared: &Arc<Shared>,
+    (hands, is_encrypted): (&Hands, bool),
+) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut message = Vec::new();
@@ -178,7 +183,12 @@ where
         };
         shared.metrics().tcp.add(begun.elapsed(), 1);
         let is_sent = match response {
-            Response::One(reply) => send(&mut stream, &mut framed, &reply).await,
+            Response::One(mut reply) => {
+                if is_encrypted {
+                    padding::pad(&message, &mut reply);
+                }
+                send(&mut stream, &mut framed, &reply).await
+            }
             Response::Many(transfer) => send_all(&mut stream, &mut framed, *transfer).await,
         };
         if is_sent.is_none() {

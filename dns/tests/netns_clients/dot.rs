@@ -33,6 +33,31 @@ fn kdig(lab: &Lab, certificate: &std::path::Path, name: &str) -> String {
 }
 
 #[test]
+fn rfc_8467_kdig_gets_padded_replies_over_tls_alone() {
+    let lab = started();
+    let ask = |arguments: &[&str]| {
+        let mut command = lab.a.command("kdig");
+        command.arg(format!("@{GATEWAY_A}")).args(arguments);
+        text(&run(command.args([&format!("web.{ZONE}"), "A"]), ""))
+    };
+    let padded = ask(&["+tls", "+padding"]);
+    assert!(
+        padded.contains("10.1.0.10") && padded.contains("Received 468 B"),
+        "{padded}"
+    );
+    for arguments in [
+        &["+tls", "+nopadding", "+edns"],
+        &["+tcp", "+padding", "+edns"],
+    ] {
+        let plain = ask(arguments);
+        assert!(
+            plain.contains("10.1.0.10") && !plain.contains("Received 468 B"),
+            "{arguments:?}: {plain}"
+        );
+    }
+}
+
+#[test]
 fn rfc_7858_kdig_checks_who_answers_and_sees_what_its_segment_sees() {
     let lab = started();
     let certificate = lab.path("certificate.pem");

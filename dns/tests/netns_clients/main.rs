@@ -5,6 +5,7 @@
 
 mod api;
 mod dot;
+mod keys;
 mod lab;
 mod leases;
 #[path = "../conformance/support.rs"]
