@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_everybody_can_read_or_that_is_anothers_is_refused() {
+    fn a_key_that_everybody_can_read_or_of_another_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         let files = write(folder.path());
         let mode = |mode| {

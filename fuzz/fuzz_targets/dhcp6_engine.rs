@@ -22,11 +22,24 @@ use netmodel::leases::State;
 #[derive(Arbitrary, Debug)]
 enum Step {
     /// A frame as it is.
-    Frame { bytes: Vec<u8>, tag: Option<u16> },
+    Frame {
+        bytes: Vec<u8>,
+        tag: Option<u16>,
+    },
     /// A payload as it is.
-    Raw { client: u8, payload: Vec<u8> },
+    Raw {
+        client: u8,
+        payload: Vec<u8>,
+    },
     /// Client and server identifiers that are right, identity associations, and options as they are.
-    Message { client: u8, kind: u8, to_us: bool, ias: Vec<(u8, Vec<u8>)>, options: Vec<(u8, Vec<u8>)>, relays: u8 },
+    Message {
+        client: u8,
+        kind: u8,
+        to_us: bool,
+        ias: Vec<(u8, Vec<u8>)>,
+        options: Vec<(u8, Vec<u8>)>,
+        relays: u8,
+    },
     Wait(u16),
     Revert,
 }
@@ -86,9 +99,20 @@ fn option(out: &mut Vec<u8>, code: u16, data: &[u8]) {
 fn message(step: &Step) -> Option<(u8, bool, Vec<u8>)> {
     match step {
         Step::Raw { client, payload } => Some((*client, false, payload.clone())),
-        Step::Message { client, kind, to_us, ias, options, relays } => {
+        Step::Message {
+            client,
+            kind,
+            to_us,
+            ias,
+            options,
+            relays,
+        } => {
             let mut bytes = vec![kind % 12, 1, 2, 3];
-            option(&mut bytes, 1, &[&[0, 3, 0, 1][..], &mac(*client).0].concat());
+            option(
+                &mut bytes,
+                1,
+                &[&[0, 3, 0, 1][..], &mac(*client).0].concat(),
+            );
             if *to_us {
                 option(&mut bytes, 2, &DUID);
             }
@@ -132,15 +156,22 @@ fn options(mut rest: &[u8]) -> Vec<(u16, &[u8])> {
 fn given(payload: &[u8]) -> Vec<(Ipv6Addr, u32)> {
     match payload[0] {
         13 => {
-            let inner = options(&payload[34..]).into_iter().find(|(code, _)| *code == 9);
+            let inner = options(&payload[34..])
+                .into_iter()
+                .find(|(code, _)| *code == 9);
             given(inner.expect("a message for the client").1)
         }
         7 => {
-            let ias = options(&payload[4..]).into_iter().filter(|(code, _)| *code == 3);
+            let ias = options(&payload[4..])
+                .into_iter()
+                .filter(|(code, _)| *code == 3);
             let parts = ias.flat_map(|(_, ia)| options(&ia[12..]));
             let all = parts.filter(|(code, _)| *code == 5).map(|(_, data)| {
                 let address: [u8; 16] = data[..16].try_into().unwrap();
-                (address.into(), u32::from_be_bytes(data[20..24].try_into().unwrap()))
+                (
+                    address.into(),
+                    u32::from_be_bytes(data[20..24].try_into().unwrap()),
+                )
             });
             all.filter(|(_, time)| *time > 0).collect()
         }
@@ -152,18 +183,34 @@ fn given(payload: &[u8]) -> Vec<(Ipv6Addr, u32)> {
     }
 }
 
-fn check(reply: &Reply6, engine: &Engine6, held: &mut HashMap<Ipv6Addr, (MacAddr, u64)>, (client, now): (MacAddr, u64)) {
+fn check(
+    reply: &Reply6,
+    engine: &Engine6,
+    held: &mut HashMap<Ipv6Addr, (MacAddr, u64)>,
+    (client, now): (MacAddr, u64),
+) {
     for (address, time) in given(&reply.payload) {
-        assert!(reply.is_binding, "{address} is promised and not written down");
+        assert!(
+            reply.is_binding,
+            "{address} is promised and not written down"
+        );
         let is_ours = (2..16).map(at).any(|ours| ours == address);
-        assert!(is_ours && (address != at(5) || client == mac(1)), "{address} for {client}");
+        assert!(
+            is_ours && (address != at(5) || client == mac(1)),
+            "{address} for {client}"
+        );
         let is_known = engine.changes().iter().any(|change| {
-            change.address == address && change.after.mac == client && change.after.state == State::Bound
+            change.address == address
+                && change.after.mac == client
+                && change.after.state == State::Bound
         });
         assert!(is_known, "{address} is not among the changes");
         let before = held.insert(address, (client, now + u64::from(time)));
         if let Some((other, until)) = before {
-            assert!(other == client || until <= now, "{address} is {other}'s and {client}'s");
+            assert!(
+                other == client || until <= now,
+                "{address} is {other}'s and {client}'s"
+            );
         }
     }
 }
@@ -189,11 +236,21 @@ fuzz_target!(|steps: Vec<Step>| {
             // What is reverted was promised to nobody: each message is committed at once.
             Step::Revert => engine.revert(),
             Step::Raw { .. } | Step::Message { .. } => {
-                let Some((client, is_relayed, payload)) = message(step) else { continue };
+                let Some((client, is_relayed, payload)) = message(step) else {
+                    continue;
+                };
                 let inbound = Inbound6 {
                     vlan,
-                    source: if is_relayed { MacAddr([2, 9, 9, 9, 9, 9]) } else { mac(client) },
-                    from: if is_relayed { RELAY } else { link_local(client) },
+                    source: if is_relayed {
+                        MacAddr([2, 9, 9, 9, 9, 9])
+                    } else {
+                        mac(client)
+                    },
+                    from: if is_relayed {
+                        RELAY
+                    } else {
+                        link_local(client)
+                    },
                     to: "ff02::1:2".parse().expect("an address"),
                     payload: &payload,
                 };
@@ -207,7 +264,9 @@ fuzz_target!(|steps: Vec<Step>| {
         }
         // Who gave an address back holds it no longer, whatever it believes.
         held.retain(|address, (mac, _)| {
-            engine.leases().any(|(_, at, lease)| at == *address && lease.mac == *mac && lease.state == State::Bound)
+            engine.leases().any(|(_, at, lease)| {
+                at == *address && lease.mac == *mac && lease.state == State::Bound
+            })
         });
         engine.commit();
     }

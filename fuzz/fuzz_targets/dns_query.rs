@@ -39,7 +39,8 @@ fuzz_target!(|message: &[u8]| {
         let client = Client::new(IpAddr::from([10, 100, 0, 50]), transport, 1_700_000_000);
         let mut out = Vec::new();
         match answer(world(), client, message, &mut out) {
-            Outcome::Silence | Outcome::Update(..) | Outcome::Forward(_) | Outcome::Transfer(_) => {}
+            Outcome::Silence | Outcome::Update(..) | Outcome::Forward(_) | Outcome::Transfer(_) => {
+            }
             Outcome::Reply => {
                 let limit = if transport == Transport::Udp {
                     2048

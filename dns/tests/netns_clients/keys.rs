@@ -108,7 +108,10 @@ fn a_master_file_is_imported_whole_or_not_at_all() {
     assert!(whose.contains("terraform:a-tf"), "{whose}");
 
     let rows = [
-        ("lonely A 10.1.0.45\nweb A 10.1.0.46\n", "(web.a.east.lab.example"),
+        (
+            "lonely A 10.1.0.45\nweb A 10.1.0.46\n",
+            "(web.a.east.lab.example",
+        ),
         (
             "lonely A 10.1.0.45\nx.b.east.lab.example. A 10.1.0.46\n",
             "is not in a.east.lab.example",
