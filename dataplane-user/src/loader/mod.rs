@@ -321,7 +321,8 @@ fn sum(
 
 /// Loads the programs of a hook, unless they are, and puts the one behind the tail call in place.
 fn load_hook(ebpf: &mut Ebpf, publisher: &mut Publisher, hook: Hook) -> Result<(), LoaderError> {
-    if program_fd(ebpf, hook.program()).is_ok() {
+    // The array is taken last: what failed half-way is no success when it is tried again for another mode.
+    if ebpf.map(hook.judges()).is_none() {
         return Ok(());
     }
     for name in [hook.program(), hook.judge()] {
@@ -335,8 +336,10 @@ fn load_hook(ebpf: &mut Ebpf, publisher: &mut Publisher, hook: Hook) -> Result<(
     }
     let (array, judge) = (hook.judges(), program_fd(ebpf, hook.judge())?);
     let wrap = |source| LoaderError::map(array, source);
-    let mut judges = ProgramArray::try_from(take_map(ebpf, array)?).map_err(wrap)?;
+    let judges = ebpf.map_mut(array).ok_or(LoaderError::MissingMap(array))?;
+    let mut judges = ProgramArray::try_from(judges).map_err(wrap)?;
     judges.set(0, &judge, 0).map_err(wrap)?;
+    let judges = ProgramArray::try_from(take_map(ebpf, array)?).map_err(wrap)?;
     // The kernel empties a program array when nobody outside of programs refers to it: without pins, it must stay open.
     publisher.keep(judges);
     Ok(())
