@@ -201,7 +201,7 @@ fn limit(lab: &Lab, server: Server, seconds: u32) -> Result<Limit> {
     Ok(best)
 }
 
-/// Does the server answer at a rate, in one of two attempts?
+/// Does the server answer at a rate, in one of two attempts? If the generator cannot ask that often, it is not known.
 fn holds(
     lab: &Lab,
     running: &Running,
@@ -224,6 +224,9 @@ fn holds(
         if is_kept {
             (best.rate, best.micros) = (rate, outcome.micros());
             return Ok(true);
+        }
+        if !outcome.is_on_time() {
+            return Ok(false);
         }
         // What is still queued is not the next attempt's.
         std::thread::sleep(Duration::from_secs(1));

@@ -1,9 +1,4 @@
-//! Real clients of DHCPv6 and router advertisements: the kernel itself, dhclient, dhcpcd, systemd-networkd. Needs root.
-
-#![expect(clippy::unwrap_used, reason = "a test that cannot be set up must fail")]
-
-#[cfg(test)]
-mod daemon;
+//! DHCPv6 and router advertisements: the kernel itself, dhclient, dhcpcd, systemd-networkd.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -11,8 +6,8 @@ use std::net::{IpAddr, Ipv6Addr, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use daemon::Talk;
-use daemon::wire::{GATEWAY6, Wire, bound, later};
+use crate::daemon::Talk;
+use crate::daemon::wire::{GATEWAY6, Wire, bound, later};
 use netmodel::leases::{Lease, State};
 use nix::sys::signal::Signal;
 use testkit::frame::{Frame, link_local, multicast_mac_v6};

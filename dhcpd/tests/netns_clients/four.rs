@@ -1,17 +1,11 @@
-//! Real clients: udhcpc, dhclient, dhcpcd, each from DISCOVER to RELEASE. Needs root.
-//!
-//! Their scripts write down what they were told, and set the address: nothing of the machine's own (its
-//! `/etc/resolv.conf`, its leases) is touched.
-
-#[cfg(test)]
-mod daemon;
+//! DHCPv4: udhcpc, dhclient, dhcpcd, each from DISCOVER to RELEASE.
 
 use std::fs;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use daemon::Talk;
-use daemon::wire::{Wire, bound, later};
+use crate::daemon::Talk;
+use crate::daemon::wire::{Wire, bound, later};
 use netmodel::leases::{Lease, State};
 use nix::sys::signal::Signal;
 use testkit::wait::wait_for;
