@@ -59,6 +59,8 @@ pub(crate) struct TestTarget {
     pub(crate) rung: Rung,
     /// It also runs on rung 4, in this way.
     pub(crate) vm: Option<VmRun>,
+    /// How many of its tests run at once, on any rung; libtest's own choice, if it does not say.
+    pub(crate) threads: Option<u64>,
 }
 
 /// How a test runs on rung 4, where emulation makes it slow: `NAME = { env = {…}, only = […] }`.
@@ -71,6 +73,12 @@ pub(crate) struct VmRun {
 }
 
 impl TestTarget {
+    /// The variable that tells libtest how many tests run at once.
+    pub(crate) fn threads(&self) -> Option<(&'static str, String)> {
+        let threads = self.threads?;
+        Some(("RUST_TEST_THREADS", threads.to_string()))
+    }
+
     /// Whether it runs on a rung.
     pub(crate) fn runs_on(&self, rung: Rung) -> bool {
         self.rung == rung || rung == Rung::Vm && self.vm.is_some()
@@ -90,7 +98,8 @@ pub(crate) fn discover() -> Result<Vec<TestTarget>> {
 
 /// The integration tests in `cargo metadata`'s answer.
 ///
-/// A package says in `package.metadata.vm-tests` which of its tests also run on rung 4.
+/// A package says in `package.metadata.vm-tests` which of its tests also run on rung 4, and in `package.metadata.test-threads`
+/// which of them mostly wait.
 ///
 /// # Errors
 /// A package names a test there that it does not have.
@@ -108,6 +117,7 @@ fn targets(metadata: &Value) -> Result<Vec<TestTarget>> {
                     name: name.into(),
                     rung: Rung::of(name),
                     vm: vm_tests.remove(name),
+                    threads: package["metadata"]["test-threads"][name].as_u64(),
                 });
             }
         }
@@ -297,11 +307,14 @@ mod tests {
     }
 
     #[test]
-    fn a_package_says_which_tests_also_run_in_virtual_machines() {
+    fn a_package_says_which_tests_also_run_in_virtual_machines_and_how_many_at_once() {
         let metadata = |name: &str| {
             json!({"packages": [{
                 "name": "p", "manifest_path": "/r/p/Cargo.toml",
-                "metadata": {"vm-tests": {name: {"env": {"CASES": "3"}, "only": ["fast"]}}},
+                "metadata": {
+                    "vm-tests": {name: {"env": {"CASES": "3"}, "only": ["fast"]}},
+                    "test-threads": {name: 16},
+                },
                 "targets": [{"kind": ["test"], "name": "netns_x"}, {"kind": ["test"], "name": "a"}],
             }]})
         };
@@ -311,6 +324,9 @@ mod tests {
         let run = found[0].vm.as_ref().unwrap();
         assert_eq!(run.env.get("CASES").map(String::as_str), Some("3"));
         assert_eq!(run.only, ["fast"]);
+        let threads = ("RUST_TEST_THREADS", "16".to_owned());
+        assert_eq!(found[0].threads(), Some(threads));
+        assert_eq!(found[1].threads(), None);
         assert!(targets(&metadata("nothing")).is_err());
     }
 

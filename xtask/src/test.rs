@@ -284,12 +284,14 @@ fn on_this_kernel(rung: Rung, args: &Args, programs: &[Program]) -> Result<Row> 
     let lacks = lacks::of(&release());
     for program in programs {
         let dir = program.target.dir.display().to_string();
-        let env = [
+        let mut env = vec![
             ("BULKHEAD_RUNG", rung.name()),
             // As cargo sets it; ours is that of xtask.
             ("CARGO_MANIFEST_DIR", dir.as_str()),
             ("RUST_BACKTRACE", "1"),
         ];
+        let threads = program.target.threads();
+        env.extend(threads.as_ref().map(|(name, value)| (*name, value.as_str())));
         let mut command = proc::as_root(&program.path, &env);
         command.args(lacks::skips(&lacks));
         command.current_dir(&program.target.dir);

@@ -149,8 +149,10 @@ fn command_of(program: &Program, lacks: &[Lack]) -> String {
     let dir = vm::quote(&program.target.dir.display().to_string());
     let path = vm::quote(&program.path.display().to_string());
     let run = program.target.vm.clone().unwrap_or_default();
-    let env = run.env.iter();
+    let env = run.env.iter().map(|(key, value)| (key.as_str(), value));
+    let threads = program.target.threads();
     let env: String = env
+        .chain(threads.as_ref().map(|(key, value)| (*key, value)))
         .map(|(key, value)| format!(" {key}={}", vm::quote(value)))
         .collect();
     let only: String = run.only.iter().map(|word| format!(" {word}")).collect();
