@@ -291,7 +291,11 @@ fn on_this_kernel(rung: Rung, args: &Args, programs: &[Program]) -> Result<Row> 
             ("RUST_BACKTRACE", "1"),
         ];
         let threads = program.target.threads();
-        env.extend(threads.as_ref().map(|(name, value)| (*name, value.as_str())));
+        env.extend(
+            threads
+                .as_ref()
+                .map(|(name, value)| (*name, value.as_str())),
+        );
         let mut command = proc::as_root(&program.path, &env);
         command.args(lacks::skips(&lacks));
         command.current_dir(&program.target.dir);

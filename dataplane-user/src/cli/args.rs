@@ -97,6 +97,8 @@ pub enum Command {
     Show(ShowArgs),
     /// What is enforced, and what was dropped? Exits with 1 if nothing is enforced
     Status(StatusArgs),
+    /// Do the router and the hypervisors decide alike, over all pairs of addresses? Exits with 1 if not
+    Verify(VerifyArgs),
 }
 
 /// Arguments of `can`.
@@ -238,6 +240,18 @@ Examples:
   bulkhead drift                                     0: none, 2: the list
   bulkhead drift --format json")]
 pub struct DriftArgs {
+    /// Where
+    #[command(flatten)]
+    pub place: PlaceArgs,
+}
+
+/// Arguments of `verify`.
+#[derive(Args, Clone, Debug)]
+#[command(help_template = TEMPLATE, before_help = "\
+Examples:
+  bulkhead verify                                    0: both walls agree, 1: the list
+  bulkhead verify --format json")]
+pub struct VerifyArgs {
     /// Where
     #[command(flatten)]
     pub place: PlaceArgs,

@@ -25,6 +25,7 @@ mod report;
 mod run;
 mod show;
 mod status;
+mod verify;
 mod wait;
 
 use std::process::ExitCode;
@@ -59,6 +60,7 @@ pub fn run() -> ExitCode {
         Command::Run(args) => run::run(&cli.common, args),
         Command::Show(args) => show::run(&cli.common, args),
         Command::Status(args) => status::run(&cli.common, args),
+        Command::Verify(args) => verify::run(&cli.common, args),
     };
     done.unwrap_or_else(|error| Report::of_error(&error))
         .print()

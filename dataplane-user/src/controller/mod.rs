@@ -22,6 +22,7 @@ mod observe;
 mod ports;
 mod review;
 mod rollback;
+mod verify;
 
 use std::panic::resume_unwind;
 use std::thread;
@@ -41,6 +42,7 @@ use self::ports::{Following, hypervisor};
 pub use self::ports::{PortsNow, detach, ports_now};
 pub use self::review::Review;
 pub use self::rollback::{Confirmed, Converged, Drift, Undone};
+pub use self::verify::Verified;
 use crate::loader::{Datapath, Pins, PortPath, TableDifference, WantedMode};
 use crate::nat::{self, NatChange};
 use crate::network::{self, NetworkPlan, NetworkSettings};

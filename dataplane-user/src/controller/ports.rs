@@ -92,7 +92,7 @@ impl Controller {
     }
 
     /// Returns what the inventory says of the router, which must be enough to know it.
-    fn router_facts(&self, model: &Model) -> Result<RouterFacts, RunError> {
+    pub(super) fn router_facts(&self, model: &Model) -> Result<RouterFacts, RunError> {
         let Some(router) = router(model, None, self.options.router.as_deref()) else {
             return Ok(RouterFacts::default());
         };

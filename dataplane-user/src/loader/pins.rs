@@ -233,6 +233,24 @@ impl Pins {
         Ok(generation)
     }
 
+    /// Reads the tables that packets are judged by, and what their generation is beside; `None` if there are none of this
+    /// layout. Why an entry is there, the kernel does not know.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's refusal.
+    pub fn tables(&self) -> Result<Option<(Generation, Tables)>, LoaderError> {
+        let generation = match self.generation() {
+            Ok(generation) if generation.number > 0 => generation,
+            Ok(_) | Err(LoaderError::AbiMismatch { .. } | LoaderError::NotRunning { .. }) => {
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        let slot = Slot::open(&Outers::open(self)?, generation.slot)?;
+        Ok(slot.map(|slot| (generation, slot.tables(&generation))))
+    }
+
     /// Tells where the maps that packets are judged by differ from `tables`, and from what `trunk` is; if there are none, all of
     /// it is missing.
     ///

@@ -3,19 +3,22 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use aya::maps::{ArrayOfMaps, MapData, MapError};
 use aya::{Ebpf, Pod};
 use dataplane_common::abi::{
-    BoundMacKey, EndpointEntry, EndpointKey, PairEntry, PairKey, PrefixEntry, PrefixKey, RuleKey,
-    SERVICE_INDEXES, SegmentEntry, VLAN_IDS,
+    BoundMacKey, EndpointEntry, EndpointKey, Generation, Mac, NO_PREFIX_LENGTH, PREFIX_LENGTHS,
+    PairEntry, PairKey, PrefixEntry, PrefixKey, PrefixLength, RuleKey, SERVICE_INDEXES,
+    SegmentEntry, VLAN_IDS,
 };
+use indexmap::IndexMap;
 use serde::Serialize;
 
 use super::templates::Templates;
 use super::{LoaderError, Pins, batch, take_map};
-use crate::compile::Tables;
+use crate::compile::{Tables, ip_of};
 
 /// Hash tables are made with room for at least so many entries.
 const LEAST_ENTRIES: u32 = 1024;
@@ -154,6 +157,30 @@ impl Slot {
         self.services.install(&mut outers.services, index)
     }
 
+    /// Returns what the kernel holds, as a compiler would have made it; but not why.
+    pub(super) fn tables(&self, generation: &Generation) -> Tables {
+        let segments = (0..).zip(&self.segments.held);
+        let segments = segments.filter(|(_, entry)| **entry != SegmentEntry::default());
+        let is_known = generation.router_mac != Mac::default();
+        let link_local = ip_of(generation.router_link_local);
+        Tables {
+            segments: segments.map(|(id, entry)| (id, *entry)).collect(),
+            endpoints: self.endpoints.entries(),
+            bound_macs: self.bound_macs.entries(),
+            prefixes: self.prefixes.entries(),
+            prefix_lengths4: lengths(&generation.prefixes4, 96),
+            prefix_lengths6: lengths(&generation.prefixes6, 0),
+            pairs: self.pairs.entries(),
+            rules: self.rules.entries(),
+            services: self.services.held.clone(),
+            router_link_local: match link_local {
+                IpAddr::V6(address) if is_known => Some(address),
+                IpAddr::V6(_) | IpAddr::V4(_) => None,
+            },
+            ..Tables::empty()
+        }
+    }
+
     /// Tells where the tables are not what they should be.
     pub(super) fn differences(&self, tables: &Tables) -> Vec<TableDifference> {
         let all = [
@@ -187,6 +214,15 @@ pub(super) fn missing(tables: &Tables) -> Vec<TableDifference> {
         changed: 0,
     });
     missing.filter(|table| table.missing > 0).collect()
+}
+
+/// The reverse of [`PrefixLength::list`].
+fn lengths(list: &[PrefixLength; PREFIX_LENGTHS], mapped: u32) -> [u8; PREFIX_LENGTHS] {
+    list.map(|entry| {
+        let length = entry.length.checked_sub(mapped);
+        let length = length.and_then(|length| u8::try_from(length).ok());
+        length.unwrap_or(NO_PREFIX_LENGTH)
+    })
 }
 
 fn segments(tables: &Tables) -> Vec<SegmentEntry> {
@@ -337,6 +373,13 @@ impl<K: Pod + Default + Eq + Hash, V: Pod + Default + PartialEq> HashTable<K, V>
         batch::write(&self.map, &keys, &values).map_err(batch_error(self.name))?;
         self.held.extend(keys.into_iter().zip(values));
         Ok(())
+    }
+
+    fn entries(&self) -> IndexMap<K, V> {
+        self.held
+            .iter()
+            .map(|(key, value)| (*key, *value))
+            .collect()
     }
 
     /// Returns the keys that are held and not wanted.

@@ -9,6 +9,7 @@
 //!   or fails one of the inventory's policy tests has a [`Refusal`] that names it and the remedy.
 //! * **Small.** The cost is that of looking at everything once; output is about what changes.
 
+pub mod agreement;
 mod destroy;
 mod json;
 pub mod objects;

@@ -102,6 +102,32 @@ fn foreign_hand_in_a_map_is_drift_and_is_repaired_as_a_new_generation() {
 }
 
 #[test]
+fn both_walls_are_compared_as_they_are_in_the_kernel() {
+    let lab = Lab::new();
+    let said = lab.bulkhead(&["verify"]).expect(1);
+    assert!(
+        said.talk.contains("nothing was applied yet"),
+        "{}",
+        said.talk
+    );
+    // An address that hypervisors cannot know of.
+    let own = "192.0.2.1".parse().unwrap();
+    lab.router.add_address(crate::lab::TRUNK, own, 24).unwrap();
+    lab.bulkhead(&["apply", "--yes"]).expect(0);
+    let said = lab.bulkhead(&["verify"]).expect(0);
+    for words in [
+        "the tables in this kernel",
+        "and refuses: 192.0.2.1",
+        "They agree.",
+    ] {
+        assert!(said.out.contains(words), "{}", said.out);
+    }
+    lab.lose_an_endpoint();
+    let said = lab.bulkhead(&["verify"]).expect(1);
+    assert!(said.out.contains("nothing at the router"), "{}", said.out);
+}
+
+#[test]
 fn removed_published_file_is_drift_which_run_repairs() {
     let lab = Lab::new();
     lab.bulkhead(&["apply", "--yes"]).expect(0);

@@ -57,6 +57,11 @@ fn apply_binds_ports_by_the_machines_configuration_and_never_by_their_tag() {
 
     lab.bulkhead(&["plan"], 0);
     lab.bulkhead(&["drift"], 0);
+    let (verified, _) = lab.bulkhead(&["verify"], 0);
+    assert!(
+        verified.contains("the hypervisors  the tables in this kernel"),
+        "{verified}"
+    );
     // Without the programs, the frame would pass: the test can fail.
     lab.bulkhead(&["detach", "--yes"], 0);
     let is_free = reaches(&at_web, &at_api, &cross);

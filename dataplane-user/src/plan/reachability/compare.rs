@@ -82,6 +82,20 @@ impl<'s> Comparison<'s> {
         }
     }
 
+    /// Returns the services that only one of two entries allows, by whether it is the new one.
+    pub(super) fn services_of(
+        &self,
+        before: Option<PairEntry>,
+        after: Option<PairEntry>,
+    ) -> BTreeMap<bool, Vec<Service>> {
+        let mut by_side: BTreeMap<bool, Vec<Service>> = BTreeMap::new();
+        for ((is_gain, _), services) in self.changed_services(before.as_ref(), after.as_ref()) {
+            let services = services.iter().map(|&i| self.services[i].clone());
+            by_side.entry(is_gain).or_default().extend(services);
+        }
+        by_side
+    }
+
     fn tables(&self, side: Side) -> &'s Tables {
         self.space.tables.of(side)
     }

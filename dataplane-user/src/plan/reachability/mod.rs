@@ -16,6 +16,7 @@ mod pairs;
 mod space;
 #[cfg(test)]
 mod tests;
+mod within;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -29,6 +30,7 @@ use self::compare::Comparison;
 use self::found::{Change, Who};
 use self::names::{Named, Names, Role};
 use self::space::{Side, Sides};
+pub(super) use self::within::{Within, within};
 use super::Build;
 use crate::can::{Service, is_everything, joined};
 use crate::compile::{DestinationKind, Own, Tables, Way};
