@@ -60,22 +60,26 @@ fn text(current: u32, inventory: &str, verified: &Verified) -> String {
     };
     let pairs = agreement.pairs;
     let mut text = format!(
-        "Generation {current}, inventory {inventory}: {} addresses\n  {:<16} {}\n  {:<16} {}\n\n",
-        pairs.addresses,
+        "Generation {current}, inventory {inventory}\n  {:<16} {}\n  {:<16} {}\n\n",
         Wall::Router,
         source(Wall::Router),
         Wall::Hypervisors,
         source(Wall::Hypervisors),
     );
+    let [addresses, within, between, open, isolated] = [
+        pairs.addresses,
+        pairs.within,
+        pairs.between,
+        pairs.open,
+        pairs.isolated_segments,
+    ]
+    .map(grouped);
     let told = [
+        format!("{addresses} addresses make"),
         format!(
-            "{} pairs within a segment: the hypervisors decide, the router never sees them ({} segments have a policy of their own)",
-            pairs.within, pairs.isolated_segments
+            "{within} pairs within a segment: the hypervisors decide, the router never sees them ({isolated} segments have a policy of their own)"
         ),
-        format!(
-            "{} pairs between segments: both decide ({} may open something)",
-            pairs.between, pairs.open
-        ),
+        format!("{between} pairs between segments: both decide ({open} may open something)"),
     ];
     for line in told {
         text.push_str(&format!("  {line}\n"));
@@ -104,4 +108,28 @@ fn text(current: u32, inventory: &str, verified: &Verified) -> String {
         }
     }
     text
+}
+
+/// A number as people read it: `4,287,630,336`.
+fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn thousands_are_set_apart() {
+        let told = [0, 999, 1000, 4_287_630_336].map(grouped);
+        assert_eq!(told, ["0", "999", "1,000", "4,287,630,336"]);
+    }
 }
