@@ -141,7 +141,7 @@ impl Tree for DirTree {
     fn list(&self, dir: &str) -> Result<Vec<DirEntry>, TreeError> {
         let fd = self.open_at(dir, OFlags::DIRECTORY)?;
         let mut entries = Vec::new();
-        for entry in Dir::read_from(&fd).map_err(tree_error)? {
+        for entry in Dir::new(fd).map_err(tree_error)? {
             let entry = entry.map_err(tree_error)?;
             let name = entry.file_name().to_string_lossy().into_owned();
             if name == "." || name == ".." {
@@ -160,7 +160,9 @@ impl Tree for DirTree {
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(TreeError::NotAFile);
         }
-        let mut bytes = Vec::new();
+        // With room for all of it and the end, two calls read a file.
+        let size = u64::try_from(stat.st_size).unwrap_or_default().min(limit);
+        let mut bytes = Vec::with_capacity(usize::try_from(size + 1).unwrap_or_default());
         std::fs::File::from(fd)
             .take(limit.saturating_add(1))
             .read_to_end(&mut bytes)
