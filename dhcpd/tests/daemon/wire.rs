@@ -1,7 +1,8 @@
 //! A real client at the far end of a plain interface, and what it and the server say.
 //!
 //! With `BULKHEAD_VLAN_DEVICES` (rung vm: the kernel must have them) the client is on a VLAN device, and the gateway's kernel, too;
-//! the server is on the trunk (`trunk`), or on the gateway's VLAN device (`device`).
+//! the server is on the trunk (`trunk`), on the gateway's VLAN device (`device`), or on the one for IPv4 and on the other for both
+//! families (`each`).
 
 use std::env;
 use std::fs;
@@ -71,12 +72,15 @@ impl Client {
 
 impl Wire {
     pub(crate) fn new(talk: &Talk) -> Self {
-        let place = env::var("BULKHEAD_VLAN_DEVICES").unwrap_or_default();
+        let mut place = env::var("BULKHEAD_VLAN_DEVICES").unwrap_or_default();
+        if place == "each" {
+            place = if talk.six { "device" } else { "trunk" }.to_owned();
+        }
         let (devices, plain, gateway, link) = match place.as_str() {
             "" => (false, Some(GUEST), "trunk", "far"),
             "trunk" => (true, None, "trunk40", "far40"),
             "device" => (true, Some(GUEST), "trunk40", "far40"),
-            other => panic!("BULKHEAD_VLAN_DEVICES={other}: trunk or device"),
+            other => panic!("BULKHEAD_VLAN_DEVICES={other}: trunk, device or each"),
         };
         let lab = Lab::new(&Talk {
             plain,
