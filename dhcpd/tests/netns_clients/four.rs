@@ -123,38 +123,8 @@ fn dhcpcd_is_bound_renews_rebinds_and_releases() {
                 said "$reason" "$new_ip_address" "$new_subnet_mask" "$new_routers" "$new_domain_name_servers" "$new_domain_name";;
         esac"#,
     );
-    let config = wire.lab.path("dhcpcd.conf").display().to_string();
-    fs::write(
-        &config,
-        "option subnet_mask, routers, domain_name_servers, domain_name\nnoarp\n",
-    )
-    .unwrap();
-    // Its files are at fixed places: they get a disk of their own. It leaves helpers behind when it is
-    // killed: they get a process tree of their own, which ends as a whole, but not before it has
-    // sent its last message.
-    let private =
-        "mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/lib/dhcpcd && \"$@\" && sleep 20";
-    let client = wire.start(
-        "unshare",
-        &[
-            "--mount",
-            "--pid",
-            "--fork",
-            "--kill-child",
-            "sh",
-            "-c",
-            private,
-            "sh",
-            "dhcpcd",
-            "-4",
-            "-B",
-            "-f",
-            &config,
-            "-c",
-            &script,
-            wire.link,
-        ],
-    );
+    let settings = "option subnet_mask, routers, domain_name_servers, domain_name\nnoarp\n";
+    let client = wire.start_dhcpcd("-4", settings, &script);
     let (address, lease) = wire.wait("a lease", bound);
     wire.assert_told(&wire.wait_for_log("BOUND"), address, "255.255.255.0");
     std::thread::sleep(Duration::from_millis(1100));

@@ -194,30 +194,8 @@ fn dhclient_is_bound_renews_rebinds_and_releases() {
 fn dhcpcd_is_bound_renews_rebinds_and_releases() {
     let mut wire = Wire::new(&six());
     let script = wire.script(SCRIPT);
-    let config = wire.lab.path("dhcpcd.conf").display().to_string();
-    let lines = "duid\noption dhcp6_name_servers\nipv6rs\nia_na 1\nslaac hwaddr\n";
-    fs::write(&config, lines).unwrap();
-    let private =
-        "mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/lib/dhcpcd && \"$@\" && sleep 20";
-    let arguments = [
-        "--mount",
-        "--pid",
-        "--fork",
-        "--kill-child",
-        "sh",
-        "-c",
-        private,
-        "sh",
-        "dhcpcd",
-        "-6",
-        "-B",
-        "-f",
-        &config,
-        "-c",
-        &script,
-        wire.link,
-    ];
-    let client = wire.start("unshare", &arguments);
+    let settings = "duid\noption dhcp6_name_servers\nipv6rs\nia_na 1\nslaac hwaddr\n";
+    let client = wire.start_dhcpcd("-6", settings, &script);
     let (address, lease) = wire.wait("a lease", bound);
     wire.wait_for_log("BOUND6");
     let (same, renewed) = wire.wait("a renewal", later(&lease));

@@ -3,12 +3,15 @@
 use std::net::IpAddr;
 
 use dataplane_common::abi::{
-    ALLOW_ANY, Address, EndpointEntry, Mac, PairEntry, RuleKey, bound_mac_flags, service_index,
+    ALLOW_ANY, Address, EndpointEntry, Mac, NO_PREFIX_LENGTH, PairEntry, PairKey, RuleKey,
+    SegmentEntry, bound_mac_flags, segment_flags, service_index,
 };
+use indexmap::IndexMap;
 use netmodel::Model;
 use oracle::generate::{Rng, model};
 use testkit::{fixtures, lab};
 
+use super::entries::without_classes;
 use super::*;
 use crate::compile::RouterFacts;
 
