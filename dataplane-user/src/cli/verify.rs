@@ -79,7 +79,9 @@ fn text(current: u32, inventory: &str, verified: &Verified) -> String {
         format!(
             "{within} pairs within a segment: the hypervisors decide, the router never sees them ({isolated} segments have a policy of their own)"
         ),
-        format!("{between} pairs between segments: both decide ({open} may open something)"),
+        format!(
+            "{between} pairs between segments: the router decides, and the hypervisor of whoever is behind a port ({open} may open something)"
+        ),
     ];
     for line in told {
         text.push_str(&format!("  {line}\n"));
