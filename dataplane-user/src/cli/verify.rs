@@ -23,9 +23,13 @@ pub(super) fn run(common: &Common, args: &VerifyArgs) -> Result<Report, CliError
     let desired = controller.stored(current)?;
     let inventory = desired.inventory.clone();
     let verified = controller.verify(desired)?;
-    let code = match verified.agreement.disagreements.is_empty() {
-        true => YES,
-        false => NO,
+    // Where nothing is enforced, nothing was proved.
+    let code = match (
+        verified.enforced,
+        verified.agreement.disagreements.is_empty(),
+    ) {
+        (Some(_), true) => YES,
+        (Some(_), false) | (None, _) => NO,
     };
     if common.format == Format::Json {
         let value = json!({
@@ -47,7 +51,7 @@ pub(super) fn run(common: &Common, args: &VerifyArgs) -> Result<Report, CliError
             "bulkhead: the kernel enforces generation {number}, not {current} (`bulkhead drift` tells more)"
         )),
         None => report.with_talk(
-            "bulkhead: nothing is enforced here: what the generation compiles to was compared with itself",
+            "bulkhead: nothing is enforced here, so nothing was proved (remedy: bulkhead run, or bulkhead apply)",
         ),
     })
 }
