@@ -141,6 +141,9 @@ impl Verifier {
 
 #[cfg(test)]
 mod tests {
+    use hickory_proto::op::{MessageType, OpCode};
+    use hickory_proto::rr::{TSigResponseContext, TSigner};
+
     use super::*;
 
     fn secret(kind: Algorithm, octets: &[u8]) -> Secret {
@@ -168,6 +171,68 @@ mod tests {
         for (kind, expected) in rows {
             let mac = secret(kind, b"Jefe").mac(b"what do ya want for nothing?");
             assert_eq!(hex(mac), expected, "{kind:?}");
+        }
+    }
+
+    const NOW: u64 = 1_700_000_000;
+
+    /// hickory's signer of the same key.
+    fn oracle(name: &str, kind: Algorithm, octets: &[u8]) -> TSigner {
+        let name = Name::from_ascii(name).unwrap();
+        TSigner::new(octets.to_vec(), kind.of_tsig(), name, FUDGE).unwrap()
+    }
+
+    /// The reply of a server that has a key and this time, to the request with this MAC.
+    fn reply(signer: TSigner, request: &[u8], now: u64) -> Vec<u8> {
+        let mut reply = Message::response(7, OpCode::Query);
+        let octets = reply.to_vec().unwrap();
+        let context = TSigResponseContext::new(7, now, signer, request.to_vec(), None);
+        reply.set_signature(context.sign(&octets).unwrap());
+        reply.to_vec().unwrap()
+    }
+
+    #[test]
+    fn requests_and_replies_are_signed_as_hickory_signs_them() {
+        for kind in [
+            Algorithm::HmacSha256,
+            Algorithm::HmacSha384,
+            Algorithm::HmacSha512,
+        ] {
+            let own = secret(kind, b"a secret of the test");
+            let mut request = Message::new(7, MessageType::Query, OpCode::Query);
+            let verifier = own.sign(&mut request, NOW).unwrap();
+            let theirs = || oracle("KEY.", kind, b"a secret of the test");
+            let octets = request.to_vec().unwrap();
+            theirs().verify_message_byte(&octets, None, true).unwrap();
+
+            let mac = &verifier.request;
+            let good = reply(theirs(), mac, NOW);
+            assert!(verifier.verify(&good), "{kind:?}");
+            let mut changed = good.clone();
+            changed[3] ^= 1;
+            let rows = [
+                ("a changed one", changed),
+                ("to another request", reply(theirs(), b"another", NOW)),
+                ("an old one", reply(theirs(), mac, NOW - 301)),
+                ("one of the future", reply(theirs(), mac, NOW + 301)),
+                ("at the beginning of time", reply(theirs(), mac, 0)),
+                (
+                    "with another name",
+                    reply(oracle("other.", kind, b"a secret of the test"), mac, NOW),
+                ),
+                (
+                    "with another secret",
+                    reply(oracle("key.", kind, b"another"), mac, NOW),
+                ),
+                (
+                    "unsigned",
+                    Message::response(7, OpCode::Query).to_vec().unwrap(),
+                ),
+                ("no message", vec![0; 5]),
+            ];
+            for (what, octets) in rows {
+                assert!(!verifier.verify(&octets), "{kind:?}: {what}");
+            }
         }
     }
 
