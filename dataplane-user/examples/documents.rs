@@ -19,7 +19,11 @@ fn main() -> Result<()> {
     }
     command.build();
     write_man_page(&folder, &command, "bulkhead")?;
-    for sub in command.get_subcommands() {
+    // The page of `bulkhead dns` is that of the program which it runs, and has its name.
+    let subs = command
+        .get_subcommands()
+        .filter(|sub| sub.get_name() != "dns");
+    for sub in subs {
         write_man_page(&folder, sub, &format!("bulkhead-{}", sub.get_name()))?;
     }
     Ok(())

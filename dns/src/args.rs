@@ -22,13 +22,13 @@ pub struct Args {
     #[command(subcommand)]
     pub show: Option<Show>,
     /// The published generation.
-    #[arg(long, default_value = netmodel::published::DEFAULT_PATH)]
+    #[arg(long, global = true, default_value = netmodel::published::DEFAULT_PATH)]
     pub generation: PathBuf,
     /// Secrets of the tenants' update keys (mode 600).
-    #[arg(long, default_value = keys::DEFAULT_PATH)]
+    #[arg(long, global = true, default_value = keys::DEFAULT_PATH)]
     pub keys: PathBuf,
     /// Journal of dynamic updates.
-    #[arg(long, default_value = journal::DEFAULT_PATH)]
+    #[arg(long, global = true, default_value = journal::DEFAULT_PATH)]
     pub journal: PathBuf,
     /// Address and port to listen on, UDP and TCP; can be repeated.
     #[arg(long, default_values = ["0.0.0.0:53", "[::]:53"])]
@@ -50,10 +50,10 @@ pub struct Args {
     #[arg(long, default_value_t = 50_000)]
     pub replies_per_segment: u32,
     /// Tenant whose DHCP clients get names, HOST.dhcp.TENANT.SITE; can be repeated.
-    #[arg(long, value_name = "TENANT")]
+    #[arg(long, global = true, value_name = "TENANT")]
     pub lease_names: Vec<String>,
     /// The leases of `bulkhead-dhcpd`.
-    #[arg(long, default_value = netmodel::leases::DEFAULT_PATH)]
+    #[arg(long, global = true, default_value = netmodel::leases::DEFAULT_PATH)]
     pub leases: PathBuf,
     /// Certificate for DNS over TLS and the HTTP API, PEM; read again when it changes, and on SIGHUP.
     #[arg(long, requires = "tls_key")]
@@ -115,4 +115,29 @@ impl Args {
 fn upstream(text: &str) -> Result<SocketAddr, AddrParseError> {
     let with_port = text.parse::<SocketAddr>();
     with_port.or_else(|_| text.parse::<IpAddr>().map(|address| (address, 53).into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_may_be_named_before_and_behind_a_word() {
+        let rows = [
+            "bulkhead-dns --generation g --keys k --journal j --leases l --lease-names a list",
+            "bulkhead-dns list --generation g --keys k --journal j --leases l --lease-names a",
+            "bulkhead-dns --generation g --keys k list --journal j --leases l --lease-names a",
+        ];
+        for row in rows {
+            let args = Args::try_parse_from(row.split(' ')).unwrap();
+            assert!(matches!(args.show, Some(Show::List)), "{row}");
+            let files = [&args.generation, &args.keys, &args.journal, &args.leases];
+            assert_eq!(
+                files.map(|file| file.to_str().unwrap()),
+                ["g", "k", "j", "l"],
+                "{row}"
+            );
+            assert_eq!(args.lease_names, ["a"], "{row}");
+        }
+    }
 }

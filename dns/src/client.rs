@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug, Error)]
 pub enum ClientError {
     /// There is no such key.
-    #[error("no tenant's key is called `{0}` (remedy: `bulkhead-dns keys`)")]
+    #[error("no tenant's key is called `{0}` (remedy: `bulkhead dns keys`)")]
     Unknown(String),
     /// The tenant has no gateway.
     #[error("the tenant `{0}` has no gateway to ask at (remedy: --server ADDRESS)")]
@@ -164,9 +164,8 @@ impl<'w> Client<'w> {
     ) -> Result<Answered, ClientError> {
         let (server, now) = (self.server, now());
         let mut message = message.clone();
-        let verifier = message
-            .finalize(&self.key.signer, now)
-            .map_err(ClientError::Sign)?;
+        let verifier = self.key.secret.sign(&mut message, now);
+        let verifier = verifier.map_err(ClientError::Sign)?;
         let octets = message.to_vec().map_err(ClientError::Sign)?;
         let octets = if octets.len() <= UDP_PLAIN {
             ask(server, &octets)?
@@ -199,9 +198,10 @@ impl<'w> Client<'w> {
                 skew,
             });
         }
-        match verifier.map(|mut verifier| verifier.verify(&octets)) {
-            Some(Ok(_)) => Ok(Answered { reply, skew }),
-            Some(Err(_)) | None => Err(ClientError::Forged { server, what }),
+        if verifier.verify(&octets) {
+            Ok(Answered { reply, skew })
+        } else {
+            Err(ClientError::Forged { server, what })
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What is served, for people: read from the daemon's own files, whether it runs or not.
 //!
-//! `bulkhead-dns keys|list|explain|export` change nothing; `test-key` and `import` ask the running server. No secret is shown.
+//! `bulkhead dns keys|list|explain|export` (or `bulkhead-dns`, which that runs) change nothing; `test-key` and `import` ask the running server. No secret is shown.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -103,7 +103,7 @@ pub enum InspectError {
     #[error("{0} is in no segment: its questions are refused")]
     Stranger(IpAddr),
     /// No such zone.
-    #[error("no view has the zone {0} (remedy: `bulkhead-dns list`)")]
+    #[error("no view has the zone {0} (remedy: `bulkhead dns list`)")]
     Zone(Name),
 }
 

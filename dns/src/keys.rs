@@ -5,11 +5,12 @@
 //!
 //! ```toml
 //! [keys.grooveiq-tf]
-//! algorithm = "hmac-sha256"   # or hmac-sha384, hmac-sha512
+//! algorithm = "hmac-sha256"   # or hmac-sha384, hmac-sha512; hmac-sha1 only by a switch
 //! secret = "bm90IGEgc2VjcmV0LCBvbmx5IGFuIGV4YW1wbGUgISE="
 //! ```
 //!
-//! A key that two tenants name stands for neither of them.
+//! A key that two tenants name stands for neither of them. A key with `hmac-sha1` stands for nobody, unless the file has
+//! `hmac_sha1 = true` before its tables: some old clients can do no better.
 //!
 //! The same file names the servers that copy zones, each with a key of its own:
 //!
@@ -35,8 +36,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use hickory_proto::rr::rdata::tsig::TsigAlgorithm;
-use hickory_proto::rr::{Name as HickoryName, TSigner};
+use hickory_proto::rr::Name as HickoryName;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
@@ -44,6 +44,7 @@ use thiserror::Error;
 
 use crate::name::{Name, NameError};
 use crate::plan::TenantInfo;
+use crate::secret::{Algorithm, Secret};
 
 /// Where the secrets are unless told otherwise.
 pub const DEFAULT_PATH: &str = "/etc/bulkhead/dns-keys.toml";
@@ -56,6 +57,9 @@ const SHORTEST: usize = 16;
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct KeyFile {
+    /// Whether keys may be used with HMAC-SHA1.
+    #[serde(default)]
+    hmac_sha1: bool,
     #[serde(default)]
     keys: BTreeMap<String, KeyEntry>,
     #[serde(default)]
@@ -91,18 +95,12 @@ struct KeyEntry {
     secret: String,
 }
 
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Algorithm {
-    HmacSha256,
-    HmacSha384,
-    HmacSha512,
-}
-
 /// The secrets, before anyone knows whose they are.
 #[derive(Clone, Default)]
 pub struct Secrets {
-    signers: BTreeMap<String, TSigner>,
+    keys: BTreeMap<String, Secret>,
+    /// Whether those with HMAC-SHA1 may be used.
+    hmac_sha1: bool,
     secondaries: BTreeMap<String, SecondaryEntry>,
     api: Vec<ApiKey>,
 }
@@ -220,7 +218,7 @@ impl Secrets {
             path: path.to_owned(),
             source: Box::new(source),
         })?;
-        let mut signers = BTreeMap::new();
+        let mut keys = BTreeMap::new();
         for (key, entry) in file.keys {
             let name = Name::absolute(&key).map_err(|source| KeysError::Name {
                 path: path.to_owned(),
@@ -232,16 +230,11 @@ impl Secrets {
                 key: key.clone(),
             };
             let secret = base64(&entry.secret).filter(|secret| secret.len() >= SHORTEST);
-            let algorithm = match entry.algorithm {
-                Algorithm::HmacSha256 => TsigAlgorithm::HmacSha256,
-                Algorithm::HmacSha384 => TsigAlgorithm::HmacSha384,
-                Algorithm::HmacSha512 => TsigAlgorithm::HmacSha512,
-            };
             let hickory_name =
                 HickoryName::from_ascii(name.to_string()).map_err(|_| bad_secret())?;
             let secret = secret.ok_or_else(bad_secret)?;
-            let signer = TSigner::new(secret, algorithm, hickory_name, FUDGE);
-            signers.insert(key.to_ascii_lowercase(), signer.map_err(|_| bad_secret())?);
+            let secret = Secret::new(hickory_name, entry.algorithm, &secret);
+            keys.insert(key.to_ascii_lowercase(), secret);
         }
         let api = file.api.into_iter().map(|(name, entry)| {
             let octets = entry.key.as_bytes();
@@ -258,9 +251,23 @@ impl Secrets {
         });
         Ok(Self {
             api: api.collect::<Result<_, _>>()?,
-            signers,
+            keys,
+            hmac_sha1: file.hmac_sha1,
             secondaries: file.secondaries,
         })
+    }
+
+    /// Returns a key that may be used, or why there is none.
+    fn usable(&self, key: &str) -> Result<(Name, &Secret), &'static str> {
+        const NONE: &str = "has no secret";
+        let secret = self.keys.get(key).ok_or(NONE)?;
+        if secret.kind() == Algorithm::HmacSha1 && !self.hmac_sha1 {
+            return Err(
+                "is for hmac-sha1, which is off (remedy: algorithm = \"hmac-sha256\" here and at the client, \
+                 or hmac_sha1 = true at the top of the file)",
+            );
+        }
+        Ok((Name::absolute(key).map_err(|_| NONE)?, secret))
     }
 }
 
@@ -277,7 +284,7 @@ impl Key {
     /// Returns what it signs with, as it is written in files: `hmac-sha256`.
     #[must_use]
     pub fn algorithm(&self) -> String {
-        let name = self.signer.algorithm().to_name().to_string();
+        let name = self.secret.algorithm().to_name().to_string();
         name.trim_end_matches('.').to_owned()
     }
 
@@ -298,7 +305,7 @@ pub struct Key {
     pub name: Arc<str>,
     /// Whose it is.
     pub holder: Holder,
-    pub(crate) signer: TSigner,
+    pub(crate) secret: Secret,
 }
 
 /// All keys, by name.
@@ -333,16 +340,18 @@ impl Keyring {
                 ));
                 continue;
             };
-            let (Some(signer), Ok(name)) = (secrets.signers.get(&key), Name::absolute(&key)) else {
-                ring.complaints.push(format!(
-                    "key `{key}` of tenant {tenant} has no secret: no updates"
-                ));
-                continue;
+            let (name, secret) = match secrets.usable(&key) {
+                Ok(found) => found,
+                Err(why) => {
+                    let complaint = format!("key `{key}` of tenant {tenant} {why}: no updates");
+                    ring.complaints.push(complaint);
+                    continue;
+                }
             };
             let found = Key {
                 name: key.as_str().into(),
                 holder: Holder::Tenant(Arc::clone(tenant)),
-                signer: signer.clone(),
+                secret: secret.clone(),
             };
             ring.keys.insert(name, found);
         }
@@ -357,7 +366,7 @@ impl Keyring {
         for key in &secrets.api {
             let why = if !tenants.contains_key(&key.tenant) {
                 "of a tenant that there is not"
-            } else if secrets.signers.contains_key(&*key.name) {
+            } else if secrets.keys.contains_key(&*key.name) {
                 "called as a TSIG key"
             } else if !known.insert(key.digest) {
                 "the same as another's"
@@ -407,11 +416,14 @@ impl Keyring {
     fn add_secondaries(&mut self, secrets: &Secrets) {
         for (secondary, entry) in &secrets.secondaries {
             let key = entry.key.to_ascii_lowercase();
-            let (Some(signer), Ok(name)) = (secrets.signers.get(&key), Name::absolute(&key)) else {
-                self.complaints.push(format!(
-                    "key `{key}` of secondary {secondary} has no secret: no transfers"
-                ));
-                continue;
+            let (name, secret) = match secrets.usable(&key) {
+                Ok(found) => found,
+                Err(why) => {
+                    let complaint =
+                        format!("key `{key}` of secondary {secondary} {why}: no transfers");
+                    self.complaints.push(complaint);
+                    continue;
+                }
             };
             if self.keys.contains_key(&name) {
                 self.complaints.push(format!(
@@ -423,7 +435,7 @@ impl Keyring {
             let found = Key {
                 name: key.as_str().into(),
                 holder: Holder::Secondary(Arc::clone(&secondary)),
-                signer: signer.clone(),
+                secret: secret.clone(),
             };
             self.keys.insert(name.clone(), found);
             let address = SocketAddr::new(entry.address, entry.port);
@@ -521,7 +533,7 @@ pub(crate) mod tests {
         assert!(
             Secrets::read(&folder.path().join("absent"))
                 .unwrap()
-                .signers
+                .keys
                 .is_empty()
         );
     }
@@ -560,6 +572,39 @@ pub(crate) mod tests {
         assert!(key("shared").is_none());
         assert_eq!(key("c-tf").unwrap().holder, Holder::Tenant("c".into()));
         assert_eq!(ring.complaints.len(), 2);
+    }
+
+    #[test]
+    fn a_key_with_sha1_stands_for_nobody_unless_the_file_allows_it() {
+        let info = TenantInfo {
+            key: Some("old".to_owned()),
+            is_draining: false,
+            nets: Vec::new(),
+            vlans: Vec::new(),
+            gateways: Vec::new(),
+            zone: Name::root(),
+        };
+        let tenants = HashMap::from([("c".into(), info)]);
+        let entry =
+            |key: &str| format!("[keys.{key}]\nalgorithm = \"hmac-sha1\"\nsecret = \"{SECRET}\"\n");
+        let file = entry("old")
+            + &entry("ns2")
+            + "[secondaries.ns2]\naddress = \"192.0.2.53\"\nkey = \"ns2\"\n";
+        for (switch, count) in [
+            ("", 0),
+            ("hmac_sha1 = false\n", 0),
+            ("hmac_sha1 = true\n", 2),
+        ] {
+            let secrets = Secrets::parse(&format!("{switch}{file}"), Path::new("x")).unwrap();
+            let ring = Keyring::new(&secrets, &tenants);
+            assert_eq!(ring.iter().count(), count, "{switch}");
+            assert_eq!(ring.complaints.len(), 2 - count, "{:?}", ring.complaints);
+            let told = |complaint: &String| complaint.contains("hmac_sha1 = true");
+            assert!(ring.complaints.iter().all(told), "{:?}", ring.complaints);
+            assert!(ring.iter().all(|key| key.algorithm() == "hmac-sha1"));
+        }
+        // Below a table it would be the table's.
+        assert!(Secrets::parse(&format!("{file}hmac_sha1 = true"), Path::new("x")).is_err());
     }
 
     #[test]

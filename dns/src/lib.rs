@@ -51,6 +51,7 @@ pub mod plan;
 mod queue;
 pub mod rdata;
 mod reverse;
+mod secret;
 pub mod server;
 pub mod status;
 mod tcp;

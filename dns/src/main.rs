@@ -48,8 +48,17 @@ fn obey(signals: &SigSet, reload: &AtomicBool) -> ! {
     }
 }
 
+/// Exit code: the command line makes no sense (`EX_USAGE`), as `bulkhead` has it.
+const USAGE: u8 = 64;
+
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
+        }
+    };
     if let Some(what) = &args.show {
         return inspect(&args, what);
     }

@@ -10,11 +10,12 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use hickory_proto::op::{Message, MessageType, OpCode, Query};
-use hickory_proto::rr::{Name as HickoryName, RecordType, TSigVerifier};
+use hickory_proto::rr::{Name as HickoryName, RecordType};
 use tracing::{error, warn};
 
 use crate::catalog::{self, Secondary};
 use crate::name::Name;
+use crate::secret::Verifier;
 use crate::server::Shared;
 use crate::world::World;
 
@@ -32,7 +33,7 @@ struct Told {
     tries: u32,
     next: Instant,
     id: u16,
-    verifier: Option<TSigVerifier>,
+    verifier: Option<Verifier>,
 }
 
 type Key = (SocketAddr, Name);
@@ -124,7 +125,7 @@ impl Notifier {
             let Some((octets, verifier)) = notice(world, secondary, origin, told.id, now) else {
                 continue;
             };
-            told.verifier = verifier;
+            told.verifier = Some(verifier);
             let socket = if address.is_ipv4() {
                 Some(&self.v4)
             } else {
@@ -151,9 +152,8 @@ impl Notifier {
                     .get_mut(&(from, origin))
                     .filter(|told| told.id == id)
                 {
-                    let verifier = told.verifier.as_mut();
-                    told.is_answered |=
-                        verifier.is_some_and(|verifier| verifier.verify(octets).is_ok());
+                    let verifier = told.verifier.as_ref();
+                    told.is_answered |= verifier.is_some_and(|verifier| verifier.verify(octets));
                 }
             }
         }
@@ -192,13 +192,13 @@ fn notice(
     origin: &Name,
     id: u16,
     now: u64,
-) -> Option<(Vec<u8>, Option<TSigVerifier>)> {
+) -> Option<(Vec<u8>, Verifier)> {
     let key = catalog::key_of(&world.keys, secondary)?;
     let zone = HickoryName::from_ascii(origin.to_string()).ok()?;
     let mut message = Message::new(id, MessageType::Query, OpCode::Notify);
     message.metadata.authoritative = true;
     message.add_query(Query::query(zone, RecordType::SOA));
-    let verifier = message.finalize(&key.signer, now).ok()?;
+    let verifier = key.secret.sign(&mut message, now).ok()?;
     Some((message.to_vec().ok()?, verifier))
 }
 

@@ -1,18 +1,18 @@
-//! Signed requests and replies (RFC 8945). The arithmetic is hickory's.
+//! Signed requests and replies (RFC 8945), on the server's side.
 
-use hickory_proto::rr::TSigner;
 use hickory_proto::rr::rdata::tsig::{TSIG, TsigError, signed_bitmessage_to_buf};
 
 use crate::keys::{FUDGE, Key, Keyring};
 use crate::message::rcode;
 use crate::name::Name;
 use crate::rdata::rtype;
+use crate::secret::Secret;
 
 /// How a reply is to be signed.
 pub struct Signer {
     key: KeyName,
     /// `None`: the signature is empty, because the request's was not good (RFC 8945, 5.3.2).
-    signer: Option<TSigner>,
+    secret: Option<Secret>,
     request: TSIG,
     error: Option<TsigError>,
     now: u64,
@@ -46,7 +46,7 @@ pub fn check<'k>(message: &[u8], keys: &'k Keyring, now: u64) -> Checked<'k> {
         let name = Name::from_wire(&key_wire);
         Signer {
             key: name.map_or_else(|_| KeyName::Unknown(key_wire.clone()), KeyName::Known),
-            signer: key.map(|key| key.signer.clone()),
+            secret: key.map(|key| key.secret.clone()),
             request: request.clone(),
             error,
             now,
@@ -57,11 +57,10 @@ pub fn check<'k>(message: &[u8], keys: &'k Keyring, now: u64) -> Checked<'k> {
     let Some(key) = keys.key(&lower) else {
         return bad(None, TsigError::BadKey);
     };
-    if request.algorithm.to_name() != key.signer.algorithm().to_name() {
+    if request.algorithm.to_name() != key.secret.algorithm().to_name() {
         return bad(None, TsigError::BadKey);
     }
-    // A MAC that was shortened is not taken: its length would be the client's choice.
-    if key.signer.verify(&signed, &request.mac).is_err() {
+    if !key.secret.verify(&signed, &request.mac) {
         return bad(None, TsigError::BadSig);
     }
     if now.abs_diff(request.time) > u64::from(request.fudge.min(FUDGE)) {
@@ -83,9 +82,12 @@ fn wire_of(name: &hickory_proto::rr::Name) -> Vec<u8> {
 impl Signer {
     /// Adds the TSIG record to a reply; returns its MAC.
     pub fn sign(&self, reply: &mut Vec<u8>) -> Vec<u8> {
-        self.sign_with(reply, |signer, reply, tsig| {
-            let request = &self.request.mac;
-            signer.encode_response_tbs(request, reply, tsig).ok()
+        self.sign_with(reply, |secret, reply, tsig| {
+            let mut signed = Vec::with_capacity(reply.len() + 256);
+            put_block(&mut signed, &self.request.mac);
+            signed.extend_from_slice(reply);
+            signed.extend(secret.variables(tsig)?);
+            Some(signed)
         })
     }
 
@@ -105,7 +107,7 @@ impl Signer {
     fn sign_with(
         &self,
         reply: &mut Vec<u8>,
-        signed: impl FnOnce(&TSigner, &[u8], &TSIG) -> Option<Vec<u8>>,
+        signed_of: impl FnOnce(&Secret, &[u8], &TSIG) -> Option<Vec<u8>>,
     ) -> Vec<u8> {
         let mut tsig = TSIG::new(
             self.request.algorithm.clone(),
@@ -122,12 +124,10 @@ impl Signer {
             tsig.fudge = self.request.fudge;
             tsig.other = time48(self.now).to_vec();
         }
-        if let Some(signer) = &self.signer {
-            let mac = self.with_own_id(reply).and_then(|reply| {
-                let signed = signed(signer, &reply, &tsig)?;
-                signer.sign(&signed).ok()
-            });
-            tsig.mac = mac.unwrap_or_default();
+        if let Some(secret) = &self.secret {
+            let signed = self.with_own_id(reply);
+            let signed = signed.and_then(|reply| signed_of(secret, &reply, &tsig));
+            tsig.mac = signed.map_or_else(Vec::new, |signed| secret.mac(&signed));
         }
         let mut rdata = wire_of(&tsig.algorithm.to_name());
         rdata.extend(time48(tsig.time));

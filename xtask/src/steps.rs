@@ -14,10 +14,13 @@ use crate::{debian, proc};
 const BPF_LINKER: &str = "0.10.3";
 /// The program that boots this machine's root filesystem on another kernel.
 const VIRTME_NG: &str = "1.42";
-/// What changes DNS zones over the API of PowerDNS, in tests.
-const OCTODNS_POWERDNS: &str = "1.2.0";
-/// As `OCTODNS_POWERDNS`.
-const DNS_LEXICON: &str = "3.25.2";
+/// What changes DNS zones in tests: over the API of PowerDNS, and by signed updates. Package, and version.
+const DNS_TOOLS: &[(&str, &str)] = &[
+    ("octodns-powerdns", "1.2.0"),
+    ("dns-lexicon", "3.25.2"),
+    ("octodns-bind", "1.1.0"),
+    ("certbot-dns-rfc2136", "5.8.0"),
+];
 /// The spelling checker.
 const TYPOS: &str = "1.52.0";
 /// The checker of licences, sources and advisories of dependencies.
@@ -161,11 +164,11 @@ fn machine_steps() -> Vec<Step> {
         },
         Step {
             tier: Tier::Net,
-            name: "octodns-powerdns and dns-lexicon".into(),
-            why: "tools that change DNS zones over HTTP, for tests; into target/tools",
+            name: "octodns, lexicon and certbot".into(),
+            why: "tools that change DNS zones over HTTP and by signed updates, for tests; into target/tools",
             present: || {
-                has_wheel("octodns_powerdns", OCTODNS_POWERDNS)
-                    && has_wheel("dns_lexicon", DNS_LEXICON)
+                let mut tools = DNS_TOOLS.iter();
+                tools.all(|(package, version)| has_wheel(&package.replace('-', "_"), version))
             },
             install: install_dns_tools,
         },
@@ -336,13 +339,13 @@ fn install_vm_packages() -> Result<()> {
     debian::install(&packages)
 }
 
-/// Installs what speaks the API of PowerDNS.
+/// Installs what changes DNS zones.
 fn install_dns_tools() -> Result<()> {
     if !has_venv_module() {
         debian::install(&["python3", "python3-venv"])?;
     }
-    pip_install("octodns-powerdns", OCTODNS_POWERDNS)?;
-    pip_install("dns-lexicon", DNS_LEXICON)
+    let mut tools = DNS_TOOLS.iter();
+    tools.try_for_each(|(package, version)| pip_install(package, version))
 }
 
 /// Whether Python can make virtual environments; Debian has that in a package of its own.

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::dns::DnsArgs;
 use crate::loader::DEFAULT_CONNECTIONS;
 
-const TEMPLATE: &str = "{about-with-newline}\n{before-help}{usage-heading} {usage}\n\n{all-args}";
+pub(super) const TEMPLATE: &str =
+    "{about-with-newline}\n{before-help}{usage-heading} {usage}\n\n{all-args}";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -18,6 +20,7 @@ Examples:
   bulkhead apply --confirm-within 60s              change it; undone unless you confirm
   bulkhead status                                  is it enforced? what was dropped?
   bulkhead doctor                                  is anything wrong with this host?
+  bulkhead dns list                                which DNS zones are served?
   bulkhead explain W0402                           what does this mean, what do I do?";
 
 /// Hard-isolated tenant networks on a Linux core router.
@@ -73,6 +76,8 @@ pub enum Command {
     Detach(DetachArgs),
     /// What is wrong with this host and its NICs? Exits with 1 on any error
     Doctor(DoctorArgs),
+    /// What bulkhead-dns serves, its keys, and what it takes
+    Dns(DnsArgs),
     /// Does the kernel differ from the applied generation? Exits with 2 if it does
     Drift(DriftArgs),
     /// Explain a finding (E0102, W0402) or a drop reason (no-policy)

@@ -8,6 +8,7 @@ mod args;
 mod can;
 mod confirm;
 mod detach;
+mod dns;
 mod doctor;
 mod drift;
 mod explain;
@@ -47,6 +48,7 @@ pub fn run() -> ExitCode {
         Command::Can(args) => can::run(&cli.common, args),
         Command::Confirm(args) => confirm::run(&cli.common, args),
         Command::Detach(args) => detach::run(&cli.common, args),
+        Command::Dns(args) => dns::run(&cli.common, args),
         Command::Doctor(args) => doctor::run(&cli.common, args),
         Command::Drift(args) => drift::run(&cli.common, args),
         Command::Explain(args) => explain::run(&cli.common, args),

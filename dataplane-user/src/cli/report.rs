@@ -1,6 +1,7 @@
 //! What a command has to say, and saying it.
 
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anstyle::{AnsiColor, Style};
@@ -73,6 +74,24 @@ pub enum CliError {
         "nothing to explain is called `{0}`: codes are like E0102, drop reasons like no-policy"
     )]
     NoSuchCode(String),
+    /// The DNS server's program is not there.
+    #[error(
+        "bulkhead-dns is neither in {} nor in PATH (remedy: install it there; it comes with the package `bulkhead`)",
+        .0.display()
+    )]
+    NoDns(PathBuf),
+    /// The DNS server's program does not start.
+    #[error("cannot run {}", program.display())]
+    Dns {
+        /// The program.
+        program: PathBuf,
+        /// Why not.
+        #[source]
+        source: io::Error,
+    },
+    /// It has no JSON.
+    #[error("`bulkhead dns` prints text only (remedy: without --format json)")]
+    DnsIsText,
 }
 
 impl CliError {
@@ -83,8 +102,14 @@ impl CliError {
             | Self::Compile(_)
             | Self::Run(_)
             | Self::PlanFile(_)
-            | Self::PlanIsStale => NO,
-            Self::Ask(_) | Self::NoInterface | Self::NoTrunk | Self::NoSuchCode(_) => USAGE,
+            | Self::PlanIsStale
+            | Self::NoDns(_)
+            | Self::Dns { .. } => NO,
+            Self::DnsIsText
+            | Self::Ask(_)
+            | Self::NoInterface
+            | Self::NoTrunk
+            | Self::NoSuchCode(_) => USAGE,
         }
     }
 }

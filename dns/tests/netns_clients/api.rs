@@ -370,22 +370,6 @@ fn over_tls_a_segment_reaches_what_it_sees_and_others_reach_nothing() {
     );
 }
 
-/// Runs a program of Python's environment on the router.
-fn python(lab: &Lab, program: &str, arguments: &[&str]) -> String {
-    let mut command = lab.router.command(peers::python(program).unwrap());
-    // What it keeps goes into the test's folder.
-    command
-        .env("HOME", lab.path(""))
-        .env("TLDEXTRACT_CACHE", lab.path("tld"));
-    let output = run(command.args(arguments), "");
-    assert!(
-        output.status.success(),
-        "{program} {arguments:?}: {}",
-        text(&output)
-    );
-    text(&output)
-}
-
 #[test]
 fn octodns_reads_a_zone_and_makes_it_what_a_file_says() {
     let lab = started();
@@ -400,8 +384,8 @@ fn octodns_reads_a_zone_and_makes_it_what_a_file_says() {
     let config = format!("--config-file={}", path.display());
     let zones = lab.path("zones");
     let zones = zones.to_str().unwrap();
-    python(
-        &lab,
+    lab.python(
+        &lab.router,
         "octodns-dump",
         &[
             &config,
@@ -417,7 +401,7 @@ fn octodns_reads_a_zone_and_makes_it_what_a_file_says() {
         before.contains("hello world") && before.contains("_sip._tcp"),
         "{before}"
     );
-    let sync = || python(&lab, "octodns-sync", &[&config, "--doit", "--force"]);
+    let sync = || lab.python(&lab.router, "octodns-sync", &[&config, "--doit", "--force"]);
     let output = sync();
     assert!(
         output.contains("No changes"),
@@ -476,8 +460,8 @@ fn lexicon_makes_lists_changes_and_deletes_records() {
     let server = format!("http://127.0.0.1:{PORT}");
     let key = format!("{API_KEY}a");
     let challenge = format!("_acme-challenge.{ZONE}");
-    let said = python(
-        &lab,
+    let said = lab.python(
+        &lab.router,
         "python",
         &["-c", LEXICON, &server, &key, ZONE, &challenge, GATEWAY_A],
     );

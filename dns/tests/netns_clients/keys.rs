@@ -1,6 +1,8 @@
 //! `bulkhead-dns test-key` and `import`.
 
-use crate::lab::{GATEWAY_A, Lab, run, text};
+use testkit::wait::wait_for;
+
+use crate::lab::{GATEWAY_A, Lab, ZONE, run, text};
 use crate::support::SECRET;
 
 /// What a command says on the router, with the keys of this file.
@@ -18,14 +20,18 @@ fn ask(lab: &Lab, keys: &str, what: &str, arguments: &[&str]) -> (bool, String) 
 }
 
 fn write_keys(lab: &Lab, file: &str, keys: &[(&str, &str)]) {
-    use std::os::unix::fs::PermissionsExt as _;
     let keys: String = keys
         .iter()
         .map(|(name, secret)| {
             format!("[keys.{name}]\nalgorithm = \"hmac-sha256\"\nsecret = \"{secret}\"\n")
         })
         .collect();
-    std::fs::write(lab.path(file), keys).unwrap();
+    write_file(lab, file, &keys);
+}
+
+fn write_file(lab: &Lab, file: &str, text: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::write(lab.path(file), text).unwrap();
     let mode = std::fs::Permissions::from_mode(0o600);
     std::fs::set_permissions(lab.path(file), mode).unwrap();
 }
@@ -67,6 +73,67 @@ fn a_key_is_tried_as_terraform_would_use_it_and_changes_nothing() {
     let (works, said) = ask(&lab, "keys", "test-key", &from_b);
     assert!(!works, "{said}");
     assert_eq!(serial(), before);
+}
+
+#[test]
+fn sha1_signs_only_where_the_file_of_keys_allows_it() {
+    let lab = Lab::new();
+    let key = format!("[keys.a-tf]\nalgorithm = \"hmac-sha1\"\nsecret = \"{SECRET}\"\n");
+    write_file(&lab, "keys", &key);
+    lab.start();
+    let script = |label: &str| {
+        format!(
+            "server {GATEWAY_A}\nzone {ZONE}.\nupdate add {label}.{ZONE}. 60 A 10.1.0.20\nsend\n"
+        )
+    };
+    let with = |algorithm: &str| format!("{algorithm}:a-tf:{SECRET}");
+    let update = |program: &str, algorithm: &str| {
+        lab.update_with(program, &lab.a, &with(algorithm), &script(program))
+    };
+    let signed = |more: &[&str]| {
+        let at = format!("@{GATEWAY_A}");
+        let key = with("hmac-sha1");
+        lab.dig(
+            &lab.a,
+            &[&[at.as_str(), "-y", &key, "+norecurse"], more].concat(),
+        )
+    };
+    for program in ["nsupdate", "knsupdate"] {
+        let (is_good, said) = update(program, "hmac-sha1");
+        assert!(!is_good && said.contains("BADKEY"), "{program}: {said}");
+    }
+    assert!(signed(&[ZONE, "SOA"]).contains("BADKEY"));
+    let (_, listed) = ask(&lab, "keys", "keys", &[]);
+    assert!(listed.contains("hmac_sha1 = true"), "{listed}");
+    assert!(lab.log().contains("hmac_sha1 = true"), "{}", lab.log());
+
+    write_file(&lab, "keys", &format!("hmac_sha1 = true\n{key}"));
+    wait_for("the keys to be read again", || {
+        signed(&[ZONE, "SOA"]).contains("NOERROR").then_some(())
+    })
+    .unwrap();
+    for program in ["nsupdate", "knsupdate"] {
+        let (is_good, said) = update(program, "hmac-sha1");
+        assert!(is_good, "{program}: {said}\n{}", lab.log());
+        // dig says if it could not verify: an answer, and a transfer of many signed messages.
+        let name = format!("{program}.{ZONE}");
+        for more in [&[name.as_str(), "A"][..], &["+onesoa", ZONE, "AXFR"]] {
+            let said = signed(more);
+            assert!(
+                said.contains("10.1.0.20") && said.contains("hmac-sha1"),
+                "{said}"
+            );
+            assert!(!said.contains("ould") && !said.contains("ailed"), "{said}");
+        }
+    }
+    // The key's own algorithm and no other; and only with its secret.
+    let (is_good, said) = update("nsupdate", "hmac-sha256");
+    assert!(!is_good && said.contains("BADKEY"), "{said}");
+    let other = "hmac-sha1:a-tf:YW5vdGhlciBzZWNyZXQgb2YgMzIgb2N0ZXRzICEhISE=";
+    let (is_good, said) = lab.update_with("nsupdate", &lab.a, other, &script("other"));
+    assert!(!is_good && said.contains("BADSIG"), "{said}");
+    let (works, said) = ask(&lab, "keys", "test-key", &["a-tf"]);
+    assert!(works, "{said}");
 }
 
 #[test]

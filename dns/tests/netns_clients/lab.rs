@@ -9,6 +9,7 @@ use std::sync::Mutex;
 
 use netmodel::published;
 use testkit::netns::NetNs;
+use testkit::peers;
 use testkit::wait::wait_for;
 
 use crate::support::{SECRET, two_tenants};
@@ -184,6 +185,27 @@ impl Lab {
         text(&run(client.command("dig").args(arguments), ""))
     }
 
+    /// Returns a command of Python's environment in a namespace; what it keeps goes into the test's folder.
+    pub(crate) fn python_command(&self, client: &NetNs, program: &str) -> Command {
+        let mut command = client.command(peers::python(program).unwrap());
+        command
+            .env("HOME", self.path(""))
+            .env("TLDEXTRACT_CACHE", self.path("tld"));
+        command
+    }
+
+    /// Runs a program of Python's environment; what it says. It must be content.
+    pub(crate) fn python(&self, client: &NetNs, program: &str, arguments: &[&str]) -> String {
+        let output = run(self.python_command(client, program).args(arguments), "");
+        let said = text(&output);
+        assert!(
+            output.status.success(),
+            "{program} {arguments:?}: {said}\n{}",
+            self.log()
+        );
+        said
+    }
+
     /// Runs nsupdate or knsupdate; its output, and whether it was content.
     pub(crate) fn update(
         &self,
@@ -192,8 +214,20 @@ impl Lab {
         key: &str,
         script: &str,
     ) -> (bool, String) {
+        let key = format!("hmac-sha256:{key}:{SECRET}");
+        self.update_with(program, client, &key, script)
+    }
+
+    /// The same with a key as these programs want it: `ALGORITHM:NAME:SECRET`.
+    pub(crate) fn update_with(
+        &self,
+        program: &str,
+        client: &NetNs,
+        key: &str,
+        script: &str,
+    ) -> (bool, String) {
         let mut command = client.command(program);
-        command.args(["-y", &format!("hmac-sha256:{key}:{SECRET}")]);
+        command.args(["-y", key]);
         if program == "nsupdate" {
             command.args(["-t", "5"]);
         }

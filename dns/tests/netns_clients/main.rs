@@ -1,4 +1,4 @@
-//! Real clients (dig, kdig, nsupdate, knsupdate, octodns, lexicon) of two tenants, each in a network namespace of its own,
+//! Real clients (dig, kdig, nsupdate, knsupdate, octodns, lexicon, certbot, unbound) of two tenants, each in a network namespace of its own,
 //! and the daemon on the router between them. Needs root.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up must fail")]
@@ -8,9 +8,11 @@ mod dot;
 mod keys;
 mod lab;
 mod leases;
+mod resolver;
 #[path = "../conformance/support.rs"]
 #[allow(dead_code, reason = "every test program uses its own part")]
 mod support;
+mod updaters;
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpStream, UdpSocket};
