@@ -102,7 +102,7 @@ pub enum Command {
     Show(ShowArgs),
     /// What is enforced, and what was dropped? Exits with 1 if nothing is enforced
     Status(StatusArgs),
-    /// Do the router and the hypervisors decide alike, over all pairs of addresses? Exits with 1 if not
+    /// Do the router and the hypervisors decide alike? Exits with 1 if not
     Verify(VerifyArgs),
 }
 
