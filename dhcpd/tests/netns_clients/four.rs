@@ -93,9 +93,13 @@ fn dhclient_is_bound_renews_rebinds_reboots_and_releases() {
     })
     .unwrap();
     renew_and_rebind(&wire, (address, lease));
-    wire.wait_for_log("RENEW");
-    // It calls both by the same name: the first one to all is its SELECTING, the second its REBINDING.
-    let output = fs::read_to_string(wire.lab.path("client-output")).unwrap();
+    // It says so once it has written its lease down, and calls both by the same name: the first one to all is its
+    // SELECTING, the second its REBINDING.
+    let output = wait_for("the client to be bound thrice", || {
+        let text = fs::read_to_string(wire.lab.path("client-output")).ok()?;
+        (text.matches("bound to").count() >= 3).then_some(text)
+    })
+    .unwrap();
     let to_all = format!(
         "DHCPREQUEST for {address} on {} to 255.255.255.255",
         wire.link
