@@ -1,7 +1,7 @@
 //! `bulkhead dns WORD …`: what `bulkhead-dns` says of its names and keys. It is a program of its own, which this one becomes: same
 //! streams, and its exit code.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -97,9 +97,29 @@ pub(super) fn run(common: &Common, args: &DnsArgs) -> Result<Report, CliError> {
     Err(CliError::Dns { program, source })
 }
 
-/// Finds the program: beside this one, so that the two are of one version, or else in `PATH`.
-fn find(beside: &Path, path: &OsString) -> Option<PathBuf> {
+/// Finds the program: beside this one, so that the two are of one version, or else in `PATH`. Never in the folder that root
+/// happens to stand in, which may be a tenant's: parts of `PATH` that are empty or relative do not count.
+fn find(beside: &Path, path: &OsStr) -> Option<PathBuf> {
     let folders = std::iter::once(beside.to_owned()).chain(std::env::split_paths(path));
+    let folders = folders.filter(|folder| folder.is_absolute());
     let mut places = folders.map(|folder| folder.join(PROGRAM));
     places.find(|place| place.is_file())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_lies_in_the_current_folder_is_never_run() {
+        let folder = tempfile::tempdir_in(".").unwrap();
+        std::fs::write(folder.path().join(PROGRAM), "").unwrap();
+        let relative = Path::new(folder.path().file_name().unwrap());
+        assert!(relative.join(PROGRAM).is_file(), "the test can fail");
+        assert_eq!(find(relative, relative.as_os_str()), None);
+        assert_eq!(find(Path::new(""), OsStr::new(":")), None);
+        let absolute = folder.path().canonicalize().unwrap();
+        let found = find(relative, absolute.as_os_str());
+        assert_eq!(found, Some(absolute.join(PROGRAM)));
+    }
 }

@@ -137,28 +137,24 @@ impl Wire {
         Client(self.command(program, arguments).spawn().unwrap())
     }
 
+    /// Starts a shell script in a process tree and mounts of its own, which end as a whole.
+    pub(crate) fn start_tree(&self, script: &str, arguments: &[&str]) -> Client {
+        let tree = ["--mount", "--pid", "--fork", "--kill-child", "sh", "-c"];
+        self.start("unshare", &[&tree[..], &[script, "sh"], arguments].concat())
+    }
+
     /// Starts dhcpcd for a family (`-4`, `-6`), with these lines as its settings.
     ///
-    /// Its files are at fixed places: they get a disk of their own. It leaves helpers behind when it is killed: they get a process
-    /// tree of their own, which ends as a whole, but not before it has sent its last message.
+    /// Its files are at fixed places: they get a disk of their own. It leaves helpers behind when it is killed, which must not end
+    /// before they have sent its last message.
     pub(crate) fn start_dhcpcd(&self, family: &str, settings: &str, script: &str) -> Client {
         let config = self.lab.path("dhcpcd.conf").display().to_string();
         fs::write(&config, settings).unwrap();
         let private = "mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/lib/dhcpcd && \"$@\" && sleep 20";
-        let tree = [
-            "--mount",
-            "--pid",
-            "--fork",
-            "--kill-child",
-            "sh",
-            "-c",
-            private,
-            "sh",
-        ];
         let dhcpcd = [
             "dhcpcd", family, "-B", "-f", &config, "-c", script, self.link,
         ];
-        self.start("unshare", &[&tree[..], &dhcpcd].concat())
+        self.start_tree(private, &dhcpcd)
     }
 
     /// Waits until the server has such a lease of the client.

@@ -226,18 +226,7 @@ fn systemd_networkd_is_bound_in_both_families_renews_rebinds_and_releases() {
         chmod -R a+rX /run/systemd/network && \
         chown -R systemd-network:systemd-network /run/systemd/netif && \
         exec /lib/systemd/systemd-networkd & wait";
-    let arguments = [
-        "--mount",
-        "--pid",
-        "--fork",
-        "--kill-child",
-        "sh",
-        "-c",
-        private,
-        "sh",
-        &config,
-    ];
-    let client = wire.start("unshare", &arguments);
+    let client = wire.start_tree(private, &[&config]);
     let of = |is_six: bool| move |at: IpAddr, lease: &Lease| bound(lease) && at.is_ipv6() == is_six;
     let (four, lease4) = wire.wait_where("a lease of IPv4", of(false));
     let (six, lease6) = wire.wait_where("a lease of IPv6", of(true));
