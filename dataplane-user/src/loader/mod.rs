@@ -14,6 +14,7 @@ mod attach;
 mod batch;
 mod error;
 mod hold;
+mod outer;
 mod pins;
 mod port_attach;
 mod ports;
@@ -120,7 +121,7 @@ impl Datapath {
         }
         let object = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bulkhead-ebpf"));
         let mut ebpf = loader.load(object).map_err(LoaderError::LoadObject)?;
-        let mut publisher = Publisher::new(&mut ebpf, Templates::read(object)?)?;
+        let mut publisher = Publisher::new(&mut ebpf, Templates::read(object)?, pins.as_ref())?;
         let hooks = options
             .hook
             .map_or(vec![Hook::Xdp, Hook::Tc], |hook| vec![hook]);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! /sys/fs/bpf/bulkhead/eth1/link-tcx      the attachment
-//!                          /abi-3/FLOWS   a file per map, by version of their layout
+//!                          /abi-3/FLOWS   a file per map, by version of their layout; maps inside of maps: see `outer`
 //!                          /hold/HOLD_…   maps of the hold, while that is what is attached
 //! ```
 //!
@@ -15,9 +15,10 @@ use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use aya::maps::{Array, ArrayOfMaps, Map, MapData};
 use dataplane_common::abi::{ABI_VERSION, Generation};
 
+use super::outer::Outer;
+use super::publish::{GENERATION, read_generation};
 use super::slot::{self, Outers, Slot};
 use super::{LoaderError, Mode, PortHook, TableDifference};
 use crate::compile::{Tables, Trunk};
@@ -98,6 +99,23 @@ impl Pins {
     #[must_use]
     pub fn map(&self, name: &str) -> PathBuf {
         self.maps(ABI_VERSION).join(name)
+    }
+
+    /// Returns the path of a map that is inside of another one, by its number in the kernel.
+    pub(super) fn inner_map(&self, outer: &str, id: u32) -> PathBuf {
+        self.map(&format!("{outer}-{id}"))
+    }
+
+    /// Returns the maps that are pinned as inside of another one, by their numbers in the kernel.
+    pub(super) fn inner_maps(&self, outer: &str) -> Result<Vec<(u32, PathBuf)>, LoaderError> {
+        let folder = self.maps(ABI_VERSION);
+        let entries = fs::read_dir(&folder).map_err(pin_file("list", &folder))?;
+        let maps = entries.flatten().filter_map(|entry| {
+            let name = entry.file_name();
+            let id = name.to_str()?.strip_prefix(outer)?.strip_prefix('-')?;
+            Some((id.parse().ok()?, entry.path()))
+        });
+        Ok(maps.collect())
     }
 
     /// Returns the folder of the maps of a layout.
@@ -213,20 +231,10 @@ impl Pins {
                 },
             });
         }
-        let wrap = |source| LoaderError::map("GENERATION", source);
-        let outer = MapData::from_pin(self.map("GENERATION")).map_err(wrap)?;
-        let outer: ArrayOfMaps<MapData, Array<MapData, Generation>> =
-            Map::ArrayOfMaps(outer).try_into().map_err(wrap)?;
-        let inner = match outer.get(&0, 0) {
-            Ok(inner) => inner,
-            Err(aya::maps::MapError::KeyNotFound) => return Ok(Generation::default()),
-            // Another size of `Generation` is another version's.
-            Err(aya::maps::MapError::InvalidValueSize { .. }) => {
-                return Err(self.abi_mismatch(0));
-            }
-            Err(source) => return Err(wrap(source)),
-        };
-        let generation = inner.get(&0, 0).map_err(wrap)?;
+        let generation = read_generation(&Outer::open(GENERATION, self)?)?;
+        if generation.number == 0 {
+            return Ok(generation);
+        }
         if generation.abi_version != ABI_VERSION {
             return Err(self.abi_mismatch(generation.abi_version));
         }

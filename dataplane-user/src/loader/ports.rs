@@ -152,7 +152,7 @@ impl PortPath {
             program.load().map_err(|s| LoaderError::program(name, s))?;
         }
         let from_router = install_from_router(&mut ebpf)?;
-        let publisher = Publisher::new(&mut ebpf, Templates::read(object)?)?;
+        let publisher = Publisher::new(&mut ebpf, Templates::read(object)?, pins.as_ref())?;
         Ok(Self {
             publisher,
             ports: take_map(&mut ebpf, "PORTS")?

@@ -7,13 +7,14 @@
 use std::collections::HashMap as StdHashMap;
 use std::sync::Arc;
 
-use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapError, ProgramArray};
+use aya::maps::{HashMap, MapData, MapError, ProgramArray};
 use aya::{Ebpf, Pod};
 use dataplane_common::abi::{FlowEntry, FlowKey, FragmentEntry, FragmentKey, Generation, SLOTS};
 
+use super::outer::Outer;
 use super::slot::{Outers, Slot};
 use super::templates::Templates;
-use super::{Datapath, LoaderError, take_map};
+use super::{Datapath, LoaderError, Pins, batch, take_map};
 use crate::compile::{Tables, Trunk};
 
 /// Proof that packets are judged by a generation.
@@ -23,13 +24,14 @@ pub struct Published {
     pub number: u32,
 }
 
-/// The pointer to the current generation.
-type OuterGeneration = ArrayOfMaps<MapData, Array<MapData, Generation>>;
+/// The map of the pointer to the current generation.
+pub(super) const GENERATION: &str = "GENERATION";
 
 /// The outer maps, and what this process put into their slots.
 pub(super) struct Publisher {
     templates: Arc<Templates>,
-    generation: OuterGeneration,
+    /// The pointer to the current generation.
+    generation: Outer,
     outers: Outers,
     flows: HashMap<MapData, FlowKey, FlowEntry>,
     fragments: HashMap<MapData, FragmentKey, FragmentEntry>,
@@ -40,15 +42,17 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
-    pub(super) fn new(ebpf: &mut Ebpf, templates: Templates) -> Result<Self, LoaderError> {
-        let generation: OuterGeneration = take_map(ebpf, "GENERATION")?
-            .try_into()
-            .map_err(|s| LoaderError::map("GENERATION", s))?;
+    pub(super) fn new(
+        ebpf: &mut Ebpf,
+        templates: Templates,
+        pins: Option<&Pins>,
+    ) -> Result<Self, LoaderError> {
+        let generation = Outer::take(ebpf, GENERATION, pins)?;
         let current = read_generation(&generation)?;
         Ok(Self {
             templates: Arc::new(templates),
             generation,
-            outers: Outers::take(ebpf)?,
+            outers: Outers::take(ebpf, pins)?,
             flows: take_map(ebpf, "FLOWS")?
                 .try_into()
                 .map_err(|s| LoaderError::map("FLOWS", s))?,
@@ -105,9 +109,10 @@ impl Publisher {
         let index = (self.current.slot + 1) % SLOTS;
         let mut slot = match self.slots.remove(&index) {
             Some(slot) => slot,
-            None => match Slot::open(&self.outers, index)? {
-                Some(slot) => slot,
-                None => Slot::new(&self.templates)?,
+            None => match Slot::open(&self.outers, index) {
+                Ok(Some(slot)) => slot,
+                // No packet looks there: what cannot be read is replaced.
+                Ok(None) | Err(_) => Slot::new(&self.templates)?,
             },
         };
         slot.fill(tables, &self.templates)?;
@@ -115,7 +120,11 @@ impl Publisher {
         self.slots.insert(index, slot);
         let mut next = trunk.generation(tables, number, ticks_per_second());
         next.slot = index;
-        self.flip(next)
+        let published = self.flip(next)?;
+        // It is published. A pin that cannot be removed keeps memory, and the next one tries again.
+        let _ = self.generation.prune();
+        let _ = self.outers.prune();
+        Ok(published)
     }
 
     /// Returns the number of the generation that packets are judged by, whoever published it.
@@ -136,11 +145,13 @@ impl Publisher {
 
     /// Makes packets be judged by `next`: one pointer swap.
     fn flip(&mut self, next: Generation) -> Result<Published, LoaderError> {
-        let wrap = |source| LoaderError::map("GENERATION", source);
-        let inner = Map::Array(self.templates.make("GENERATION", 1)?);
-        let mut inner = Array::<_, Generation>::try_from(inner).map_err(wrap)?;
-        inner.set(0, next, 0).map_err(wrap)?;
-        self.generation.set(0, &inner, 0).map_err(wrap)?;
+        let inner = self.templates.make(GENERATION, 1)?;
+        let written = batch::write(&inner, &[0_u32], &[next]);
+        written.map_err(|source| LoaderError::Batch {
+            map: GENERATION,
+            source,
+        })?;
+        self.generation.set(0, &inner)?;
         self.current = next;
         Ok(Published {
             number: next.number,
@@ -153,13 +164,21 @@ fn keys<K: Pod, V: Pod>(map: &HashMap<MapData, K, V>) -> Result<Vec<K>, MapError
 }
 
 /// Reads the generation that packets are judged by; its number is 0 before the first.
-fn read_generation(outer: &OuterGeneration) -> Result<Generation, LoaderError> {
-    let wrap = |source| LoaderError::map("GENERATION", source);
-    match outer.get(&0, 0) {
-        Ok(inner) => inner.get(&0, 0).map_err(wrap),
-        Err(MapError::KeyNotFound) => Ok(Generation::default()),
-        Err(source) => Err(wrap(source)),
-    }
+pub(super) fn read_generation(outer: &Outer) -> Result<Generation, LoaderError> {
+    let inner = match outer.get(0) {
+        Err(LoaderError::Map {
+            source: MapError::KeyNotFound,
+            ..
+        }) => return Ok(Generation::default()),
+        inner => inner?,
+    };
+    let read = batch::read::<u32, Generation>(&inner);
+    let read = read.map_err(|source| LoaderError::Batch {
+        map: GENERATION,
+        source,
+    })?;
+    let element = read.first().map(|(_, generation)| *generation);
+    element.ok_or_else(|| LoaderError::map(GENERATION, MapError::KeyNotFound))
 }
 
 impl Datapath {

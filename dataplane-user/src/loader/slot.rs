@@ -6,7 +6,7 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use aya::maps::{ArrayOfMaps, MapData, MapError};
+use aya::maps::{MapData, MapError};
 use aya::{Ebpf, Pod};
 use dataplane_common::abi::{
     BoundMacKey, EndpointEntry, EndpointKey, Generation, Mac, NO_PREFIX_LENGTH, PREFIX_LENGTHS,
@@ -16,15 +16,13 @@ use dataplane_common::abi::{
 use indexmap::IndexMap;
 use serde::Serialize;
 
+use super::outer::Outer;
 use super::templates::Templates;
-use super::{LoaderError, Pins, batch, take_map};
+use super::{LoaderError, Pins, batch};
 use crate::compile::{Tables, ip_of};
 
 /// Hash tables are made with room for at least so many entries.
 const LEAST_ENTRIES: u32 = 1024;
-
-/// A map with one inner map per slot.
-pub(super) type Outer = ArrayOfMaps<MapData, MapData>;
 
 /// The outer maps of the tables.
 pub(super) struct Outers {
@@ -39,20 +37,30 @@ pub(super) struct Outers {
 
 impl Outers {
     /// Takes them out of a loaded object.
-    pub(super) fn take(ebpf: &mut Ebpf) -> Result<Self, LoaderError> {
-        Self::make(|name| {
-            let map = take_map(ebpf, name)?;
-            map.try_into().map_err(|s| LoaderError::map(name, s))
-        })
+    pub(super) fn take(ebpf: &mut Ebpf, pins: Option<&Pins>) -> Result<Self, LoaderError> {
+        Self::make(|name| Outer::take(ebpf, name, pins))
     }
 
     /// Opens those that are pinned.
     pub(super) fn open(pins: &Pins) -> Result<Self, LoaderError> {
-        Self::make(|name| {
-            let wrap = |source| LoaderError::map(name, source);
-            let map = MapData::from_pin(pins.map(name)).map_err(wrap)?;
-            aya::maps::Map::ArrayOfMaps(map).try_into().map_err(wrap)
-        })
+        Self::make(|name| Outer::open(name, pins))
+    }
+
+    /// Removes the pins of tables that are in no slot any more.
+    pub(super) fn prune(&self) -> Result<(), LoaderError> {
+        let Self {
+            segments,
+            services,
+            endpoints,
+            bound_macs,
+            prefixes,
+            pairs,
+            rules,
+        } = self;
+        let all = [
+            segments, services, endpoints, bound_macs, prefixes, pairs, rules,
+        ];
+        all.into_iter().try_for_each(Outer::prune)
     }
 
     fn make(
@@ -263,8 +271,7 @@ impl<V: Pod + Default + PartialEq> ArrayTable<V> {
         outer: &Outer,
         index: u32,
     ) -> Result<Self, LoaderError> {
-        let map = outer.get(&index, 0);
-        let map = map.map_err(|s| LoaderError::map(name, s))?;
+        let map = outer.get(index)?;
         let read = batch::read::<u32, V>(&map).map_err(batch_error(name))?;
         let mut held = vec![V::default(); entries as usize];
         for (index, value) in read {
@@ -303,7 +310,7 @@ impl<V: Pod + Default + PartialEq> ArrayTable<V> {
     }
 
     fn install(&mut self, outer: &mut Outer, index: u32) -> Result<(), LoaderError> {
-        install(self.name, &mut self.installed, outer, index, &self.map)
+        install(&mut self.installed, outer, index, &self.map)
     }
 }
 
@@ -336,9 +343,9 @@ impl<K: Pod + Default + Eq + Hash, V: Pod + Default + PartialEq> HashTable<K, V>
     }
 
     fn open(name: &'static str, outer: &Outer, index: u32) -> Result<Self, LoaderError> {
-        let wrap = |source| LoaderError::map(name, source);
-        let map = outer.get(&index, 0).map_err(wrap)?;
-        let room = map.info().map_err(wrap)?.max_entries();
+        let map = outer.get(index)?;
+        let info = map.info().map_err(|s| LoaderError::map(name, s))?;
+        let room = info.max_entries();
         let held = batch::read::<K, V>(&map).map_err(batch_error(name))?;
         Ok(Self {
             name,
@@ -426,20 +433,18 @@ impl<K: Pod + Default + Eq + Hash, V: Pod + Default + PartialEq> HashTable<K, V>
     }
 
     fn install(&mut self, outer: &mut Outer, index: u32) -> Result<(), LoaderError> {
-        install(self.name, &mut self.installed, outer, index, &self.map)
+        install(&mut self.installed, outer, index, &self.map)
     }
 }
 
 fn install(
-    name: &'static str,
     installed: &mut bool,
     outer: &mut Outer,
     index: u32,
     map: &MapData,
 ) -> Result<(), LoaderError> {
     if !*installed {
-        let set = outer.set(index, map, 0);
-        set.map_err(|s| LoaderError::map(name, s))?;
+        outer.set(index, map)?;
         *installed = true;
     }
     Ok(())

@@ -20,6 +20,8 @@ use testkit::netns::NetNs;
 use testkit::wait::wait_at_most;
 use testkit::xdp::XdpPass;
 
+/// The program.
+const BULKHEAD: &str = env!("CARGO_BIN_EXE_bulkhead");
 /// The trunk, in the router's namespace.
 pub(crate) const TRUNK: &str = "eth0";
 /// Its far end.
@@ -126,7 +128,11 @@ impl Lab {
     }
 
     pub(crate) fn command(&self, words: &[&str]) -> Command {
-        let mut command = self.router.command(env!("CARGO_BIN_EXE_bulkhead"));
+        self.place(self.router.command(BULKHEAD), words)
+    }
+
+    /// Says what to do, and where.
+    fn place(&self, mut command: Command, words: &[&str]) -> Command {
         command.args(words).args(["--interface", TRUNK]);
         command.arg("--pins").arg(self.pins().folder());
         command.arg("--config").arg(self.path("bulkhead.toml"));
@@ -161,8 +167,23 @@ impl Lab {
 
     /// The same, with a log of another name.
     pub(crate) fn start_logged(&self, words: &[&str], log: &str) -> Running {
+        self.spawn(self.command(words), log)
+    }
+
+    /// Starts a command with the capabilities of `bulkhead.service`, and no others.
+    pub(crate) fn start_as_unit(&self, words: &[&str]) -> Running {
+        let unit = include_str!("../../../packaging/systemd/bulkhead.service");
+        let mut lines = unit.lines();
+        let set = lines.find_map(|line| line.strip_prefix("CapabilityBoundingSet="));
+        let set = set.unwrap().replace(" CAP_", ",+").replace("CAP_", "+");
+        let mut command = self.router.command("setpriv");
+        command.arg(format!("--bounding-set=-all,{}", set.to_lowercase()));
+        command.args(["--no-new-privs", BULKHEAD]);
+        self.spawn(self.place(command, words), "log")
+    }
+
+    fn spawn(&self, mut command: Command, log: &str) -> Running {
         let log = self.path(log);
-        let mut command = self.command(words);
         let file = fs::File::create(&log).unwrap();
         command.stdout(Stdio::null()).stderr(file);
         Running {

@@ -1,5 +1,7 @@
 //! `run --watch`: a change of the inventory becomes a plan and, if allowed, an apply.
 
+use std::fs;
+
 use crate::lab::{Lab, PATIENCE};
 use testkit::wait::wait_at_most;
 
@@ -23,6 +25,32 @@ fn change_is_applied_if_the_settings_say_so() {
     run.wait_until_it_says("generation 2");
     let history = lab.json(&["history"]);
     assert_eq!(history["generations"][0]["cause"]["kind"], "watch");
+}
+
+#[test]
+fn capabilities_of_the_unit_are_enough_to_adopt_and_to_change_everything() {
+    let lab = Lab::new();
+    lab.configure(EAGER);
+    lab.bulkhead(&["apply", "--yes"]).expect(0);
+    let pins = || {
+        fs::read_dir(lab.pins().map("FLOWS").parent().unwrap())
+            .unwrap()
+            .count()
+    };
+    let run = lab.start_as_unit(&["run", "--watch"]);
+    run.wait_until_it_says("is as it should be");
+    lab.withdraw_offer();
+    generation(&lab, 2);
+    // Both slots are full now; the next ones are in the place of what an earlier process has made.
+    let full = pins();
+    let ports = ["tcp/8443", "tcp/9443", "tcp/8443", "tcp/9443"];
+    for (number, ports) in (3..).zip(ports.windows(2)) {
+        let file = "tenants/grooveiq/group_vars/grooveiq/firewall.yml";
+        lab.edit(file, ports[0], ports[1]);
+        generation(&lab, number);
+    }
+    drop(run);
+    assert_eq!(pins(), full, "maps that nothing uses are not kept");
 }
 
 #[test]
@@ -79,7 +107,7 @@ fn emptied_inventory_is_never_applied_by_itself() {
     lab.configure(EAGER);
     let run = lab.start(&["run", "--watch"]);
     generation(&lab, 1);
-    std::fs::rename(lab.path("tenants/grooveiq"), lab.path("elsewhere")).unwrap();
+    fs::rename(lab.path("tenants/grooveiq"), lab.path("elsewhere")).unwrap();
     run.wait_until_it_says("refused");
     assert_eq!(lab.enforced(), 1);
 }
