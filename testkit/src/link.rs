@@ -55,6 +55,16 @@ impl NetNs {
             .with_context(|| format!("deleting {name} in {}", self.name()))
     }
 
+    /// Moves a link to another namespace, under the same name; it is down there, and has no addresses.
+    ///
+    /// # Errors
+    ///
+    /// If there is none of that name, or there is one already over there.
+    pub fn move_link(&self, name: &str, to: &NetNs) -> Result<()> {
+        let namespace = to.as_fd().as_raw_fd();
+        self.set_link(name, |link| link.setns_by_fd(namespace))
+    }
+
     /// Sets a link up.
     ///
     /// # Errors

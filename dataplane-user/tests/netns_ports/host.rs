@@ -15,10 +15,12 @@ use netmodel::Model;
 use netmodel::ids::MacAddr;
 use netmodel::model::Subnet6;
 use testkit::fixtures;
+use testkit::forgery::{Endpoint, Surroundings};
 use testkit::frame::Frame;
 use testkit::kernel_vlan::BridgeVlan;
 use testkit::netns::NetNs;
 use testkit::raw::RawSocket;
+use testkit::tap::Tap;
 use testkit::wait::{PATIENCE, wait_for};
 
 const BRIDGE: &str = "vmbr0";
@@ -50,6 +52,24 @@ pub(crate) struct Machine {
     pub(crate) vlan: u16,
     pub(crate) ipv4: Ipv4Addr,
     pub(crate) ipv6: Ipv6Addr,
+}
+
+impl Machine {
+    pub(crate) fn endpoint(self) -> Endpoint {
+        let Self {
+            mac,
+            vlan,
+            ipv4,
+            ipv6,
+            ..
+        } = self;
+        Endpoint {
+            mac,
+            vlan,
+            ipv4,
+            ipv6,
+        }
+    }
 }
 
 /// Two of the first tenant, one of the second, two of the third, whose hosts are isolated.
@@ -205,11 +225,33 @@ impl Lab {
     }
 
     pub(crate) fn know_stranger_as(&mut self, machine: Machine) -> Result<()> {
+        self.know_as(STRANGER, machine)
+    }
+
+    /// Says whose a port is; it is nobody's where it was.
+    fn know_as(&mut self, port: &str, machine: Machine) -> Result<()> {
         let (mac, vlan_id) = (machine.mac, machine.vlan);
         self.plugged.ports.retain(|_, plug| plug.mac != mac);
-        let index = self.hypervisor.ifindex(STRANGER)?;
+        let index = self.hypervisor.ifindex(port)?;
         self.plugged.ports.insert(index, Plug { mac, vlan_id });
         Ok(self.path.set_host(&self.plugged)?)
+    }
+
+    /// Moves a machine to a tap of its own. `offloads`: does it take packets that are not cut up, or lack checksums?
+    pub(crate) fn move_to_tap(
+        &mut self,
+        machine: Machine,
+        mtu: u32,
+        offloads: bool,
+    ) -> Result<Tap> {
+        let name = format!("real{}", machine.at);
+        let tap = Tap::open(&self.hypervisor, &name, offloads)?;
+        self.hypervisor.set_mtu(&name, mtu)?;
+        self.hypervisor.set_controller(&name, BRIDGE)?;
+        self.hypervisor.set_up(&name)?;
+        self.attach(&name, false)?;
+        self.know_as(&name, machine)?;
+        Ok(tap)
     }
 
     pub(crate) fn machine(&self, at: usize) -> Machine {
@@ -224,16 +266,17 @@ impl Lab {
         self.host_mac
     }
 
-    pub(crate) fn gateway4(&self, machine: Machine) -> Ipv4Addr {
+    /// What a machine has around it.
+    pub(crate) fn around(&self, machine: Machine) -> Surroundings {
         let mut segments = self.model.segments.iter();
         let segment = segments.find(|s| s.vlan_id.as_u16() == machine.vlan);
-        segment.unwrap().ipv4.unwrap().gateway
-    }
-
-    pub(crate) fn gateway6(&self, machine: Machine) -> Ipv6Addr {
-        let mut segments = self.model.segments.iter();
-        let segment = segments.find(|s| s.vlan_id.as_u16() == machine.vlan);
-        segment.unwrap().ipv6.unwrap().gateway
+        let segment = segment.unwrap();
+        Surroundings {
+            router_mac: ROUTER_MAC,
+            host_mac: self.host_mac,
+            gateway4: segment.ipv4.unwrap().gateway,
+            gateway6: segment.ipv6.unwrap().gateway,
+        }
     }
 
     pub(crate) fn send(&self, from: Machine, frame: &Frame) {

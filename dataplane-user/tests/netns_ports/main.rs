@@ -7,189 +7,21 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up must fail")]
 
 mod host;
+mod taps;
 
 use dataplane_user::loader::{Mode, PortHook, WantedMode};
 use host::{Lab, Machine, Wiring, model};
+use testkit::forgery::forgeries;
 use testkit::frame::{BROADCAST, Frame, link_local, tcp_flag};
 
 const SYN: u8 = tcp_flag::SYN;
-
-/// A forgery: what it is, who sends it, and why it is dropped.
-type Forgery = (&'static str, Frame, &'static str);
-
-/// What `from` must not send, `peer` being a machine of another tenant, `friend` one of its own segment.
-fn forgeries(lab: &Lab, from: Machine, friend: Machine, peer: Machine) -> Vec<Forgery> {
-    let router = lab.router_mac();
-    let to_friend = || Frame::new(from.mac, friend.mac);
-    let to_peer = || Frame::new(from.mac, peer.mac);
-    let to_router = || Frame::new(from.mac, router);
-    let to_all = || Frame::new(from.mac, BROADCAST);
-    let ipv4 = |frame: Frame| frame.ipv4(from.ipv4, friend.ipv4).udp(4000, 4001);
-    let mut rows = vec![
-        ("own tag", ipv4(to_friend().vlan(from.vlan)), "tagged-frame"),
-        (
-            "tag of the other",
-            ipv4(to_peer().vlan(peer.vlan)),
-            "tagged-frame",
-        ),
-        ("priority tag", ipv4(to_friend().vlan(0)), "tagged-frame"),
-        (
-            "service tag",
-            ipv4(to_friend().tag(0x88a8, peer.vlan)),
-            "tagged-frame",
-        ),
-        (
-            "two tags",
-            ipv4(to_friend().vlan(from.vlan).vlan(peer.vlan)),
-            "tagged-frame",
-        ),
-        (
-            "MAC of the other",
-            ipv4(to_friend().source_mac(peer.mac)),
-            "spoofed-mac",
-        ),
-        (
-            "MAC of the friend",
-            ipv4(to_peer().source_mac(friend.mac)),
-            "spoofed-mac",
-        ),
-        (
-            "MAC of the router",
-            ipv4(to_friend().source_mac(router)),
-            "router-mac-spoof",
-        ),
-        (
-            "group as source",
-            ipv4(to_friend().source_mac([3, 0, 0, 0, 0, 1])),
-            "bad-source-mac",
-        ),
-        (
-            "STP",
-            to_friend()
-                .destination_mac([1, 0x80, 0xc2, 0, 0, 0])
-                .ether_type(0x0026),
-            "unknown-ether-type",
-        ),
-        (
-            "LLDP",
-            to_friend().ether_type(0x88cc).payload(&[0; 46]),
-            "unknown-ether-type",
-        ),
-        (
-            "ARP as the gateway",
-            to_all().gratuitous_arp(lab.gateway4(from)),
-            "gateway-claim",
-        ),
-        (
-            "ARP as the friend",
-            to_all().gratuitous_arp(friend.ipv4),
-            "arp-sender-mismatch",
-        ),
-        (
-            "ARP as the other",
-            to_all().arp_reply(peer.ipv4, from.ipv4),
-            "arp-sender-mismatch",
-        ),
-        (
-            "RARP as the friend",
-            to_all().arp_request(friend.ipv4, friend.ipv4).rarp(3),
-            "arp-sender-mismatch",
-        ),
-        (
-            "to the hypervisor",
-            ipv4(to_friend().destination_mac(lab.host_mac())),
-            "host-address",
-        ),
-        (
-            "the friend's IP under the other's MAC",
-            ipv4(to_friend())
-                .source_mac(from.mac)
-                .destination_mac(peer.mac),
-            "mac-ip-mismatch",
-        ),
-        (
-            "the other's IPv4, directly",
-            to_peer().ipv4(from.ipv4, peer.ipv4).udp(1, 2),
-            "mac-ip-mismatch",
-        ),
-        (
-            "the other's IPv6, directly",
-            to_peer().ipv6(from.ipv6, peer.ipv6).udp(1, 2),
-            "mac-ip-mismatch",
-        ),
-        (
-            "the other by the router",
-            to_router().ipv4(from.ipv4, peer.ipv4).tcp(1, 2, SYN),
-            "other-tenant",
-        ),
-        (
-            "the other by the router, IPv6",
-            to_router().ipv6(from.ipv6, peer.ipv6).tcp(1, 2, SYN),
-            "other-tenant",
-        ),
-        (
-            "source of the friend",
-            to_router().ipv4(friend.ipv4, lab.gateway4(from)).udp(1, 53),
-            "spoofed-source",
-        ),
-        (
-            "source of the friend, IPv6",
-            to_router().ipv6(friend.ipv6, lab.gateway6(from)).udp(1, 53),
-            "spoofed-source",
-        ),
-        (
-            "source of the other",
-            to_friend().ipv4(peer.ipv4, friend.ipv4).udp(1, 2),
-            "source-not-in-segment",
-        ),
-        (
-            "source of the other, IPv6",
-            to_friend().ipv6(peer.ipv6, friend.ipv6).udp(1, 2),
-            "source-not-in-segment",
-        ),
-        (
-            "DHCP server",
-            to_friend().ipv4(from.ipv4, friend.ipv4).udp(67, 68),
-            "dhcp-server",
-        ),
-        (
-            "multicast",
-            to_all().ipv4(from.ipv4, [255; 4].into()).udp(1, 2),
-            "multicast-not-allowed",
-        ),
-    ];
-    let local = link_local(from.mac);
-    let nd = |frame: Frame| frame.ipv6(local, link_local(friend.mac)).hop_limit(255);
-    rows.extend([
-        (
-            "RA",
-            nd(to_friend()).router_advertisement(),
-            "router-advertisement",
-        ),
-        (
-            "redirect",
-            nd(to_friend()).nd_redirect(friend.ipv6, peer.ipv6),
-            "icmp-redirect",
-        ),
-        (
-            "NA for the friend",
-            nd(to_friend()).neighbour_advertisement(friend.ipv6),
-            "nd-mismatch",
-        ),
-        (
-            "NA for the gateway",
-            nd(to_friend()).neighbour_advertisement(lab.gateway6(from)),
-            "gateway-claim",
-        ),
-    ]);
-    rows
-}
 
 fn every_forgery_is_dropped(lab: &Lab, others: bool) {
     for (from, friend) in [(0, 1), (1, 0), (3, 4)] {
         let peer = lab.machine(2);
         let (from, friend) = (lab.machine(from), lab.machine(friend));
-        for (what, frame, reason) in forgeries(lab, from, friend, peer) {
+        let ends = [from, friend, peer].map(Machine::endpoint);
+        for (what, frame, reason) in forgeries(&lab.around(from), ends[0], ends[1], ends[2]) {
             let what = format!("{what}, from {}", from.name);
             lab.settle();
             let before = lab.counts();
@@ -494,7 +326,7 @@ fn uplink_is_refused_what_is_not_the_routers_or_another_ends() {
     }
     let echo = Frame::new(router, a.mac)
         .vlan(a.vlan)
-        .ipv4(lab.gateway4(a), a.ipv4)
+        .ipv4(lab.around(a).gateway4, a.ipv4)
         .echo_request(1, 1);
     lab.trunk_send(&echo.build());
     assert!(
@@ -503,7 +335,7 @@ fn uplink_is_refused_what_is_not_the_routers_or_another_ends() {
     );
     // Out: with the tag of its segment.
     let dns = Frame::new(a.mac, router)
-        .ipv4(a.ipv4, lab.gateway4(a))
+        .ipv4(a.ipv4, lab.around(a).gateway4)
         .udp(4000, 53)
         .build();
     lab.send_bytes(a, &dns);
@@ -523,7 +355,7 @@ fn vlan_that_terraform_says_does_not_join_tenants() {
     let before = lab.counts();
     lab.send(
         c,
-        &Frame::new(c.mac, BROADCAST).arp_request(c.ipv4, lab.gateway4(c)),
+        &Frame::new(c.mac, BROADCAST).arp_request(c.ipv4, lab.around(c).gateway4),
     );
     lab.expect_at_least(&before, (c.vlan, PortHook::FromTenant, "to-kernel", 1));
     lab.expect_at_least(&before, (a.vlan, PortHook::ToTenant, "other-segment", 1));
