@@ -60,9 +60,10 @@ impl Controller {
         if pending.left().is_none() {
             return Ok(Confirmed::TooLate(pending.generation));
         }
-        self.store.clear_pending()?;
+        // In this order: whoever sees that nothing waits any more finds out why, and what dies in between was confirmed.
         let outcome = Outcome::Applied;
         self.store.set_outcome(pending.generation, outcome)?;
+        self.store.clear_pending()?;
         Ok(Confirmed::Generation(pending.generation))
     }
 
@@ -103,7 +104,16 @@ impl Controller {
     /// Returns the apply that waits. If its file is damaged, the records still tell.
     fn unconfirmed(&self) -> Result<Option<Pending>, RunError> {
         let error = match self.store.pending() {
-            Ok(pending) => return Ok(pending),
+            Ok(None) => return Ok(None),
+            Ok(Some(pending)) => {
+                let record = self.store.record(pending.generation);
+                if record.is_ok_and(|record| record.outcome == Outcome::Applied) {
+                    // It was confirmed; what did it died before it could say so here.
+                    self.store.clear_pending()?;
+                    return Ok(None);
+                }
+                return Ok(Some(pending));
+            }
             Err(error @ StoreError::Damaged { .. }) => error,
             Err(error) => return Err(error.into()),
         };

@@ -1,5 +1,7 @@
 //! `--confirm-within`: what nobody confirms is undone, whoever is killed meanwhile.
 
+use std::fs;
+
 use nix::sys::signal::Signal;
 
 use crate::lab::{Lab, PATIENCE, Running};
@@ -42,6 +44,22 @@ fn what_is_confirmed_stays() {
     assert_eq!((lab.enforced(), lab.outcome(2).as_str()), (2, "applied"));
     let said = lab.bulkhead(&["confirm"]).expect(1);
     assert!(said.talk.contains("nothing waits"), "{}", said.talk);
+}
+
+#[test]
+fn what_was_confirmed_by_a_process_that_died_before_its_last_step_stays() {
+    let (lab, mut apply) = unconfirmed("5s");
+    let waiting = fs::read(lab.path("store/pending.json")).unwrap();
+    lab.bulkhead(&["confirm"]).expect(0);
+    assert_eq!(apply.end(), 0);
+    fs::write(lab.path("store/pending.json"), waiting).unwrap();
+    let run = lab.start(&["run"]);
+    wait_at_most(PATIENCE, "the end of the wait", || {
+        (!lab.path("store/pending.json").exists()).then_some(())
+    })
+    .unwrap();
+    run.wait_until_it_says("is as it should be");
+    assert_eq!((lab.enforced(), lab.outcome(2).as_str()), (2, "applied"));
 }
 
 #[test]
@@ -111,7 +129,7 @@ fn after_a_reboot_the_time_is_up() {
     let mut pending: serde_json::Value =
         serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     pending["boot_id"] = "of the boot before".into();
-    std::fs::write(&path, pending.to_string()).unwrap();
+    fs::write(&path, pending.to_string()).unwrap();
     let _run = lab.start(&["run"]);
     is_undone(&lab);
 }
@@ -120,7 +138,7 @@ fn after_a_reboot_the_time_is_up() {
 fn damaged_pending_file_counts_as_not_confirmed() {
     let (lab, mut apply) = unconfirmed("10m");
     apply.kill();
-    std::fs::write(lab.path("store/pending.json"), "{").unwrap();
+    fs::write(lab.path("store/pending.json"), "{").unwrap();
     let _run = lab.start(&["run"]);
     is_undone(&lab);
 }
