@@ -60,7 +60,7 @@ impl Outer {
     /// Opens the inner map of a slot. If there is none, that is [`MapError::KeyNotFound`].
     pub(super) fn get(&self, slot: u32) -> Result<MapData, LoaderError> {
         let wrap = |source| LoaderError::map(self.name, source);
-        let id = self.map.get(&slot, 0).map_err(wrap)?;
+        let id = self.id(slot)?.ok_or(MapError::KeyNotFound).map_err(wrap)?;
         let pin = self.pins.as_ref().map(|pins| pins.inner_map(self.name, id));
         let map = match pin.filter(|pin| pin.exists()) {
             Some(pin) => MapData::from_pin(pin),
@@ -93,11 +93,7 @@ impl Outer {
         };
         let mut used = BTreeSet::new();
         for slot in 0..self.map.len() {
-            match self.map.get(&slot, 0) {
-                Ok(id) => used.insert(id),
-                Err(MapError::KeyNotFound) => continue,
-                Err(source) => return Err(LoaderError::map(self.name, source)),
-            };
+            used.extend(self.id(slot)?);
         }
         for (id, path) in pins.inner_maps(self.name)? {
             if !used.contains(&id) {
@@ -105,6 +101,15 @@ impl Outer {
             }
         }
         Ok(())
+    }
+
+    /// Returns the number of the map in a slot; `None` if there is none.
+    pub(super) fn id(&self, slot: u32) -> Result<Option<u32>, LoaderError> {
+        match self.map.get(&slot, 0) {
+            Ok(id) => Ok(Some(id)),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(source) => Err(LoaderError::map(self.name, source)),
+        }
     }
 }
 

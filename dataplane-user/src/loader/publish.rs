@@ -121,10 +121,25 @@ impl Publisher {
         let mut next = trunk.generation(tables, number, ticks_per_second());
         next.slot = index;
         let published = self.flip(next)?;
-        // It is published. A pin that cannot be removed keeps memory, and the next one tries again.
+        // It is published, whatever becomes of what follows. The next one makes tables itself if it finds none; a pin that cannot
+        // be removed keeps memory, and the next one tries again.
+        let _ = self.prepare_next(tables);
         let _ = self.generation.prune();
         let _ = self.outers.prune();
         Ok(published)
+    }
+
+    /// After the first generation: fills the tables of the next one as well, so that it costs what differs, and not all of it.
+    fn prepare_next(&mut self, tables: &Tables) -> Result<(), LoaderError> {
+        let index = (self.current.slot + 1) % SLOTS;
+        if self.slots.contains_key(&index) || self.outers.has(index)? {
+            return Ok(());
+        }
+        let mut slot = Slot::new(&self.templates)?;
+        slot.fill(tables, &self.templates)?;
+        slot.install(&mut self.outers, index)?;
+        self.slots.insert(index, slot);
+        Ok(())
     }
 
     /// Returns the number of the generation that packets are judged by, whoever published it.

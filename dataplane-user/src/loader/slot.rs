@@ -46,6 +46,11 @@ impl Outers {
         Self::make(|name| Outer::open(name, pins))
     }
 
+    /// Are there tables in a slot, whole or not?
+    pub(super) fn has(&self, index: u32) -> Result<bool, LoaderError> {
+        Ok(self.endpoints.id(index)?.is_some())
+    }
+
     /// Removes the pins of tables that are in no slot any more.
     pub(super) fn prune(&self) -> Result<(), LoaderError> {
         let Self {
