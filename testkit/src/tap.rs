@@ -7,6 +7,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -15,6 +17,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::netns::NetNs;
 
+/// Where taps are made.
+const DEVICE: &str = "/dev/net/tun";
 /// Octets of `struct virtio_net_hdr`.
 const HEADER: usize = 10;
 /// The largest packet, with its Ethernet header.
@@ -102,13 +106,17 @@ impl Tap {
             _rest: [0; 22],
         };
         request.name[..name.len()].copy_from_slice(name.as_bytes());
+        if !Path::new(DEVICE).exists() {
+            // A stock kernel has it in a module. If that fails, so does what follows.
+            let _ = Command::new("modprobe").arg("tun").status();
+        }
         // The interface is made in the namespace in which the file was opened.
         let open = || {
             let mut options = OpenOptions::new();
             options.read(true).write(true);
-            options.custom_flags(libc::O_NONBLOCK).open("/dev/net/tun")
+            options.custom_flags(libc::O_NONBLOCK).open(DEVICE)
         };
-        let file = ns.run(open).context("opening /dev/net/tun")?;
+        let file = ns.run(open).with_context(|| format!("opening {DEVICE}"))?;
         let flags = if offloads {
             libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6
         } else {
@@ -116,7 +124,7 @@ impl Tap {
         };
         // SAFETY: the first takes a pointer to a `struct ifreq`, which `request` is laid out as; the second a number.
         unsafe {
-            set_interface(
+            ioctl::set_interface(
                 file.as_raw_fd(),
                 (&raw const request).addr() as libc::c_ulong,
             )?;

@@ -1,9 +1,9 @@
 //! A core router and two hypervisors, joined by a trunk, each with its own bulkhead; machines with real sockets.
 //!
 //! ```text
-//!   api01  web01  app01            db01   ledger01
-//!     |      |      |                |      |
-//!  ===+======+======+== vmbr0     ===+======+== vmbr0
+//!   api01  web01  app01           db01  ledger  mqtt01
+//!     |      |      |               |      |      |
+//!  ===+======+======+== vmbr0    ===+======+======+== vmbr0
 //!          hv01 | nic0                hv02 | nic0
 //!  =============+==========================+========+======  a switch that filters VLANs
 //!                                            trunk  |
@@ -19,6 +19,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use netmodel::Model;
 use netmodel::ids::MacAddr;
+use netmodel::model::Owner;
 use serde_json::Value;
 use tempfile::TempDir;
 use testkit::bpffs::BpfFs;
@@ -56,12 +57,13 @@ pub(crate) struct Machine {
 }
 
 /// Name, number, and on which hypervisor.
-const MACHINES: [(&str, u32, usize); 5] = [
+const MACHINES: [(&str, u32, usize); 6] = [
     ("grooveiq-api01", 101, 0),
     ("grooveiq-db01", 102, 1),
     ("vintronics-web01", 103, 0),
     ("moneyrouter-app01", 104, 0),
     ("moneyrouter-db01", 105, 1),
+    ("grooveiq-mqtt01", 106, 1),
 ];
 
 /// One machine that bulkhead runs on.
@@ -248,7 +250,7 @@ pub(crate) struct Lab {
     how: Router,
     model: Model,
     router_mac: [u8; 6],
-    _inventory: TempDir,
+    inventory: TempDir,
 }
 
 impl Lab {
@@ -279,7 +281,7 @@ impl Lab {
             how,
             model,
             router_mac: spec.router_mac,
-            _inventory: inventory,
+            inventory,
         };
         for (machine, (_, _, at)) in lab.machines.iter().zip(MACHINES) {
             lab.plug(machine, at)?;
@@ -358,8 +360,32 @@ impl Lab {
         Ok(())
     }
 
-    pub(crate) fn router_status(&self) -> Result<Value> {
-        self.router.status(&self.site.router)
+    /// What the inventory allows between segments, as `show matrix` says it.
+    pub(crate) fn matrix(&self) -> Result<Value> {
+        let mut show = Command::new(env!("CARGO_BIN_EXE_bulkhead"));
+        show.args(["show", "matrix", "--format", "json"]);
+        for tree in ["site", "tenants"] {
+            show.arg(format!("--{tree}"))
+                .arg(self.inventory.path().join(tree));
+        }
+        Ok(serde_json::from_slice(&show.output()?.stdout)?)
+    }
+
+    /// Returns what the matrix calls the segment of a VLAN.
+    pub(crate) fn zone(&self, vlan: u16) -> &str {
+        let mut segments = self.model.segments.iter();
+        let segment = segments.find(|segment| segment.vlan_id.as_u16() == vlan);
+        match segment.unwrap().owner {
+            Owner::Tenant(tenant) => self.model.tenant(tenant).name.as_str(),
+            Owner::Platform => segment.unwrap().name.as_str(),
+        }
+    }
+
+    /// Nothing is to be done anywhere: `plan` says so.
+    pub(crate) fn is_as_it_should_be(&self) -> Result<()> {
+        self.router.run(&self.site.router, &["plan"])?;
+        let mut hypervisors = self.hypervisors.iter();
+        hypervisors.try_for_each(|hypervisor| hypervisor.run(&["plan"]).map(drop))
     }
 }
 
