@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use crate::compose::Body;
 use crate::cookie;
+use crate::dnssec::{Moment, Unsigned};
 use crate::forward::Wanted;
 use crate::limit::{Limit, Verdict};
 use crate::lookup::{self, Answer, MAX_CHAIN};
@@ -14,7 +15,7 @@ use crate::transfer::{self, Transfer};
 use crate::tsig::{self, Checked, Signer};
 use crate::view::{View, ViewId};
 use crate::world::World;
-use crate::zone::Zone;
+use crate::zone::{Signing, Zone};
 
 /// The class of the internet.
 const IN: u16 = 1;
@@ -54,6 +55,8 @@ pub struct Client<'a> {
     pub now: u64,
     /// How much it is answered without a cookie.
     pub limit: Option<Limit<'a>>,
+    /// How many signatures are made for its view.
+    pub signatures: Option<Limit<'a>>,
     /// Who answers: its place among the threads that count.
     pub thread: usize,
 }
@@ -67,6 +70,7 @@ impl Client<'_> {
             transport,
             now,
             limit: None,
+            signatures: None,
             thread: 0,
         }
     }
@@ -169,6 +173,10 @@ fn answer_view(
         world,
         view,
         thread: client.thread,
+        moment: Moment {
+            now: client.now,
+            limit: client.signatures.map(|limit| (limit, view_id)),
+        },
     };
     if matches!(query.kind, rtype::AXFR | rtype::IXFR) {
         let outcome = answer_transfer(at, &reply, client, out);
@@ -229,6 +237,7 @@ struct At<'a> {
     world: &'a World,
     view: &'a View,
     thread: usize,
+    moment: Moment<'a>,
 }
 
 /// What our own zones had to say. A reply is written in any case.
@@ -332,19 +341,7 @@ fn answer_query(at: At<'_>, reply: &Reply<'_>, out: &mut Vec<u8>) -> Answered {
         IN => zone_for(view, query),
         _ => None,
     };
-    let written = zone.and_then(|id| {
-        world.with_zone(id, |zone| match zone.prepared(query.name(), query.kind) {
-            Some(body) => {
-                reply.write(out, body);
-                None
-            }
-            None => {
-                let (body, leads_to) = resolve(world, view, zone, query);
-                reply.write(out, &body);
-                leads_to
-            }
-        })
-    });
+    let written = zone.and_then(|id| world.with_zone(id, |zone| answer_from(at, zone, reply, out)));
     if let Some(counters) = zone.and_then(|id| world.zone_counters(id)) {
         counters.add(at.thread, message::rcode_of(out).into());
     }
@@ -354,6 +351,53 @@ fn answer_query(at: At<'_>, reply: &Reply<'_>, out: &mut Vec<u8>) -> Answered {
         None => {
             reply.refuse(out, rcode::REFUSED, None);
             Answered::Unknown
+        }
+    }
+}
+
+/// Answers out of a zone; tells where the last alias leads to, if that is in no zone of the view.
+fn answer_from(at: At<'_>, zone: &Zone, reply: &Reply<'_>, out: &mut Vec<u8>) -> Option<Name> {
+    let query = reply.query;
+    let question = (query.name(), query.kind);
+    let made = match zone.signing() {
+        Signing::NoKey => Err(Unsigned::NoKey),
+        Signing::On(_) if query.kind == rtype::NXNAME => {
+            // RFC 9824, 3.5: it stands in NSEC, and is no type to ask for.
+            let why = (Extended::InvalidQueryType, "NXNAME is not to be asked for");
+            reply.refuse(out, rcode::FORMERR, Some(why));
+            return None;
+        }
+        Signing::On(signatures) if query.wants_dnssec() => {
+            match signatures.body(zone, question, at.moment) {
+                Ok(Some(body)) => {
+                    reply.write(out, &body.value);
+                    return None;
+                }
+                Ok(None) => resolve(at, zone, query),
+                Err(why) => Err(why),
+            }
+        }
+        Signing::Off | Signing::On(_) => match zone.prepared(query.name(), query.kind) {
+            Some(body) => {
+                reply.write(out, body);
+                return None;
+            }
+            None => resolve(at, zone, query),
+        },
+    };
+    match made {
+        Ok((body, leads_to)) => {
+            reply.write(out, &body);
+            leads_to
+        }
+        Err(why) => {
+            let why = match why {
+                Unsigned::NoKey => "the zone's key cannot be used",
+                Unsigned::Limit => "too many signatures: ask again in a second",
+                Unsigned::Failed => "it cannot be signed",
+            };
+            reply.refuse(out, rcode::SERVFAIL, Some((Extended::Other, why)));
+            None
         }
     }
 }
@@ -372,8 +416,9 @@ fn zone_for(view: &View, query: &Query) -> Option<crate::view::ZoneId> {
 
 /// Makes an answer, following aliases through the zones that the view has, and no others. Tells where the last
 /// alias leads to, if that is in none of them.
-fn resolve(world: &World, view: &View, zone: &Zone, query: &Query) -> (Body, Option<Name>) {
-    let mut answer = lookup::resolve(zone, query.name(), query.kind);
+fn resolve(at: At<'_>, zone: &Zone, query: &Query) -> Result<(Body, Option<Name>), Unsigned> {
+    let view = at.view;
+    let (mut answer, mut is_signed) = look_up(at, zone, (query.name(), query))?;
     let mut outside = None;
     let mut here = view.zone_at(zone.origin().as_wire());
     for _ in 0..MAX_CHAIN {
@@ -392,10 +437,12 @@ fn resolve(world: &World, view: &View, zone: &Zone, query: &Query) -> (Body, Opt
             break;
         };
         here = Some(next);
-        let found = world.with_zone(next, |zone| {
-            lookup::resolve(zone, target.as_wire(), query.kind)
-        });
+        let found = at
+            .world
+            .with_zone(next, |zone| look_up(at, zone, (target.as_wire(), query)));
         if let Some(found) = found {
+            let (found, is_next_signed) = found?;
+            is_signed |= is_next_signed;
             append(&mut answer, found, &target);
         }
     }
@@ -403,7 +450,23 @@ fn resolve(world: &World, view: &View, zone: &Zone, query: &Query) -> (Body, Opt
         Ok(name) => Body::exact(&answer, zone.origin(), &name),
         Err(_) => Body::default(),
     };
-    (body, outside)
+    Ok((if is_signed { body.signed() } else { body }, outside))
+}
+
+/// Looks into one zone; with signatures if it has them and they are wanted.
+fn look_up(
+    at: At<'_>,
+    zone: &Zone,
+    (name, query): (&[u8], &Query),
+) -> Result<(Answer, bool), Unsigned> {
+    match zone.signing() {
+        Signing::NoKey => Err(Unsigned::NoKey),
+        Signing::On(signatures) if query.wants_dnssec() => {
+            let made = signatures.answer(zone, (name, query.kind), at.moment)?;
+            Ok((made.value, true))
+        }
+        Signing::Off | Signing::On(_) => Ok((lookup::resolve(zone, name, query.kind), false)),
+    }
 }
 
 fn is_owner(answer: &Answer, name: &Name) -> bool {

@@ -6,12 +6,14 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Subcommand;
 use netmodel::published::{self, PublishedError};
 use thiserror::Error;
 
 use crate::client::ClientError;
+use crate::dnssec::folder::KeyFolder;
 use crate::import::{self, ImportError};
 use crate::journal::{JournalError, Store};
 use crate::keys::{Holder, Keyring, KeysError, Secrets};
@@ -115,13 +117,14 @@ pub enum InspectError {
 pub fn load(
     generation: &Path,
     keys: &Path,
-    journal: &Path,
+    (journal, zone_keys): (&Path, &Path),
     leases: &leases::Config,
 ) -> Result<World, InspectError> {
     let published = published::read(generation).map_err(InspectError::Generation)?;
     let plan = plan::plan(&published).map_err(InspectError::Plan)?;
     let secrets = Secrets::read(keys).map_err(InspectError::Keys)?;
     let mut store = Store::read(journal).map_err(InspectError::Journal)?;
+    store.set_zone_keys(Arc::new(KeyFolder::read(zone_keys)));
     if !leases.tenants.is_empty() {
         store.set_leases(leases::Follower::new(leases).table());
     }

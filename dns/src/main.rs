@@ -18,7 +18,7 @@ fn inspect(args: &Args, what: &Show) -> ExitCode {
     let loaded = inspect::load(
         &args.generation,
         &args.keys,
-        &args.journal,
+        (&args.journal, &args.zone_keys),
         &args.lease_names(),
     );
     match loaded.and_then(|world| inspect::show(&world, what)) {
