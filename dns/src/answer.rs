@@ -1,21 +1,26 @@
 //! A request in, a reply out. Updates are read here, and done elsewhere.
 
+mod chain;
+
 use std::net::IpAddr;
+
+use tracing::warn;
 
 use crate::compose::Body;
 use crate::cookie;
 use crate::dnssec::{Moment, Unsigned};
 use crate::forward::Wanted;
 use crate::limit::{Limit, Verdict};
-use crate::lookup::{self, Answer, MAX_CHAIN};
+use crate::lookup;
 use crate::message::{self, Extended, Query, Read, Reply, TCP_MAX, rcode};
 use crate::name::{self, Name};
 use crate::rdata::rtype;
-use crate::transfer::{self, Transfer};
+use crate::transfer::{self, Offer, Transfer};
 use crate::tsig::{self, Checked, Signer};
 use crate::view::{View, ViewId};
 use crate::world::World;
 use crate::zone::{Signing, Zone};
+use chain::resolve;
 
 /// The class of the internet.
 const IN: u16 = 1;
@@ -302,12 +307,18 @@ fn answer_transfer(
     };
     match (zone, client.transport, query.kind) {
         (None, ..) => refuse_signed(reply, rcode::REFUSED, &signer, out),
-        (Some(zone), Transport::Tcp, _) => {
+        (Some(Offer::Signed), ..) => {
+            let why = "a signed zone is not copied: its signatures are made by this server alone";
+            warn!(key = &*key.name, source = %client.source, "a secondary asks for a signed zone: refused");
+            reply.refuse(out, rcode::REFUSED, Some((Extended::NotSupported, why)));
+            signer.sign(out);
+        }
+        (Some(Offer::Zone(zone)), Transport::Tcp, _) => {
             let transfer = Transfer::new(zone, query, reply.message, signer);
             return Outcome::Transfer(Box::new(transfer));
         }
         // RFC 1995, 2: what does not fit UDP is the SOA alone; the client comes again over TCP.
-        (Some(zone), Transport::Udp, rtype::IXFR) => {
+        (Some(Offer::Zone(zone)), Transport::Udp, rtype::IXFR) => {
             let limit = reply.limit.saturating_sub(signer.room());
             let answer = lookup::resolve(&zone, zone.origin().as_wire(), rtype::SOA);
             let body = Body::exact(&answer, zone.origin(), zone.origin());
@@ -315,7 +326,9 @@ fn answer_transfer(
             signer.sign(out);
         }
         // RFC 5936, 4.2: it is not defined.
-        (Some(_), Transport::Udp, _) => refuse_signed(reply, rcode::FORMERR, &signer, out),
+        (Some(Offer::Zone(_)), Transport::Udp, _) => {
+            refuse_signed(reply, rcode::FORMERR, &signer, out)
+        }
     }
     Outcome::Reply
 }
@@ -412,78 +425,4 @@ fn zone_for(view: &View, query: &Query) -> Option<crate::view::ZoneId> {
         }
     }
     view.zone_of(name)
-}
-
-/// Makes an answer, following aliases through the zones that the view has, and no others. Tells where the last
-/// alias leads to, if that is in none of them.
-fn resolve(at: At<'_>, zone: &Zone, query: &Query) -> Result<(Body, Option<Name>), Unsigned> {
-    let view = at.view;
-    let (mut answer, mut is_signed) = look_up(at, zone, (query.name(), query))?;
-    let mut outside = None;
-    let mut here = view.zone_at(zone.origin().as_wire());
-    for _ in 0..MAX_CHAIN {
-        let Some(target) = answer.leaves.take() else {
-            break;
-        };
-        let is_known = target.as_wire() == query.name() || is_owner(&answer, &target);
-        // The zone it is in already has said what there is: a referral to another server.
-        let next = view
-            .zone_of(target.as_wire())
-            .filter(|id| !is_known && Some(*id) != here);
-        let Some(next) = next else {
-            if !is_known && view.zone_of(target.as_wire()).is_none() {
-                outside = Some(target);
-            }
-            break;
-        };
-        here = Some(next);
-        let found = at
-            .world
-            .with_zone(next, |zone| look_up(at, zone, (target.as_wire(), query)));
-        if let Some(found) = found {
-            let (found, is_next_signed) = found?;
-            is_signed |= is_next_signed;
-            append(&mut answer, found, &target);
-        }
-    }
-    let body = match Name::from_wire(query.name()) {
-        Ok(name) => Body::exact(&answer, zone.origin(), &name),
-        Err(_) => Body::default(),
-    };
-    Ok((if is_signed { body.signed() } else { body }, outside))
-}
-
-/// Looks into one zone; with signatures if it has them and they are wanted.
-fn look_up(
-    at: At<'_>,
-    zone: &Zone,
-    (name, query): (&[u8], &Query),
-) -> Result<(Answer, bool), Unsigned> {
-    match zone.signing() {
-        Signing::NoKey => Err(Unsigned::NoKey),
-        Signing::On(signatures) if query.wants_dnssec() => {
-            let made = signatures.answer(zone, (name, query.kind), at.moment)?;
-            Ok((made.value, true))
-        }
-        Signing::Off | Signing::On(_) => Ok((lookup::resolve(zone, name, query.kind), false)),
-    }
-}
-
-fn is_owner(answer: &Answer, name: &Name) -> bool {
-    answer
-        .answers
-        .iter()
-        .any(|item| item.owner.as_ref() == Some(name))
-}
-
-/// Goes on where an alias leads to.
-fn append(answer: &mut Answer, mut next: Answer, target: &Name) {
-    for item in &mut next.answers {
-        item.owner.get_or_insert_with(|| target.clone());
-    }
-    answer.answers.append(&mut next.answers);
-    answer.rcode = next.rcode;
-    answer.authority = next.authority;
-    answer.additional = next.additional;
-    answer.leaves = next.leaves;
 }

@@ -8,7 +8,7 @@ use arc_swap::ArcSwap;
 
 use crate::catalog::{self, Secondary};
 use crate::cookie::Jar;
-use crate::dnssec::key;
+use crate::dnssec::key::{self, ZoneKey};
 use crate::journal::Store;
 use crate::keys::Keyring;
 use crate::leases;
@@ -168,6 +168,14 @@ impl World {
     pub fn secondary(&self, name: &str) -> Option<&Secondary> {
         let mut all = self.secondaries.iter();
         all.find(|secondary| *secondary.name == *name)
+    }
+
+    /// Returns the key that signs a zone, if it has one that can be used.
+    #[must_use]
+    pub fn zone_key(&self, origin: &Name) -> Option<Arc<ZoneKey>> {
+        let mut all = self.plan.zones.iter().zip(&self.zones);
+        let (_, zone) = all.find(|(spec, _)| spec.origin == *origin)?;
+        zone.load().key().cloned()
     }
 
     /// Returns a zone as it is now.

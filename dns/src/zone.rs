@@ -129,6 +129,14 @@ impl Zone {
         self
     }
 
+    /// Returns the key that signs it.
+    pub(crate) fn key(&self) -> Option<&Arc<ZoneKey>> {
+        match &self.signing {
+            Signing::On(signatures) => Some(signatures.key()),
+            Signing::Off | Signing::NoKey => None,
+        }
+    }
+
     /// Returns how it is signed.
     pub(crate) fn signing(&self) -> &Signing {
         &self.signing
@@ -157,9 +165,13 @@ impl Zone {
         Some(kinds.filter(is_said).collect())
     }
 
-    /// Goes on from the zone that was there before: what changed can be transferred alone.
+    /// Goes on from the zone that was there before: what changed can be transferred alone, and what did not is not
+    /// signed again.
     #[must_use]
     pub fn after(mut self, before: &Self) -> Self {
+        if let (Signing::On(own), Signing::On(old)) = (&self.signing, &before.signing) {
+            own.take_over(&self, (old, before));
+        }
         self.history = History::after(before, &self);
         self
     }

@@ -95,6 +95,34 @@ impl Signatures {
         }
     }
 
+    /// Goes on from the zone that was there before: what is as it was is not signed again.
+    pub(crate) fn take_over(&self, zone: &Zone, (old, before): (&Self, &Zone)) {
+        if !Arc::ptr_eq(&self.key, &old.key) {
+            return;
+        }
+        for (name, node) in &self.nodes {
+            let Some(was) = old.nodes.get(name) else {
+                continue;
+            };
+            for (kind, slot) in &node.signatures {
+                let mut there = was.signatures.iter();
+                let there = there.find(|(there, _)| there == kind);
+                if let Some((_, there)) = there
+                    && zone.set(name, *kind) == before.set(name, *kind)
+                {
+                    slot.take_over(there);
+                }
+            }
+            if zone.kinds_at(name.as_wire()) == before.kinds_at(name.as_wire()) {
+                node.nsec.take_over(&was.nsec);
+            }
+        }
+    }
+
+    pub(crate) fn key(&self) -> &Arc<ZoneKey> {
+        &self.key
+    }
+
     /// Returns the signed answer about a name of the zone (lower case), if there is a place for it.
     pub(crate) fn body(
         &self,
@@ -243,7 +271,8 @@ impl Signer<'_> {
     fn nsec(&mut self, name: &Name) -> Result<Signed, Unsigned> {
         let make = || {
             let kinds = self.zone.kinds_at(name.as_wire());
-            let nsec = denial::nsec(name, kinds.as_deref()).ok_or(Unsigned::Failed)?;
+            let nsec =
+                denial::nsec(name, self.zone.origin(), kinds.as_deref()).ok_or(Unsigned::Failed)?;
             let signature = self.sign(name, &nsec)?;
             Ok(Made {
                 value: [Arc::new(nsec), signature.value],

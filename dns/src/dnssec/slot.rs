@@ -68,6 +68,11 @@ impl<T> Default for Slot<T> {
 }
 
 impl<T> Slot<T> {
+    /// Takes over what is in another place.
+    pub(super) fn take_over(&self, other: &Self) {
+        self.0.store(other.0.load_full());
+    }
+
     /// Returns what is there. If it gets old, it is made anew; if that cannot be done now, the old one is good for a while.
     pub(super) fn get_or_make<E>(
         &self,
