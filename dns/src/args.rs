@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use clap::Parser;
 
 use crate::dnssec::folder;
-use crate::inspect::Show;
+use crate::inspect::{Format, Show};
 use crate::limit::Rates;
 use crate::server::Config;
 use crate::{journal, keys, leases, status, tls};
@@ -22,6 +22,16 @@ pub struct Args {
     /// Show something and end, instead of serving.
     #[command(subcommand)]
     pub show: Option<Show>,
+    /// How to print what is shown
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "text|json",
+        default_value_t,
+        hide_possible_values = true
+    )]
+    pub format: Format,
     /// The published generation.
     #[arg(long, global = true, default_value = netmodel::published::DEFAULT_PATH)]
     pub generation: PathBuf,
