@@ -296,6 +296,21 @@ fn a_zone_whose_key_cannot_be_used_is_not_answered_for_and_others_are() {
 }
 
 #[test]
+fn an_alias_into_a_zone_whose_key_cannot_be_used_leads_to_no_answer() {
+    let mut published = published(&["b"], false);
+    let operators = published.model.tenants[0].trusted_operators.clone();
+    published.model.tenants[1].trusted_operators = operators;
+    let world = world(&published);
+    for flags in [0, DO] {
+        let reply = ask_with(&world, IN_MANAGEMENT, (&name("away"), A), flags);
+        assert_eq!(reply.metadata.response_code, ResponseCode::ServFail);
+        assert!(reply.answers.is_empty(), "{}", shown(&reply));
+        let other = ask_with(&world, IN_MANAGEMENT, (&name("web"), A), flags);
+        assert_eq!(other.answers.len(), 2);
+    }
+}
+
+#[test]
 fn a_signed_zone_without_a_key_has_a_ds_that_no_key_has() {
     let folder = tempfile::tempdir().unwrap();
     let published = published(&["a"], true);
