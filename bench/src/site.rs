@@ -80,6 +80,7 @@ fn empty() -> Model {
     Model {
         site_name: "bench".into(),
         site_domain: "lab.example".into(),
+        site_dnssec: false,
         segments: vec![],
         tenants: vec![],
         hosts: vec![],
@@ -130,6 +131,7 @@ fn tenant(name: &str) -> Tenant {
         uses: vec![],
         isolate_hosts: false,
         dns_update_key: None,
+        dnssec: false,
         origin: origin(),
     }
 }

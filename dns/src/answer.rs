@@ -1,20 +1,26 @@
 //! A request in, a reply out. Updates are read here, and done elsewhere.
 
+mod chain;
+
 use std::net::IpAddr;
+
+use tracing::warn;
 
 use crate::compose::Body;
 use crate::cookie;
+use crate::dnssec::{Moment, Unsigned};
 use crate::forward::Wanted;
 use crate::limit::{Limit, Verdict};
-use crate::lookup::{self, Answer, MAX_CHAIN};
+use crate::lookup;
 use crate::message::{self, Extended, Query, Read, Reply, TCP_MAX, rcode};
 use crate::name::{self, Name};
 use crate::rdata::rtype;
-use crate::transfer::{self, Transfer};
+use crate::transfer::{self, Offer, Transfer};
 use crate::tsig::{self, Checked, Signer};
 use crate::view::{View, ViewId};
 use crate::world::World;
-use crate::zone::Zone;
+use crate::zone::{Signing, Zone};
+use chain::resolve;
 
 /// The class of the internet.
 const IN: u16 = 1;
@@ -54,6 +60,8 @@ pub struct Client<'a> {
     pub now: u64,
     /// How much it is answered without a cookie.
     pub limit: Option<Limit<'a>>,
+    /// How many signatures are made for its view.
+    pub signatures: Option<Limit<'a>>,
     /// Who answers: its place among the threads that count.
     pub thread: usize,
 }
@@ -67,6 +75,7 @@ impl Client<'_> {
             transport,
             now,
             limit: None,
+            signatures: None,
             thread: 0,
         }
     }
@@ -169,6 +178,10 @@ fn answer_view(
         world,
         view,
         thread: client.thread,
+        moment: Moment {
+            now: client.now,
+            limit: client.signatures.map(|limit| (limit, view_id)),
+        },
     };
     if matches!(query.kind, rtype::AXFR | rtype::IXFR) {
         let outcome = answer_transfer(at, &reply, client, out);
@@ -229,6 +242,7 @@ struct At<'a> {
     world: &'a World,
     view: &'a View,
     thread: usize,
+    moment: Moment<'a>,
 }
 
 /// What our own zones had to say. A reply is written in any case.
@@ -293,12 +307,18 @@ fn answer_transfer(
     };
     match (zone, client.transport, query.kind) {
         (None, ..) => refuse_signed(reply, rcode::REFUSED, &signer, out),
-        (Some(zone), Transport::Tcp, _) => {
+        (Some(Offer::Signed), ..) => {
+            let why = "a signed zone is not copied: its signatures are made by this server alone";
+            warn!(key = &*key.name, source = %client.source, "a secondary asks for a signed zone: refused");
+            reply.refuse(out, rcode::REFUSED, Some((Extended::NotSupported, why)));
+            signer.sign(out);
+        }
+        (Some(Offer::Zone(zone)), Transport::Tcp, _) => {
             let transfer = Transfer::new(zone, query, reply.message, signer);
             return Outcome::Transfer(Box::new(transfer));
         }
         // RFC 1995, 2: what does not fit UDP is the SOA alone; the client comes again over TCP.
-        (Some(zone), Transport::Udp, rtype::IXFR) => {
+        (Some(Offer::Zone(zone)), Transport::Udp, rtype::IXFR) => {
             let limit = reply.limit.saturating_sub(signer.room());
             let answer = lookup::resolve(&zone, zone.origin().as_wire(), rtype::SOA);
             let body = Body::exact(&answer, zone.origin(), zone.origin());
@@ -306,7 +326,9 @@ fn answer_transfer(
             signer.sign(out);
         }
         // RFC 5936, 4.2: it is not defined.
-        (Some(_), Transport::Udp, _) => refuse_signed(reply, rcode::FORMERR, &signer, out),
+        (Some(Offer::Zone(_)), Transport::Udp, _) => {
+            refuse_signed(reply, rcode::FORMERR, &signer, out)
+        }
     }
     Outcome::Reply
 }
@@ -332,19 +354,7 @@ fn answer_query(at: At<'_>, reply: &Reply<'_>, out: &mut Vec<u8>) -> Answered {
         IN => zone_for(view, query),
         _ => None,
     };
-    let written = zone.and_then(|id| {
-        world.with_zone(id, |zone| match zone.prepared(query.name(), query.kind) {
-            Some(body) => {
-                reply.write(out, body);
-                None
-            }
-            None => {
-                let (body, leads_to) = resolve(world, view, zone, query);
-                reply.write(out, &body);
-                leads_to
-            }
-        })
-    });
+    let written = zone.and_then(|id| world.with_zone(id, |zone| answer_from(at, zone, reply, out)));
     if let Some(counters) = zone.and_then(|id| world.zone_counters(id)) {
         counters.add(at.thread, message::rcode_of(out).into());
     }
@@ -354,6 +364,53 @@ fn answer_query(at: At<'_>, reply: &Reply<'_>, out: &mut Vec<u8>) -> Answered {
         None => {
             reply.refuse(out, rcode::REFUSED, None);
             Answered::Unknown
+        }
+    }
+}
+
+/// Answers out of a zone; tells where the last alias leads to, if that is in no zone of the view.
+fn answer_from(at: At<'_>, zone: &Zone, reply: &Reply<'_>, out: &mut Vec<u8>) -> Option<Name> {
+    let query = reply.query;
+    let question = (query.name(), query.kind);
+    let made = match zone.signing() {
+        Signing::NoKey => Err(Unsigned::NoKey),
+        Signing::On(_) if query.kind == rtype::NXNAME => {
+            // RFC 9824, 3.5: it stands in NSEC, and is no type to ask for.
+            let why = (Extended::InvalidQueryType, "NXNAME is not to be asked for");
+            reply.refuse(out, rcode::FORMERR, Some(why));
+            return None;
+        }
+        Signing::On(signatures) if query.wants_dnssec() => {
+            match signatures.body(zone, question, at.moment) {
+                Ok(Some(body)) => {
+                    reply.write(out, &body.value);
+                    return None;
+                }
+                Ok(None) => resolve(at, zone, query),
+                Err(why) => Err(why),
+            }
+        }
+        Signing::Off | Signing::On(_) => match zone.prepared(query.name(), query.kind) {
+            Some(body) => {
+                reply.write(out, body);
+                return None;
+            }
+            None => resolve(at, zone, query),
+        },
+    };
+    match made {
+        Ok((body, leads_to)) => {
+            reply.write(out, &body);
+            leads_to
+        }
+        Err(why) => {
+            let why = match why {
+                Unsigned::NoKey => "the zone's key cannot be used",
+                Unsigned::Limit => "too many signatures: ask again in a second",
+                Unsigned::Failed => "it cannot be signed",
+            };
+            reply.refuse(out, rcode::SERVFAIL, Some((Extended::Other, why)));
+            None
         }
     }
 }
@@ -368,59 +425,4 @@ fn zone_for(view: &View, query: &Query) -> Option<crate::view::ZoneId> {
         }
     }
     view.zone_of(name)
-}
-
-/// Makes an answer, following aliases through the zones that the view has, and no others. Tells where the last
-/// alias leads to, if that is in none of them.
-fn resolve(world: &World, view: &View, zone: &Zone, query: &Query) -> (Body, Option<Name>) {
-    let mut answer = lookup::resolve(zone, query.name(), query.kind);
-    let mut outside = None;
-    let mut here = view.zone_at(zone.origin().as_wire());
-    for _ in 0..MAX_CHAIN {
-        let Some(target) = answer.leaves.take() else {
-            break;
-        };
-        let is_known = target.as_wire() == query.name() || is_owner(&answer, &target);
-        // The zone it is in already has said what there is: a referral to another server.
-        let next = view
-            .zone_of(target.as_wire())
-            .filter(|id| !is_known && Some(*id) != here);
-        let Some(next) = next else {
-            if !is_known && view.zone_of(target.as_wire()).is_none() {
-                outside = Some(target);
-            }
-            break;
-        };
-        here = Some(next);
-        let found = world.with_zone(next, |zone| {
-            lookup::resolve(zone, target.as_wire(), query.kind)
-        });
-        if let Some(found) = found {
-            append(&mut answer, found, &target);
-        }
-    }
-    let body = match Name::from_wire(query.name()) {
-        Ok(name) => Body::exact(&answer, zone.origin(), &name),
-        Err(_) => Body::default(),
-    };
-    (body, outside)
-}
-
-fn is_owner(answer: &Answer, name: &Name) -> bool {
-    answer
-        .answers
-        .iter()
-        .any(|item| item.owner.as_ref() == Some(name))
-}
-
-/// Goes on where an alias leads to.
-fn append(answer: &mut Answer, mut next: Answer, target: &Name) {
-    for item in &mut next.answers {
-        item.owner.get_or_insert_with(|| target.clone());
-    }
-    answer.answers.append(&mut next.answers);
-    answer.rcode = next.rcode;
-    answer.authority = next.authority;
-    answer.additional = next.additional;
-    answer.leaves = next.leaves;
 }

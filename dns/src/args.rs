@@ -7,7 +7,8 @@ use std::sync::atomic::AtomicBool;
 
 use clap::Parser;
 
-use crate::inspect::Show;
+use crate::dnssec::folder;
+use crate::inspect::{Format, Show};
 use crate::limit::Rates;
 use crate::server::Config;
 use crate::{journal, keys, leases, status, tls};
@@ -21,6 +22,16 @@ pub struct Args {
     /// Show something and end, instead of serving.
     #[command(subcommand)]
     pub show: Option<Show>,
+    /// How to print what is shown
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "text|json",
+        default_value_t,
+        hide_possible_values = true
+    )]
+    pub format: Format,
     /// The published generation.
     #[arg(long, global = true, default_value = netmodel::published::DEFAULT_PATH)]
     pub generation: PathBuf,
@@ -30,6 +41,9 @@ pub struct Args {
     /// Journal of dynamic updates.
     #[arg(long, global = true, default_value = journal::DEFAULT_PATH)]
     pub journal: PathBuf,
+    /// Keys of signed zones, a file for each; the daemon makes those that are not there (mode 600).
+    #[arg(long, global = true, value_name = "FOLDER", default_value = folder::DEFAULT_PATH)]
+    pub zone_keys: PathBuf,
     /// Address and port to listen on, UDP and TCP; can be repeated.
     #[arg(long, default_values = ["0.0.0.0:53", "[::]:53"])]
     pub listen: Vec<SocketAddr>,
@@ -49,6 +63,10 @@ pub struct Args {
     /// Replies per second over UDP to all clients of a tenant, or of a platform segment, without a DNS cookie; 0 is no limit.
     #[arg(long, default_value_t = 50_000)]
     pub replies_per_segment: u32,
+    /// Signatures per second that are made for all clients of a tenant, or of a platform segment: for names that are not there, and for those
+    /// that nobody asked for before; 0 is no limit.
+    #[arg(long, default_value_t = 1000)]
+    pub signatures_per_segment: u32,
     /// Tenant whose DHCP clients get names, HOST.dhcp.TENANT.SITE; can be repeated.
     #[arg(long, global = true, value_name = "TENANT")]
     pub lease_names: Vec<String>,
@@ -92,6 +110,7 @@ impl Args {
         Config {
             generation: self.generation,
             keys: self.keys,
+            zone_keys: self.zone_keys,
             journal: self.journal,
             listen: self.listen,
             workers: self.workers.unwrap_or(processors).max(1),
@@ -100,6 +119,7 @@ impl Args {
             rates: Rates {
                 client: self.replies_per_client,
                 view: self.replies_per_segment,
+                signatures: self.signatures_per_segment,
             },
             status: Some(self.status),
             tls: files.map(|(certificate, key)| tls::Files { certificate, key }),

@@ -10,7 +10,7 @@ use crate::name::{Name, NameError};
 use crate::plan::Plan;
 use crate::rdata::rtype;
 use crate::transfer;
-use crate::view::ViewId;
+use crate::view::{ViewId, ZoneId};
 use crate::zone::{Contents, RrOwner, Zone};
 
 /// TTL of the list's records (RFC 9432, 4.1 says that it means nothing).
@@ -47,6 +47,13 @@ pub(crate) fn secondaries(plan: &Plan, keys: &Keyring) -> Vec<Secondary> {
     .collect()
 }
 
+/// Goes through the zones of a view that are copied: those that are not signed.
+pub(crate) fn copied(plan: &Plan, view: ViewId) -> impl Iterator<Item = (&Name, ZoneId)> {
+    let view = plan.views.get(view.0);
+    let all = view.into_iter().flat_map(|view| view.origins());
+    all.filter(|(origin, _)| !plan.signed.contains(*origin))
+}
+
 /// Makes the list of the zones of a view.
 fn catalog(plan: &Plan, view: ViewId) -> Result<Zone, NameError> {
     let origin = transfer::catalog_name();
@@ -63,12 +70,7 @@ fn catalog(plan: &Plan, view: ViewId) -> Result<Zone, NameError> {
         b"\x012".as_slice().into(),
     );
     let zones = Name::parse("zones", &origin)?;
-    let members = plan
-        .views
-        .get(view.0)
-        .into_iter()
-        .flat_map(|view| view.origins());
-    for (member, _) in members {
+    for (member, _) in copied(plan, view) {
         let digest = Sha256::digest(member.as_wire());
         let label: String = digest
             .iter()

@@ -24,6 +24,8 @@ pub struct Body {
     pub rcode: u8,
     /// The flag AA.
     pub is_authoritative: bool,
+    /// Are there signatures and proofs in it, where there can be (RFC 4035, 3.1)?
+    pub is_signed: bool,
     /// Records in the sections answer, authority, additional.
     pub counts: [u16; 3],
     bytes: Box<[u8]>,
@@ -44,6 +46,13 @@ impl Body {
     #[must_use]
     pub fn shifting(answer: &Answer, origin: &Name) -> Self {
         Composer::new(origin, origin.as_wire(), false).compose(answer)
+    }
+
+    /// Says that it is out of a signed zone, and made for who wants signatures.
+    #[must_use]
+    pub(crate) fn signed(mut self) -> Self {
+        self.is_signed = true;
+        self
     }
 
     /// Returns how many octets it adds to the question.
@@ -131,6 +140,7 @@ impl<'a> Composer<'a> {
         Body {
             rcode: answer.rcode,
             is_authoritative: answer.is_authoritative,
+            is_signed: false,
             counts,
             bytes: self.bytes.into(),
             pointers: self.pointers.into(),

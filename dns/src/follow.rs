@@ -6,12 +6,14 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use netmodel::published;
 use tracing::{error, info, warn};
 
+use crate::dnssec::folder::KeyFolder;
 use crate::journal::Store;
 use crate::keys::{Keyring, Secrets};
 use crate::plan::{self, Plan};
@@ -35,16 +37,18 @@ pub(crate) fn stamp(path: &Path) -> Stamp {
 pub(crate) struct Follower {
     generation: PathBuf,
     keys: PathBuf,
+    zone_keys: Arc<KeyFolder>,
     seen: Option<(Stamp, Stamp)>,
     secrets: Secrets,
     said: String,
 }
 
 impl Follower {
-    pub(crate) fn new(generation: &Path, keys: &Path) -> Self {
+    pub(crate) fn new(generation: &Path, keys: &Path, zone_keys: Arc<KeyFolder>) -> Self {
         Self {
             generation: generation.to_owned(),
             keys: keys.to_owned(),
+            zone_keys,
             seen: None,
             secrets: Secrets::default(),
             said: String::new(),
@@ -87,6 +91,7 @@ impl Follower {
             Err(reason) => error!(error = %crate::chain(&reason), "the keys stay as they were"),
         }
         let keys = Keyring::new(&self.secrets, &plan.tenants);
+        self.read_zone_keys(&plan);
         self.said.clear();
         info!(
             generation = plan.number,
@@ -106,6 +111,15 @@ impl Follower {
             warn!(complaint, "a key cannot be used");
         }
         Some((plan, keys))
+    }
+
+    /// Reads the keys of signed zones, and makes those that are not there: here, where nobody waits for it.
+    fn read_zone_keys(&self, plan: &Plan) {
+        for origin in &plan.signed {
+            if let Err(reason) = self.zone_keys.key(origin) {
+                error!(zone = %origin, error = %crate::chain(&reason), "a zone cannot be signed: it is not answered for");
+            }
+        }
     }
 
     fn complain(&mut self, text: &str) {

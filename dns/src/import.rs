@@ -1,19 +1,21 @@
 //! `bulkhead-dns import FILE --key NAME`: a master file (RFC 1035, 5) becomes records of a tenant's zone, in one signed update.
 //!
 //! All of it or nothing: one message is atomic (RFC 2136, 3.4.2.7). The records belong to the key, as if its Terraform had made them, so what
-//! the inventory has stays the inventory's: then the server refuses all. SOA, and NS of the zone itself, are the platform's and
-//! left out.
+//! the inventory has stays the inventory's: then the server refuses all. SOA, and NS of the zone itself, are the platform's, keys,
+//! signatures and proofs the server's: they are left out.
 
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use hickory_proto::rr::{Record, RecordType};
+use hickory_proto::rr::{Name, Record, RecordType};
 use hickory_proto::serialize::txt::{ParseError, Parser};
 use thiserror::Error;
 
 use crate::client::{Client, ClientError};
+use crate::dnssec;
+use crate::inspect::Imported;
 use crate::world::World;
 use crate::zone::DEFAULT_TTL;
 
@@ -41,7 +43,7 @@ pub enum ImportError {
         line: usize,
     },
     /// It is no master file.
-    #[error("{} is no master file (RFC 1035, 5)", path.display())]
+    #[error("{} is no master file (RFC 1035, 5) that can be read (remedy: leave out keys, signatures and proofs, if that is it)", path.display())]
     Parse {
         /// The file.
         path: PathBuf,
@@ -80,16 +82,16 @@ pub fn run(
     path: &Path,
     key: &str,
     server: Option<SocketAddr>,
-) -> Result<String, ImportError> {
+) -> Result<Imported, ImportError> {
     let client = Client::new(world, key, server)?;
     let text = read_text(path).map_err(|source| ImportError::Io {
         path: path.to_owned(),
         source,
     })?;
-    let records = read(&text, path, &client)?;
+    let records = read(&text, path, &client.zone)?;
     let (wanted, left): (Vec<Record>, Vec<Record>) = records
         .into_iter()
-        .partition(|record| !is_of_platform(record, &client));
+        .partition(|record| !is_of_platform(record, &client.zone));
     if wanted.is_empty() {
         let path = path.to_owned();
         return Err(ImportError::Empty { path });
@@ -98,15 +100,13 @@ pub fn run(
     let mut update = client.update();
     update.add_authorities(wanted);
     client.exchange(&update, "update")?;
-    let mut said = format!(
-        "{count} records of {} are {key}'s in {}",
-        path.display(),
-        client.zone
-    );
-    if !left.is_empty() {
-        said += &format!("; left out: {} of SOA and the zone's NS", left.len());
-    }
-    Ok(said + "\n")
+    Ok(Imported {
+        file: path.display().to_string(),
+        key: key.to_owned(),
+        zone: client.zone.to_string(),
+        records: count,
+        left_out: left.len(),
+    })
 }
 
 /// Reads the file, or so much of it that a message cannot hold it.
@@ -121,7 +121,12 @@ fn read_text(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-fn read(text: &str, path: &Path, client: &Client<'_>) -> Result<Vec<Record>, ImportError> {
+/// Reads the text of a master file: the records of a zone.
+///
+/// # Errors
+///
+/// [`ImportError`] if it is none, would read others, or has a record that is not in the zone.
+pub fn read(text: &str, path: &Path, zone: &Name) -> Result<Vec<Record>, ImportError> {
     let includes = |line: &str| {
         let word = line.split_whitespace().next();
         word.is_some_and(|word| word.eq_ignore_ascii_case("$INCLUDE"))
@@ -132,27 +137,26 @@ fn read(text: &str, path: &Path, client: &Client<'_>) -> Result<Vec<Record>, Imp
     }
     // Where nothing is said, as in the inventory.
     let text = format!("$TTL {DEFAULT_TTL}\n{text}");
-    let parser = Parser::new(text, None, Some(client.zone.clone()));
+    let parser = Parser::new(text, None, Some(zone.clone()));
     let (_, sets) = parser.parse().map_err(|source| ImportError::Parse {
         path: path.to_owned(),
         source,
     })?;
     let records = sets.values().flat_map(|set| set.records_without_rrsigs());
     let records: Vec<Record> = records.cloned().collect();
-    match records
-        .iter()
-        .find(|record| !client.zone.zone_of(&record.name))
-    {
+    match records.iter().find(|record| !zone.zone_of(&record.name)) {
         Some(record) => Err(ImportError::Foreign {
             path: path.to_owned(),
             name: record.name.to_string(),
-            zone: client.zone.to_string(),
+            zone: zone.to_string(),
         }),
         None => Ok(records),
     }
 }
 
-fn is_of_platform(record: &Record, client: &Client<'_>) -> bool {
+fn is_of_platform(record: &Record, zone: &Name) -> bool {
     let kind = record.record_type();
-    kind == RecordType::SOA || (kind == RecordType::NS && record.name == client.zone)
+    kind == RecordType::SOA
+        || (kind == RecordType::NS && record.name == *zone)
+        || dnssec::is_made(kind.into())
 }

@@ -2,16 +2,21 @@
 //!
 //! `bulkhead dns keys|list|explain|export` (or `bulkhead-dns`, which that runs) change nothing; `test-key` and `import` ask the running server. No secret is shown.
 
+mod shown;
+
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Subcommand;
 use netmodel::published::{self, PublishedError};
 use thiserror::Error;
 
 use crate::client::ClientError;
+use crate::dnssec;
+use crate::dnssec::folder::KeyFolder;
+use crate::dnssec::folder::shown_ds;
 use crate::import::{self, ImportError};
 use crate::journal::{JournalError, Store};
 use crate::keys::{Holder, Keyring, KeysError, Secrets};
@@ -19,11 +24,13 @@ use crate::leases;
 use crate::lookup;
 use crate::name::{Name, NameError};
 use crate::plan::{self, PlanError};
-use crate::rdata::{self, rtype};
+use crate::rdata::rtype;
 use crate::test_key;
 use crate::view::{View, ZoneId};
 use crate::world::World;
-use crate::zone::RrSet;
+use shown::{Answer, Explained, Exported, Key, Keys, Record, SignedZone, Told, Zones};
+
+pub use shown::{Format, Imported, KeyTested};
 
 /// What is wanted.
 #[derive(Clone, Debug, Subcommand)]
@@ -115,13 +122,14 @@ pub enum InspectError {
 pub fn load(
     generation: &Path,
     keys: &Path,
-    journal: &Path,
+    (journal, zone_keys): (&Path, &Path),
     leases: &leases::Config,
 ) -> Result<World, InspectError> {
     let published = published::read(generation).map_err(InspectError::Generation)?;
     let plan = plan::plan(&published).map_err(InspectError::Plan)?;
     let secrets = Secrets::read(keys).map_err(InspectError::Keys)?;
     let mut store = Store::read(journal).map_err(InspectError::Journal)?;
+    store.set_zone_keys(Arc::new(KeyFolder::read(zone_keys)));
     if !leases.tenants.is_empty() {
         store.set_leases(leases::Follower::new(leases).table());
     }
@@ -129,24 +137,26 @@ pub fn load(
     Ok(World::new(plan, keys, &store))
 }
 
-/// Returns what was asked for, as text.
+/// Returns what was asked for, as it is printed.
 ///
 /// # Errors
 ///
 /// [`InspectError`] if a name is none, or nothing is called so.
-pub fn show(world: &World, what: &Show) -> Result<String, InspectError> {
-    match what {
-        Show::Explain { name, from } => explain(world, name, *from),
-        Show::Export { zone, from } => export(world, zone, *from),
+pub fn show(world: &World, what: &Show, format: Format) -> Result<String, InspectError> {
+    Ok(match what {
+        Show::Explain { name, from } => format.print(&explain(world, name, *from)?),
+        Show::Export { zone, from } => format.print(&export(world, zone, *from)?),
         Show::Import { file, key, server } => {
-            import::run(world, file, key, *server).map_err(InspectError::Import)
+            let imported = import::run(world, file, key, *server);
+            format.print(&imported.map_err(InspectError::Import)?)
         }
-        Show::Keys => Ok(keys(world)),
-        Show::List => Ok(list(world)),
+        Show::Keys => format.print(&keys(world)),
+        Show::List => format.print(&list(world)),
         Show::TestKey { name, server } => {
-            test_key::run(world, name, *server).map_err(InspectError::TestKey)
+            let tested = test_key::run(world, name, *server);
+            format.print(&tested.map_err(InspectError::TestKey)?)
         }
-    }
+    })
 }
 
 fn read_name(text: &str) -> Result<Name, InspectError> {
@@ -156,84 +166,61 @@ fn read_name(text: &str) -> Result<Name, InspectError> {
     })
 }
 
-fn keys(world: &World) -> String {
-    let mut lines: Vec<String> = world
-        .keys
-        .iter()
-        .map(|key| {
-            let holder = match &key.holder {
-                Holder::Secondary(name) => match world.secondary(name) {
-                    Some(secondary) => {
-                        format!("secondary {name}: transfers to {}", secondary.address)
-                    }
-                    None => format!("secondary {name}: in no segment, gets nothing"),
-                },
-                Holder::Tenant(tenant) => {
-                    format!("tenant {tenant}: changes and transfers its own zones")
-                }
-            };
-            format!("{:<24} {holder}\n", key.name)
-        })
-        .collect();
-    let api = world.keys.api_keys().map(|key| {
-        let name = format!("{} (HTTP)", key.name);
-        format!("{name:<24} tenant {}: changes its own zones\n", key.tenant)
+fn keys(world: &World) -> Keys {
+    let tsig = world.keys.iter().map(|key| {
+        let (secondary, tenant) = match &key.holder {
+            Holder::Secondary(name) => (Some(name), None),
+            Holder::Tenant(tenant) => (None, Some(tenant)),
+        };
+        Key {
+            name: key.name.to_string(),
+            kind: "tsig",
+            tenant: tenant.map(ToString::to_string),
+            secondary: secondary.map(ToString::to_string),
+            address: secondary.and_then(|name| Some(world.secondary(name)?.address)),
+        }
     });
-    lines.extend(api);
-    lines.sort();
-    lines.extend(
-        world
-            .keys
-            .complaints
-            .iter()
-            .map(|complaint| format!("refused: {complaint}\n")),
-    );
-    if lines.is_empty() {
-        "no keys\n".to_owned()
-    } else {
-        lines.concat()
+    let http = world.keys.api_keys().map(|key| Key {
+        name: key.name.to_string(),
+        kind: "http",
+        tenant: Some(key.tenant.to_string()),
+        secondary: None,
+        address: None,
+    });
+    let mut keys: Vec<Key> = tsig.chain(http).collect();
+    keys.sort_by(|a, b| (&a.name, a.kind).cmp(&(&b.name, b.kind)));
+    let signed = world.plan.signed.iter().map(|origin| SignedZone {
+        zone: origin.to_string(),
+        ds: world.zone_key(origin).map(|key| shown_ds(&key)),
+    });
+    Keys {
+        keys,
+        signed_zones: signed.collect(),
+        refused: world.keys.complaints.clone(),
     }
 }
 
-fn list(world: &World) -> String {
+fn list(world: &World) -> Zones {
     let mut seen: BTreeMap<ZoneId, usize> = BTreeMap::new();
     for view in &world.plan.views {
         for (_, id) in view.origins() {
             *seen.entry(id).or_default() += 1;
         }
     }
-    let mut rows: Vec<(String, String)> = Vec::new();
-    for (id, views) in seen {
-        let Some(zone) = world.zone(id) else { continue };
-        let tenant = world
-            .plan
-            .zones
-            .get(id.0)
-            .and_then(|spec| spec.tenant.as_deref());
-        let row = format!(
-            "{:>10} {:>8} {:>6}  {}\n",
-            zone.serial(),
-            zone.len(),
+    let zones = seen.into_iter().filter_map(|(id, views)| {
+        let (zone, spec) = (world.zone(id)?, world.plan.zones.get(id.0)?);
+        Some(shown::Zone {
+            zone: zone.origin().to_string(),
+            serial: zone.serial(),
+            records: zone.len(),
             views,
-            tenant.unwrap_or("platform")
-        );
-        rows.push((zone.origin().to_string(), row));
-    }
-    rows.sort();
-    let width = rows
-        .iter()
-        .map(|(name, _)| name.len())
-        .max()
-        .unwrap_or(0)
-        .max(4);
-    let mut text = format!(
-        "{:<width$} {:>10} {:>8} {:>6}  OWNER\n",
-        "ZONE", "SERIAL", "RECORDS", "VIEWS"
-    );
-    for (name, row) in rows {
-        let _ = write!(text, "{name:<width$} {row}");
-    }
-    text
+            tenant: spec.tenant.as_deref().map(str::to_owned),
+            is_signed: spec.is_signed,
+        })
+    });
+    let mut zones: Vec<shown::Zone> = zones.collect();
+    zones.sort();
+    Zones { zones }
 }
 
 /// The views that are meant: of one address, or all.
@@ -249,91 +236,89 @@ fn views(world: &World, from: Option<IpAddr>) -> Result<Vec<&View>, InspectError
     Ok(world.plan.views.get(id.0).into_iter().collect())
 }
 
-fn explain(world: &World, name: &str, from: Option<IpAddr>) -> Result<String, InspectError> {
+fn explain(world: &World, name: &str, from: Option<IpAddr>) -> Result<Explained, InspectError> {
     let name = read_name(name)?;
     // Views that are told the same are told of together.
-    let mut told: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    let mut told: BTreeMap<Answer, Vec<String>> = BTreeMap::new();
     for view in views(world, from)? {
-        told.entry(explain_to(world, view, &name))
-            .or_default()
-            .push(&view.label);
+        let answer = explain_to(world, view, &name);
+        told.entry(answer).or_default().push(view.label.clone());
     }
-    let mut text = String::new();
-    for (what, mut who) in told {
-        who.sort_unstable();
-        let count = who.len();
-        who.truncate(12);
-        let more = if count > who.len() {
-            format!(" and {} more", count - who.len())
-        } else {
-            String::new()
-        };
-        let _ = write!(text, "to {}{more}:\n{what}", who.join(", "));
-    }
-    Ok(text)
+    let told = told.into_iter().map(|(answer, mut views)| {
+        views.sort_unstable();
+        Told { views, answer }
+    });
+    let mut told: Vec<Told> = told.collect();
+    // As they are read: what says something of a zone comes first.
+    told.sort_by_key(|told| told.answer.to_string());
+    Ok(Explained {
+        name: name.to_string(),
+        told,
+    })
 }
 
 /// What a view is told of a name: the code, and the sets with their owners.
-fn explain_to(world: &World, view: &View, name: &Name) -> String {
+fn explain_to(world: &World, view: &View, name: &Name) -> Answer {
     let zone = view.zone_of(name.as_wire()).and_then(|id| world.zone(id));
     let Some(zone) = zone else {
         let is_asked = view.may_resolve && !world.plan.is_local(name.as_wire());
-        return if is_asked {
-            "  in no zone of theirs: asked upstream if there is one, otherwise REFUSED\n".to_owned()
+        let instead = if is_asked {
+            "in no zone of theirs: asked upstream if there is one, otherwise REFUSED"
         } else {
-            "  REFUSED: in no zone of theirs, and not asked upstream\n".to_owned()
+            "REFUSED: in no zone of theirs, and not asked upstream"
+        };
+        return Answer {
+            zone: None,
+            serial: None,
+            records: Vec::new(),
+            instead: Some(instead),
         };
     };
-    let mut text = format!("  zone {} serial {}\n", zone.origin(), zone.serial());
-    let mut sets: Vec<&RrSet> = zone
-        .iter()
-        .filter(|(at, _)| *at == name)
-        .map(|(_, set)| set)
+    let mut sets: Vec<_> = zone.iter().filter(|(at, _)| *at == name).collect();
+    sets.sort_by_key(|(_, set)| set.rtype);
+    let records: Vec<Record> = sets
+        .into_iter()
+        .flat_map(|(name, set)| Record::all(name, set))
         .collect();
-    sets.sort_by_key(|set| set.rtype);
-    for set in &sets {
-        for data in &set.rdata {
-            let _ = writeln!(text, "  {}  ({})", record(name, set, data), set.owner);
-        }
-    }
-    if sets.is_empty() {
+    let instead = records.is_empty().then(|| {
         let answer = lookup::resolve(&zone, name.as_wire(), rtype::ANY);
-        text += match (
+        match (
             answer.rcode,
             answer.answers.is_empty(),
             answer.authority.is_empty(),
         ) {
-            (lookup::NXDOMAIN, ..) => "  NXDOMAIN: there is no such name\n",
-            (_, false, _) => "  by a wildcard\n",
-            (_, true, _) if !answer.is_authoritative => "  below a delegation\n",
-            (_, true, _) => "  there are only names below it\n",
-        };
+            (lookup::NXDOMAIN, ..) => "NXDOMAIN: there is no such name",
+            (_, false, _) => "by a wildcard",
+            (_, true, _) if !answer.is_authoritative => "below a delegation",
+            (_, true, _) => "there are only names below it",
+        }
+    });
+    Answer {
+        zone: Some(zone.origin().to_string()),
+        serial: Some(zone.serial()),
+        records,
+        instead,
     }
-    text
 }
 
-fn export(world: &World, zone: &str, from: Option<IpAddr>) -> Result<String, InspectError> {
+fn export(world: &World, zone: &str, from: Option<IpAddr>) -> Result<Exported, InspectError> {
     let origin = read_name(zone)?;
     let views = views(world, from)?;
     let zone = views
         .iter()
         .find_map(|view| world.zone(view.zone_at(origin.as_wire())?));
     let zone = zone.ok_or(InspectError::Zone(origin))?;
-    let mut lines: Vec<(bool, String)> = Vec::new();
-    for (name, set) in zone.iter() {
-        let lines_of = set
-            .rdata
-            .iter()
-            .map(|data| (set.rtype != rtype::SOA, record(name, set, data)));
-        lines.extend(lines_of);
+    let mut records: Vec<(bool, String, Record)> = Vec::new();
+    // What the server makes is no import's.
+    for (name, set) in zone.iter().filter(|(_, set)| !dnssec::is_made(set.rtype)) {
+        let is_soa = set.rtype == rtype::SOA;
+        let of_set = Record::all(name, set);
+        records.extend(of_set.map(|record| (!is_soa, record.to_string(), record)));
     }
     // The SOA comes first.
-    lines.sort();
-    Ok(lines.into_iter().map(|(_, line)| line + "\n").collect())
-}
-
-/// A record in presentation form.
-fn record(name: &Name, set: &RrSet, data: &[u8]) -> String {
-    let (kind, shown) = (rdata::type_name(set.rtype), rdata::show(set.rtype, data));
-    format!("{name} {} IN {kind} {shown}", set.ttl)
+    records.sort();
+    Ok(Exported {
+        zone: zone.origin().to_string(),
+        records: records.into_iter().map(|(.., record)| record).collect(),
+    })
 }

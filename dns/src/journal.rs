@@ -28,6 +28,7 @@ use netmodel::published::{self, PublishedError};
 use thiserror::Error;
 use tracing::warn;
 
+use crate::dnssec::folder::KeyFolder;
 use crate::leases::Table;
 use crate::name::Name;
 use crate::zone::RrSet;
@@ -126,6 +127,8 @@ pub struct Store {
     zones: HashMap<(Arc<str>, Name), ZoneChanges>,
     /// Names of leases; they are in a file of their own.
     leases: Table,
+    /// Keys of signed zones, in a folder of their own.
+    zone_keys: Arc<KeyFolder>,
 }
 
 impl Store {
@@ -183,6 +186,7 @@ impl Store {
             is_broken: false,
             zones: HashMap::new(),
             leases: Table::default(),
+            zone_keys: Arc::default(),
         }
     }
 
@@ -237,6 +241,17 @@ impl Store {
     /// Takes other names of leases.
     pub fn set_leases(&mut self, leases: Table) {
         self.leases = leases;
+    }
+
+    /// Takes the folder with the keys of signed zones.
+    pub fn set_zone_keys(&mut self, keys: Arc<KeyFolder>) {
+        self.zone_keys = keys;
+    }
+
+    /// Returns the keys of signed zones.
+    #[must_use]
+    pub fn zone_keys(&self) -> &Arc<KeyFolder> {
+        &self.zone_keys
     }
 
     /// Returns the names of leases.

@@ -20,7 +20,7 @@
 //!
 //! * [`forward`] asks upstream resolvers for names of others, where a view may.
 //!
-//! It does not sign zones: `docs/dns.md` says what there is.
+//! * [`dnssec`] signs answers out of zones that are to be signed.
 
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
@@ -32,6 +32,7 @@ pub mod catalog;
 pub mod client;
 pub mod compose;
 pub mod cookie;
+pub mod dnssec;
 mod follow;
 pub mod forward;
 pub mod history;

@@ -34,6 +34,8 @@ pub struct Rates {
     pub client: u32,
     /// For all clients of a view.
     pub view: u32,
+    /// Signatures that are made for the clients of a view, over UDP and TCP.
+    pub signatures: u32,
 }
 
 /// What is to be done with a query.
@@ -56,6 +58,7 @@ pub struct Limiter {
     seed: RandomState,
     clients: Box<[AtomicU64]>,
     views: Box<[AtomicU64]>,
+    signatures: Box<[AtomicU64]>,
     turn: AtomicU32,
 }
 
@@ -78,6 +81,7 @@ impl Limiter {
             seed: RandomState::new(),
             clients: places(CLIENTS),
             views: places(VIEWS),
+            signatures: places(VIEWS),
             turn: AtomicU32::new(0),
         }
     }
@@ -136,9 +140,20 @@ impl Limiter {
         let place = self.views.get(index);
         place.is_none_or(|place| Self::take(place, 0, now, self.rates.view))
     }
+
+    fn signature(&self, view: ViewId, now: u64) -> bool {
+        let place = self.signatures.get(view.0 % (VIEWS - 1));
+        place.is_none_or(|place| Self::take(place, 0, now, self.rates.signatures))
+    }
 }
 
 impl Limit<'_> {
+    /// Counts a signature that is to be made for a client of a view; tells whether it may be.
+    #[must_use]
+    pub fn may_sign(self, view: ViewId) -> bool {
+        self.limiter.signature(view, self.now)
+    }
+
     /// Counts a query of a client without a good cookie.
     #[must_use]
     pub fn check(self, view: Option<ViewId>, source: IpAddr) -> Verdict {
@@ -169,7 +184,11 @@ mod tests {
     use super::*;
 
     fn limiter(client: u32, view: u32) -> Limiter {
-        Limiter::new(Rates { client, view })
+        Limiter::new(Rates {
+            client,
+            view,
+            signatures: 0,
+        })
     }
 
     fn address(number: u32) -> IpAddr {
@@ -231,6 +250,18 @@ mod tests {
         let verdicts: Vec<Verdict> = (0..5).map(|_| limit.check(None, address(1))).collect();
         use Verdict::{Answer, Drop, Truncate};
         assert_eq!(verdicts, [Answer, Truncate, Drop, Truncate, Drop]);
+    }
+
+    #[test]
+    fn a_segment_has_a_rate_of_signatures_and_no_other_pays_for_it() {
+        let limiter = Limiter::new(Rates {
+            client: 0,
+            view: 0,
+            signatures: 20,
+        });
+        let limit = limiter.at(limiter.start + LATER);
+        let made = |view| (0..100).filter(|_| limit.may_sign(ViewId(view))).count();
+        assert_eq!((made(0), made(1), made(0)), (20, 20, 0));
     }
 
     #[test]

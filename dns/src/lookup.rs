@@ -39,6 +39,8 @@ pub struct Answer {
     pub additional: Vec<Item>,
     /// Where the last alias leads to, if that is outside of the zone or below a delegation.
     pub leaves: Option<Name>,
+    /// The name of which it is to be proven that it has nothing (more); `None` in it is the name that was asked for.
+    pub(crate) denied: Option<Option<Name>>,
 }
 
 impl Answer {
@@ -77,6 +79,7 @@ impl Answer {
                 }
             }
         }
+        self.denied = Some(Some(cut.clone()));
         self.authority.push(Item {
             owner: Some(cut),
             set: servers,
@@ -122,10 +125,12 @@ pub fn resolve(zone: &Zone, name: &[u8], kind: u16) -> Answer {
                 return answer;
             }
             Found::NoData => {
+                answer.denied = Some(owner);
                 answer.end_with_nothing(zone, NOERROR);
                 return answer;
             }
             Found::NoName => {
+                answer.denied = Some(owner);
                 // RFC 6604, 3: the code is that of the last name in the chain.
                 answer.end_with_nothing(zone, NXDOMAIN);
                 return answer;

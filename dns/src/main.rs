@@ -18,10 +18,10 @@ fn inspect(args: &Args, what: &Show) -> ExitCode {
     let loaded = inspect::load(
         &args.generation,
         &args.keys,
-        &args.journal,
+        (&args.journal, &args.zone_keys),
         &args.lease_names(),
     );
-    match loaded.and_then(|world| inspect::show(&world, what)) {
+    match loaded.and_then(|world| inspect::show(&world, what, args.format)) {
         Ok(text) => {
             // Whoever reads may stop reading.
             let _ = std::io::stdout().write_all(text.as_bytes());

@@ -44,6 +44,8 @@ pub enum Extended {
     Prohibited,
     /// "Not Supported".
     NotSupported,
+    /// "Invalid Query Type" (RFC 9824, 9).
+    InvalidQueryType,
 }
 
 impl Extended {
@@ -52,6 +54,7 @@ impl Extended {
             Self::Other => 0,
             Self::Prohibited => 18,
             Self::NotSupported => 21,
+            Self::InvalidQueryType => 30,
         }
     }
 }
@@ -61,8 +64,8 @@ impl Extended {
 pub struct Query {
     /// The message's id.
     pub id: u16,
-    /// Third octet of the header.
-    flags: u8,
+    /// Third and fourth octet of the header.
+    flags: [u8; 2],
     /// The question's name in lower case.
     name: [u8; MAX_NAME],
     /// 0: there is no question (RFC 7873, 5.4).
@@ -90,7 +93,16 @@ pub struct Edns {
     pub payload: u16,
     /// 0 is the only one there is.
     pub version: u8,
+    /// The flags: [`DNSSEC_OK`], [`COMPACT_OK`].
+    pub flags: u16,
 }
+
+/// EDNS flag DO: the client wants signatures (RFC 3225).
+pub const DNSSEC_OK: u16 = 0x8000;
+/// EDNS flag CO: the client knows compact denials, and takes NXDOMAIN with them (RFC 9824, 5.1).
+pub const COMPACT_OK: u16 = 0x4000;
+/// Header flag CD: the client checks signatures itself (RFC 4035, 3.1.6).
+const CHECKING_DISABLED: u8 = 0x10;
 
 /// What a message is.
 #[derive(Debug)]
@@ -139,7 +151,13 @@ impl Query {
     /// Does the client want others to be asked (RD)?
     #[must_use]
     pub fn wants_recursion(&self) -> bool {
-        self.flags & 0x01 != 0
+        self.flags[0] & 0x01 != 0
+    }
+
+    /// Does the client want signatures?
+    #[must_use]
+    pub fn wants_dnssec(&self) -> bool {
+        self.edns.is_some_and(|edns| edns.flags & DNSSEC_OK != 0)
     }
 
     /// Returns how long a UDP reply may be.
@@ -158,7 +176,7 @@ pub fn read(message: &[u8]) -> Read {
     let Some((header, _)) = message.split_first_chunk::<HEADER>() else {
         return Read::Silence;
     };
-    let [a, b, flags, _, qd0, qd1, an0, an1, ns0, ns1, ar0, ar1] = *header;
+    let [a, b, flags, more, qd0, qd1, an0, an1, ns0, ns1, ar0, ar1] = *header;
     if flags & 0x80 != 0 {
         return Read::Silence;
     }
@@ -172,7 +190,7 @@ pub fn read(message: &[u8]) -> Read {
     }
     let mut query = Box::new(Query {
         id: u16::from_be_bytes([a, b]),
-        flags,
+        flags: [flags, more],
         name: [0; MAX_NAME],
         name_length: 0,
         kind: 0,
@@ -243,7 +261,7 @@ fn read_records(message: &[u8], query: &mut Query, counts: [u16; 3]) -> Option<(
             let is_root = rest.first() == Some(&0);
             rest = skip_name(rest)?;
             let (fixed, after) = rest.split_first_chunk::<10>()?;
-            let [k0, k1, p0, p1, _, version, _, _, l0, l1] = *fixed;
+            let [k0, k1, p0, p1, _, version, z0, z1, l0, l1] = *fixed;
             let length = usize::from(u16::from_be_bytes([l0, l1]));
             let data = after.get(..length)?;
             rest = after.get(length..)?;
@@ -254,6 +272,7 @@ fn read_records(message: &[u8], query: &mut Query, counts: [u16; 3]) -> Option<(
                     query.edns = Some(Edns {
                         payload: u16::from_be_bytes([p0, p1]),
                         version,
+                        flags: u16::from_be_bytes([z0, z1]),
                     });
                     query.cookie = cookie::read(data)?;
                 }
@@ -313,39 +332,65 @@ impl Reply<'_> {
     /// Writes an answer; over the limit, only that it is truncated (RFC 2181, 9).
     pub fn write(&self, out: &mut Vec<u8>, body: &Body) {
         let length = self.query.question_end() + body.len() + self.query.opt_length();
+        let authority = u8::from(body.is_authoritative) << 2;
+        let (checking, edns) = self.dnssec_flags(body);
         if length > self.limit {
             let is_stream = self.limit > TCP_MAX / 2;
             let (code, truncated) = if is_stream {
                 (rcode::SERVFAIL, 0)
             } else {
-                (u16::from(body.rcode), 0x02)
+                (self.code_of(body), 0x02)
             };
-            let authority = u8::from(body.is_authoritative) << 2;
-            self.start(out, code, truncated | authority, [0; 3]);
+            self.start(out, code, [truncated | authority, checking], [0; 3]);
         } else {
-            let authority = u8::from(body.is_authoritative) << 2;
-            self.start(out, u16::from(body.rcode), authority, body.counts);
+            let code = self.code_of(body);
+            self.start(out, code, [authority, checking], body.counts);
             body.append_to(out, self.query.name_length);
         }
-        self.put_opt(out, 0, None);
+        self.put_opt(out, (0, edns), None);
+    }
+
+    /// A compact denial says by its NSEC that there is no such name. Its code says so only to clients that are not
+    /// misled by that (RFC 9824, 3.1 and 5.1).
+    fn code_of(&self, body: &Body) -> u16 {
+        let is_compact = self
+            .query
+            .edns
+            .is_some_and(|edns| edns.flags & COMPACT_OK != 0);
+        match u16::from(body.rcode) {
+            rcode::NXDOMAIN if body.is_signed && !is_compact => rcode::NOERROR,
+            code => code,
+        }
+    }
+
+    /// RFC 4035, 3.1.6: CD goes back as it came; RFC 3225, 3: so does DO; RFC 9824, 5.1: and CO.
+    fn dnssec_flags(&self, body: &Body) -> (u8, u16) {
+        match self.query.edns {
+            Some(edns) if body.is_signed => (
+                self.query.flags[1] & CHECKING_DISABLED,
+                edns.flags & (DNSSEC_OK | COMPACT_OK),
+            ),
+            _ => (0, 0),
+        }
     }
 
     /// Writes that the answer is to be asked for over TCP.
     pub fn truncate(&self, out: &mut Vec<u8>) {
-        self.start(out, rcode::NOERROR, 0x02, [0; 3]);
-        self.put_opt(out, 0, None);
+        self.start(out, rcode::NOERROR, [0x02, 0], [0; 3]);
+        self.put_opt(out, (0, 0), None);
     }
 
     /// Writes a reply without records; the reason is told to who speaks EDNS.
     pub fn refuse(&self, out: &mut Vec<u8>, code: u16, why: Option<(Extended, &str)>) {
-        self.start(out, code, 0, [0; 3]);
-        self.put_opt(out, code, why);
+        self.start(out, code, [0; 2], [0; 3]);
+        self.put_opt(out, (code, 0), why);
     }
 
-    fn start(&self, out: &mut Vec<u8>, code: u16, flags: u8, counts: [u16; 3]) {
+    fn start(&self, out: &mut Vec<u8>, code: u16, flags: [u8; 2], counts: [u16; 3]) {
         out.clear();
         out.extend(self.query.id.to_be_bytes());
-        out.extend([0x80 | (self.query.flags & 0x79) | flags, low(code)]);
+        let asked = 0x80 | (self.query.flags[0] & 0x79);
+        out.extend([asked | flags[0], flags[1] | low(code)]);
         out.extend([0, u8::from(self.query.has_question())]);
         let [answers, authority, additional] = counts;
         let additional = additional + u16::from(self.query.edns.is_some());
@@ -358,7 +403,7 @@ impl Reply<'_> {
     }
 
     /// Adds our EDNS, if the client has it.
-    fn put_opt(&self, out: &mut Vec<u8>, code: u16, why: Option<(Extended, &str)>) {
+    fn put_opt(&self, out: &mut Vec<u8>, (code, flags): (u16, u16), why: Option<(Extended, &str)>) {
         if self.query.edns.is_none() {
             return;
         }
@@ -366,7 +411,8 @@ impl Reply<'_> {
         let [high, low] = rtype::OPT.to_be_bytes();
         out.extend([0, high, low]);
         out.extend(payload);
-        out.extend([u8::try_from(code >> 4).unwrap_or(0), 0, 0, 0]);
+        out.extend([u8::try_from(code >> 4).unwrap_or(0), 0]);
+        out.extend(flags.to_be_bytes());
         let cookie = self.query.cookie_back.as_ref();
         let text = why.map_or(&[][..], |(_, text)| text.as_bytes());
         let of_cookie = cookie.map_or(0, |cookie| 4 + cookie.len());

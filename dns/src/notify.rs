@@ -179,8 +179,7 @@ fn zones(world: &World, secondary: &Secondary) -> Vec<(Name, u32)> {
         secondary.catalog.origin().clone(),
         secondary.catalog.serial(),
     );
-    let view = world.plan.views.get(secondary.view.0);
-    let zones = view.into_iter().flat_map(|view| view.origins());
+    let zones = catalog::copied(&world.plan, secondary.view);
     let zones = zones.filter_map(|(origin, id)| Some((origin.clone(), world.zone(id)?.serial())));
     std::iter::once(list).chain(zones).collect()
 }

@@ -13,7 +13,7 @@
 
 mod parts;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -38,6 +38,8 @@ pub struct ZoneSpec {
     pub origin: Name,
     /// The tenant that may change it; `None`: nobody.
     pub tenant: Option<Arc<str>>,
+    /// Is it to be signed (DNSSEC)?
+    pub is_signed: bool,
     /// Its records, without SOA and without dynamic ones.
     pub contents: Contents,
 }
@@ -76,6 +78,8 @@ pub struct Plan {
     pub tenants: HashMap<Arc<str>, TenantInfo>,
     /// Records that cannot be served, in words.
     pub rejected: Vec<String>,
+    /// Zones that are to be signed.
+    pub signed: BTreeSet<Name>,
     /// Zones whose names are asked of nobody.
     local: HashSet<Name>,
     /// Subnets of all segments.
@@ -136,6 +140,11 @@ fn local(zones: &[ZoneSpec]) -> HashSet<Name> {
     fixed
         .chain(zones.iter().map(|zone| zone.origin.clone()))
         .collect()
+}
+
+fn signed(zones: &[ZoneSpec]) -> BTreeSet<Name> {
+    let signed = zones.iter().filter(|zone| zone.is_signed);
+    signed.map(|zone| zone.origin.clone()).collect()
 }
 
 fn nets(model: &Model) -> Vec<IpNet> {
@@ -201,6 +210,7 @@ pub fn plan(published: &Published) -> Result<Plan, PlanError> {
         number: published.number,
         tenants: tenant_infos(model, &planner.tenant_names),
         local: local(&planner.zones),
+        signed: signed(&planner.zones),
         nets: nets(model),
         zones: planner.zones,
         soa: planner.soa,
@@ -357,6 +367,7 @@ impl Planner<'_> {
             self.zones.push(ZoneSpec {
                 origin,
                 tenant: Some(tenant.name.as_str().into()),
+                is_signed: tenant.dnssec,
                 contents,
             });
         }
@@ -428,13 +439,17 @@ impl Planner<'_> {
                 contents.add(owner, data, DEFAULT_TTL, RrOwner::Inventory);
             }
         }
-        let tenant = match self.model.segment(segment).owner {
-            Owner::Platform => None,
-            Owner::Tenant(id) => Some(self.model.tenant(id).name.as_str().into()),
+        let (tenant, is_signed) = match self.model.segment(segment).owner {
+            Owner::Platform => (None, self.model.site_dnssec),
+            Owner::Tenant(id) => {
+                let tenant = self.model.tenant(id);
+                (Some(tenant.name.as_str().into()), tenant.dnssec)
+            }
         };
         self.add_zone(ZoneSpec {
             origin,
             tenant,
+            is_signed,
             contents,
         })
     }

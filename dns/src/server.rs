@@ -27,6 +27,7 @@ use arc_swap::ArcSwap;
 use thiserror::Error;
 
 use crate::cookie::Jar;
+use crate::dnssec::folder::KeyFolder;
 use crate::follow::{self, Follower};
 use crate::forward::{self, Forwarder};
 use crate::journal::{JournalError, Store};
@@ -230,12 +231,14 @@ impl Server {
         let certificates = config.tls.as_ref().map(Certificates::load);
         let certificates = certificates.transpose().map_err(ServerError::Tls)?;
         let mut store = Store::open(&config.journal).map_err(ServerError::Journal)?;
+        let zone_keys = Arc::new(KeyFolder::open(&config.zone_keys));
+        store.set_zone_keys(Arc::clone(&zone_keys));
         let has_leases = !config.leases.tenants.is_empty();
         let leased = has_leases.then(|| leases::Follower::new(&config.leases));
         if let Some(leased) = &leased {
             store.set_leases(leased.table());
         }
-        let mut follower = Follower::new(&config.generation, &config.keys);
+        let mut follower = Follower::new(&config.generation, &config.keys, zone_keys);
         let shared = Arc::new(Shared::new(config, store, &mut follower)?);
         let mut server = Self {
             shared,

@@ -248,6 +248,7 @@ async fn respond(
 ) -> Option<Response> {
     let client = Client {
         thread: TCP_THREAD,
+        signatures: Some(shared.limiter().at(Instant::now())),
         ..Client::new(source, Transport::Tcp, shared.now())
     };
     let mut out = Vec::new();

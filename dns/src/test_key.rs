@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use hickory_proto::rr::RData;
 
 use crate::client::{Client, ClientError};
+use crate::inspect::KeyTested;
 use crate::world::World;
 
 /// Tries a key; returns what to tell.
@@ -14,7 +15,11 @@ use crate::world::World;
 /// # Errors
 ///
 /// [`ClientError`] if the server does not take it, with the reason and what can be done.
-pub fn run(world: &World, name: &str, server: Option<SocketAddr>) -> Result<String, ClientError> {
+pub fn run(
+    world: &World,
+    name: &str,
+    server: Option<SocketAddr>,
+) -> Result<KeyTested, ClientError> {
     let client = Client::new(world, name, server)?;
     let asked = client.exchange(&client.question(), "question")?;
     client.exchange(&client.update(), "update")?;
@@ -23,13 +28,13 @@ pub fn run(world: &World, name: &str, server: Option<SocketAddr>) -> Result<Stri
         let RData::SOA(soa) = &record.data else {
             return None;
         };
-        Some(soa.serial.to_string())
+        Some(soa.serial)
     });
-    Ok(format!(
-        "{name} works at {}: it may change {} (serial {}) and read it back; nothing was changed. Clocks differ by {} s.\n",
-        client.server,
-        client.zone,
-        serial.unwrap_or_else(|| "unknown".into()),
-        asked.skew
-    ))
+    Ok(KeyTested {
+        key: name.to_owned(),
+        server: client.server,
+        zone: client.zone.to_string(),
+        serial,
+        clock_skew_seconds: asked.skew,
+    })
 }

@@ -7,11 +7,14 @@
 //!   that its segment sees, as its segment sees it, and only from the secondary's address. All else
 //!   is refused, and the refusal is the same whether there is such a zone or not (ADR 0010, 7).
 //! * **One moment.** A transfer is of one serial, however long it takes.
+//! * **Unsigned.** What is transferred is what can be changed: neither keys nor signatures. A signed zone is no
+//!   secondary's: without them it would be bogus there (ADR 0013, 5).
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::compose::Section;
+use crate::dnssec;
 use crate::history::Records;
 use crate::keys::{Holder, Key};
 use crate::message::Query;
@@ -25,18 +28,27 @@ use crate::zone::{RrSet, Zone};
 /// Messages end when they are this long: pointers reach no further (RFC 1035, 4.1.4).
 const MESSAGE: usize = 16 * 1024;
 
+/// What there is to transfer for a key.
+pub(crate) enum Offer {
+    /// This zone.
+    Zone(Arc<Zone>),
+    /// A signed zone, which a secondary does not get.
+    Signed,
+}
+
 /// Returns the zone that a key may transfer.
 pub(crate) fn zone(
     world: &World,
     view: &View,
     (key, source): (&Key, IpAddr),
     name: &[u8],
-) -> Option<Arc<Zone>> {
+) -> Option<Offer> {
     match &key.holder {
         Holder::Tenant(tenant) => {
             let id = view.zone_at(name)?;
             let spec = world.plan.zones.get(id.0)?;
-            (spec.tenant.as_ref() == Some(tenant)).then(|| world.zone(id))?
+            let zone = (spec.tenant.as_ref() == Some(tenant)).then(|| world.zone(id))?;
+            zone.map(Offer::Zone)
         }
         Holder::Secondary(secondary) => {
             let secondary = world.secondary(secondary)?;
@@ -44,9 +56,13 @@ pub(crate) fn zone(
                 return None;
             }
             if secondary.catalog.origin().as_wire() == name {
-                return Some(Arc::clone(&secondary.catalog));
+                return Some(Offer::Zone(Arc::clone(&secondary.catalog)));
             }
-            world.zone(view.zone_at(name)?)
+            let id = view.zone_at(name)?;
+            if world.plan.zones.get(id.0)?.is_signed {
+                return Some(Offer::Signed);
+            }
+            world.zone(id).map(Offer::Zone)
         }
     }
 }
@@ -75,10 +91,11 @@ impl std::fmt::Debug for Transfer {
 impl Transfer {
     /// Begins to answer a question.
     pub(crate) fn new(zone: Arc<Zone>, query: &Query, message: &[u8], signer: Signer) -> Self {
-        let records = match (query.kind, query.serial) {
+        let mut records = match (query.kind, query.serial) {
             (rtype::IXFR, Some(serial)) => by_steps(&zone, serial),
             _ => whole(&zone),
         };
+        records.retain(|(_, set)| !dnssec::is_made(set.rtype));
         Self {
             zone,
             question: message

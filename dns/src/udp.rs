@@ -75,6 +75,7 @@ pub(crate) fn run(shared: &Shared, socket: &Arc<UdpSocket>, hands: &Hands, threa
             };
             let client = Client {
                 limit: Some(limit),
+                signatures: Some(limit),
                 thread,
                 ..Client::new(arrival.peer_ip, Transport::Udp, now)
             };

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use hickory_proto::op::Message;
 use hickory_proto::rr::{DNSClass, Name as HickoryName, RData, Record};
 
+use crate::dnssec;
 use crate::journal::{Change, ZoneChanges};
 use crate::message::{Extended, rcode};
 use crate::name::{self, Name};
@@ -253,6 +254,11 @@ impl Draft<'_> {
         if kind == rtype::SOA || (is_apex && kind == rtype::NS) {
             return Err(Refusal::prohibited(
                 "SOA and the zone's own NS are the platform's",
+            ));
+        }
+        if dnssec::is_made(kind) {
+            return Err(Refusal::prohibited(
+                "keys, signatures and proofs are the server's",
             ));
         }
         if matches!(step, Step::Add(..)) {

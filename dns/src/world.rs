@@ -1,5 +1,6 @@
 //! What is served at one moment: a generation, the dynamic records on top of it, and the keys.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -7,14 +8,16 @@ use arc_swap::ArcSwap;
 
 use crate::catalog::{self, Secondary};
 use crate::cookie::Jar;
+use crate::dnssec::key::{self, ZoneKey};
 use crate::journal::Store;
 use crate::keys::Keyring;
 use crate::leases;
 use crate::metrics::{Counters, Metrics};
 use crate::name::Name;
 use crate::plan::{Plan, ZoneSpec};
+use crate::rdata::rtype;
 use crate::view::{ViewId, ZoneId};
-use crate::zone::Zone;
+use crate::zone::{Contents, Zone};
 
 /// A generation with its zones made.
 pub struct World {
@@ -167,6 +170,14 @@ impl World {
         all.find(|secondary| *secondary.name == *name)
     }
 
+    /// Returns the key that signs a zone, if it has one that can be used.
+    #[must_use]
+    pub fn zone_key(&self, origin: &Name) -> Option<Arc<ZoneKey>> {
+        let mut all = self.plan.zones.iter().zip(&self.zones);
+        let (_, zone) = all.find(|(spec, _)| spec.origin == *origin)?;
+        zone.load().key().cloned()
+    }
+
     /// Returns a zone as it is now.
     #[must_use]
     pub fn zone(&self, id: ZoneId) -> Option<Arc<Zone>> {
@@ -197,14 +208,43 @@ impl World {
     }
 }
 
-/// Joins what the generation says with what was changed dynamically. Where both say the same set, the
-/// generation wins; the other one is kept, and served again when the generation no longer says it.
+/// Makes a zone of its records, and has it signed if it is to be.
 fn make_zone(plan: &Plan, spec: &ZoneSpec, store: &Store) -> Zone {
+    let (mut contents, serial) = contents(plan, spec, store);
+    let make = |contents: &Contents| Zone::new(spec.origin.clone(), &plan.soa, serial, contents);
+    if !spec.is_signed {
+        return make(&contents);
+    }
+    // Whoever found that a key cannot be used has said so.
+    let key = store.zone_keys().key(&spec.origin).ok();
+    if let Some(key) = &key {
+        let contents = contents.to_mut();
+        let delegations = contents.iter().filter(|(name, set)| {
+            set.rtype == rtype::NS && **name != spec.origin && plan.signed.contains(*name)
+        });
+        let children: Vec<Name> = delegations.map(|(name, _)| name.clone()).collect();
+        for child in children {
+            let ds = match store.zone_keys().key(&child) {
+                Ok(key) => key.ds(),
+                Err(_) => key::ds_of_nobody(),
+            };
+            contents.add_set(&child, &ds);
+        }
+        for set in key.apex() {
+            contents.add_set(&spec.origin, &set);
+        }
+    }
+    make(&contents).signed_with(key)
+}
+
+/// Joins what the generation says with what was changed dynamically; returns the serial, too. Where both say the same
+/// set, the generation wins; the other one is kept, and served again when the generation no longer says it.
+fn contents<'s>(plan: &'s Plan, spec: &'s ZoneSpec, store: &Store) -> (Cow<'s, Contents>, u32) {
+    let mut serial = plan.number;
     let Some(tenant) = &spec.tenant else {
-        return Zone::new(spec.origin.clone(), &plan.soa, plan.number, &spec.contents);
+        return (Cow::Borrowed(&spec.contents), serial);
     };
     let mut contents = leases::fixed(plan, spec, store);
-    let mut serial = plan.number;
     if let Some(info) = plan.tenants.get(tenant) {
         serial = serial.wrapping_add(store.leases().serial(tenant, info));
     }
@@ -214,5 +254,5 @@ fn make_zone(plan: &Plan, spec: &ZoneSpec, store: &Store) -> Zone {
             contents.to_mut().add_set(name, set);
         }
     }
-    Zone::new(spec.origin.clone(), &plan.soa, serial, &contents)
+    (contents, serial)
 }

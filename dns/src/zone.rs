@@ -3,125 +3,30 @@
 //! A [`Zone`] is immutable. What [`Zone::prepared`] gives are octets to copy behind a question; it is
 //! made by [`crate::lookup::resolve`], so that there is one account of what the right answer is.
 
-use std::collections::{BTreeMap, HashMap};
-use std::fmt;
+mod contents;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::compose::Body;
+use crate::dnssec::key::ZoneKey;
+use crate::dnssec::{Kinds, Signatures};
 use crate::history::{History, Records};
 use crate::lookup::{self, Answer};
 use crate::name::{self, Name};
 use crate::rdata::rtype;
 
-/// TTL of records that say none, in seconds.
-pub const DEFAULT_TTL: u32 = 300;
-/// How long "there is no such thing" may be remembered, in seconds (RFC 2308).
-pub const NEGATIVE_TTL: u32 = 60;
+pub use contents::{Contents, DEFAULT_TTL, NEGATIVE_TTL, RrOwner, RrSet, Soa};
 
-/// Who says a record set. The first owner of a set keeps it.
-#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum RrOwner {
-    /// bulkhead itself: SOA, NS, what RFC 2317 asks for.
-    Platform,
-    /// The inventory.
-    Inventory,
-    /// A DHCP lease.
-    Dhcp,
-    /// A dynamic update that was signed with this key.
-    Key(Arc<str>),
-}
-
-impl fmt::Display for RrOwner {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Platform => f.write_str("platform"),
-            Self::Inventory => f.write_str("inventory"),
-            Self::Dhcp => f.write_str("dhcp"),
-            Self::Key(key) => write!(f, "terraform:{key}"),
-        }
-    }
-}
-
-/// All records of one name and type.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct RrSet {
-    /// The type's number.
-    pub rtype: u16,
-    /// Seconds; one for all (RFC 2181, 5.2).
-    pub ttl: u32,
-    /// The data, uncompressed; sorted, none twice.
-    pub rdata: Vec<Box<[u8]>>,
-    /// Who says it.
-    pub owner: RrOwner,
-}
-
-/// The records that a zone is made of.
-#[derive(Clone, Debug, Default)]
-pub struct Contents(BTreeMap<Name, Vec<RrSet>>);
-
-impl Contents {
-    /// Adds a record. Of two TTLs in one set the shorter one stays.
-    pub fn add(&mut self, name: Name, (kind, rdata): (u16, Box<[u8]>), ttl: u32, owner: RrOwner) {
-        let sets = self.0.entry(name).or_default();
-        let Some(set) = sets.iter_mut().find(|set| set.rtype == kind) else {
-            sets.push(RrSet {
-                rtype: kind,
-                ttl,
-                rdata: vec![rdata],
-                owner,
-            });
-            return;
-        };
-        set.ttl = set.ttl.min(ttl);
-        if let Err(place) = set.rdata.binary_search(&rdata) {
-            set.rdata.insert(place, rdata);
-        }
-    }
-
-    /// Adds a whole set, unless there is one of its type, or it or what is there is a CNAME. Tells
-    /// whether it was added.
-    pub fn add_set(&mut self, name: &Name, set: &RrSet) -> bool {
-        let sets = self.0.entry(name.clone()).or_default();
-        let clashes = sets.iter().any(|there| {
-            there.rtype == set.rtype || there.rtype == rtype::CNAME || set.rtype == rtype::CNAME
-        });
-        if !clashes {
-            sets.push(set.clone());
-        }
-        !clashes
-    }
-
-    /// Returns the sets at a name.
-    #[must_use]
-    pub fn sets(&self, name: &Name) -> &[RrSet] {
-        self.0.get(name).map_or(&[], Vec::as_slice)
-    }
-
-    /// Goes through all sets, by name.
-    pub fn iter(&self) -> impl Iterator<Item = (&Name, &RrSet)> {
-        let all = self.0.iter();
-        all.flat_map(|(name, sets)| sets.iter().map(move |set| (name, set)))
-    }
-}
-
-/// What is the same for all zones of a site.
-#[derive(Clone, Debug)]
-pub struct Soa {
-    /// The primary server.
-    pub mname: Name,
-    /// The mail address of who is responsible, as a name.
-    pub rname: Name,
-}
-
-impl Soa {
-    /// Returns the record's data (RFC 1035, 3.3.13).
-    fn rdata(&self, serial: u32) -> Box<[u8]> {
-        let mut wire = [self.mname.as_wire(), self.rname.as_wire()].concat();
-        for number in [serial, 3600, 600, 604_800, NEGATIVE_TTL] {
-            wire.extend(number.to_be_bytes());
-        }
-        wire.into()
-    }
+/// How a zone is signed.
+#[derive(Debug)]
+pub(crate) enum Signing {
+    /// It is not.
+    Off,
+    /// It is to be signed, and there is no key that can be used: it is not answered for.
+    NoKey,
+    /// By what is in here.
+    On(Box<Signatures>),
 }
 
 /// A DNS zone, ready to answer.
@@ -139,6 +44,7 @@ pub struct Zone {
     history: History,
     nodata: Body,
     nxdomain: Body,
+    signing: Signing,
 }
 
 /// A name of the zone; without sets, an empty non-terminal.
@@ -191,6 +97,7 @@ impl Zone {
         let mut zone = Self {
             nodata: Body::default(),
             nxdomain: Body::default(),
+            signing: Signing::Off,
             negative_soa: Arc::new(soa_set(NEGATIVE_TTL)),
             soa,
             history: History::default(),
@@ -204,9 +111,67 @@ impl Zone {
         zone
     }
 
-    /// Goes on from the zone that was there before: what changed can be transferred alone.
+    /// Has it signed with a key, whose DNSKEY is among its records; without a key, it is not answered for.
+    #[must_use]
+    pub fn signed_with(mut self, key: Option<Arc<ZoneKey>>) -> Self {
+        let places = self.nodes.iter().map(|(name, node)| {
+            let kinds = Kinds {
+                sets: node.sets.iter().map(|set| set.rtype).collect(),
+                answers: node.answers.iter().map(|(kind, _)| *kind).collect(),
+                is_whole: !matches!(node.otherwise, Otherwise::Resolve),
+            };
+            (name.clone(), kinds)
+        });
+        self.signing = match key {
+            Some(key) => Signing::On(Box::new(Signatures::new(key, places))),
+            None => Signing::NoKey,
+        };
+        self
+    }
+
+    /// Returns the key that signs it.
+    pub(crate) fn key(&self) -> Option<&Arc<ZoneKey>> {
+        match &self.signing {
+            Signing::On(signatures) => Some(signatures.key()),
+            Signing::Off | Signing::NoKey => None,
+        }
+    }
+
+    /// Returns how it is signed.
+    pub(crate) fn signing(&self) -> &Signing {
+        &self.signing
+    }
+
+    /// Is it a delegation?
+    pub(crate) fn is_cut(&self, name: &[u8]) -> bool {
+        self.has_cuts && self.cut_above(name).is_some_and(|(cut, _)| cut == name)
+    }
+
+    /// Is it below a delegation, and so another server's?
+    pub(crate) fn is_below_cut(&self, name: &[u8]) -> bool {
+        self.has_cuts && self.cut_above(name).is_some_and(|(cut, _)| cut != name)
+    }
+
+    /// Returns the types that are at a name, or that a wildcard has for it; `None`: there is no such name. At a delegation only what the
+    /// zone is asked for is there (RFC 4035, 2.3).
+    pub(crate) fn kinds_at(&self, name: &[u8]) -> Option<Vec<u16>> {
+        let node = match self.nodes.get(name) {
+            Some(node) => node,
+            None => self.wildcard_for(name)?,
+        };
+        let is_cut = self.is_cut(name);
+        let kinds = node.sets.iter().map(|set| set.rtype);
+        let is_said = |kind: &u16| !is_cut || matches!(*kind, rtype::NS | rtype::DS);
+        Some(kinds.filter(is_said).collect())
+    }
+
+    /// Goes on from the zone that was there before: what changed can be transferred alone, and what did not is not
+    /// signed again.
     #[must_use]
     pub fn after(mut self, before: &Self) -> Self {
+        if let (Signing::On(own), Signing::On(old)) = (&self.signing, &before.signing) {
+            own.take_over(&self, (old, before));
+        }
         self.history = History::after(before, &self);
         self
     }

@@ -66,6 +66,9 @@ pub struct Model {
     pub site_name: String,
     /// `site_domain`, without a final dot.
     pub site_domain: String,
+    /// `site_dnssec`: the site's own DNS zones are signed.
+    #[serde(default)]
+    pub site_dnssec: bool,
     /// All segments: the platform's by name, then the tenants' by tenant name (`main` first, then by
     /// name). Segments of tenants with `state: absent` are not here.
     pub segments: Vec<Segment>,
@@ -202,6 +205,9 @@ pub struct Tenant {
     pub isolate_hosts: bool,
     /// `dns_update.key`.
     pub dns_update_key: Option<String>,
+    /// `dnssec`: the tenant's DNS zones are signed.
+    #[serde(default)]
+    pub dnssec: bool,
     /// Key of the tenant in the registry.
     pub origin: Origin,
 }

@@ -24,6 +24,7 @@ pub(crate) fn empty_model() -> Model {
     Model {
         site_name: "east".to_owned(),
         site_domain: "lab.example".to_owned(),
+        site_dnssec: false,
         segments: Vec::new(),
         tenants: Vec::new(),
         hosts: Vec::new(),
@@ -102,6 +103,7 @@ pub(crate) fn tenant(name: &str, segments: Vec<SegmentId>) -> Tenant {
         uses: Vec::new(),
         isolate_hosts: false,
         dns_update_key: None,
+        dnssec: false,
         origin: origin(),
     }
 }

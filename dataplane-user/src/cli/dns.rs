@@ -85,15 +85,17 @@ pub struct DnsRest {
 
 /// Becomes `bulkhead-dns`; comes back only if it cannot.
 pub(super) fn run(common: &Common, args: &DnsArgs) -> Result<Report, CliError> {
-    if common.format == Format::Json {
-        return Err(CliError::DnsIsText);
-    }
     let own = std::env::current_exe().unwrap_or_default();
     let folder = own.parent().unwrap_or(Path::new(""));
     let path = std::env::var_os("PATH").unwrap_or_default();
     let program = find(folder, &path).ok_or_else(|| CliError::NoDns(folder.to_owned()))?;
     let (word, rest) = args.word.parts();
-    let source = Command::new(&program).arg(word).args(rest).exec();
+    let format: &[&str] = match common.format {
+        Format::Text => &[],
+        Format::Json => &["--format", "json"],
+    };
+    let mut command = Command::new(&program);
+    let source = command.arg(word).args(format).args(rest).exec();
     Err(CliError::Dns { program, source })
 }
 

@@ -89,9 +89,6 @@ pub enum CliError {
         #[source]
         source: io::Error,
     },
-    /// It has no JSON.
-    #[error("`bulkhead dns` prints text only (remedy: without --format json)")]
-    DnsIsText,
 }
 
 impl CliError {
@@ -105,11 +102,7 @@ impl CliError {
             | Self::PlanIsStale
             | Self::NoDns(_)
             | Self::Dns { .. } => NO,
-            Self::DnsIsText
-            | Self::Ask(_)
-            | Self::NoInterface
-            | Self::NoTrunk
-            | Self::NoSuchCode(_) => USAGE,
+            Self::Ask(_) | Self::NoInterface | Self::NoTrunk | Self::NoSuchCode(_) => USAGE,
         }
     }
 }

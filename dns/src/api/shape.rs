@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use crate::dnssec;
 use crate::keys::ApiKey;
 use crate::name::Name;
 use crate::plan::ZoneSpec;
@@ -52,7 +53,7 @@ pub(super) fn zone(world: &World, id: ZoneId, spec: &ZoneSpec) -> Option<Value> 
         "url": format!("{BASE}/zones/{zone_id}"),
         "kind": KIND,
         "account": spec.tenant.as_deref().unwrap_or(""),
-        "dnssec": false,
+        "dnssec": spec.is_signed,
         "masters": [],
         "serial": serial,
         "edited_serial": serial,
@@ -76,7 +77,7 @@ pub(super) fn rrsets(
     };
     let wanted = name.as_ref().map(|name| Name::absolute(name).ok());
     let mut sets = BTreeMap::new();
-    for (at, set) in zone.iter() {
+    for (at, set) in zone.iter().filter(|(_, set)| !dnssec::is_made(set.rtype)) {
         let is_name = wanted.as_ref().is_none_or(|name| name.as_ref() == Some(at));
         let type_name = rdata::type_name(set.rtype);
         if is_name && kind.as_ref().is_none_or(|kind| *type_name == **kind) {

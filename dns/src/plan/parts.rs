@@ -125,6 +125,7 @@ impl Planner<'_> {
             planner.add_zone(ZoneSpec {
                 origin,
                 tenant: None,
+                is_signed: planner.model.site_dnssec,
                 contents,
             })
         })
@@ -164,6 +165,7 @@ impl Planner<'_> {
         self.add_zone(ZoneSpec {
             origin,
             tenant: None,
+            is_signed: self.model.site_dnssec,
             contents,
         })
     }
@@ -264,6 +266,7 @@ impl Planner<'_> {
             planner.add_zone(ZoneSpec {
                 origin: origin.clone(),
                 tenant: None,
+                is_signed: planner.model.site_dnssec,
                 contents,
             })
         })

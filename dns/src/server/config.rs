@@ -16,6 +16,8 @@ pub struct Config {
     pub generation: PathBuf,
     /// The secrets of the keys.
     pub keys: PathBuf,
+    /// The folder with the keys of signed zones.
+    pub zone_keys: PathBuf,
     /// The journal of updates.
     pub journal: PathBuf,
     /// Where to listen, UDP and TCP.

@@ -3,8 +3,9 @@
 use std::path::Path;
 use std::process::Command;
 
-use dns::inspect::{InspectError, Show, show};
+use dns::inspect::{Format, InspectError, Show, show};
 use netmodel::published;
+use serde_json::{Value, json};
 
 use super::support::*;
 
@@ -19,7 +20,8 @@ fn explain(name: &str, from: Option<&str>) -> String {
         name: name.into(),
         from: from.map(|address| address.parse().unwrap()),
     };
-    show(&world(&two_tenants(RECORDS)), &what).unwrap_or_else(|error| error.to_string())
+    show(&world(&two_tenants(RECORDS)), &what, Format::Text)
+        .unwrap_or_else(|error| error.to_string())
 }
 
 #[test]
@@ -51,7 +53,7 @@ fn a_name_is_explained_to_those_who_see_it_and_to_those_who_do_not() {
 #[test]
 fn zones_and_keys_are_listed() {
     let world = world(&two_tenants(RECORDS));
-    let list = show(&world, &Show::List).unwrap();
+    let list = show(&world, &Show::List, Format::Text).unwrap();
     let row = |zone: &str| {
         list.lines()
             .find(|line| line.starts_with(&format!("{zone} ")))
@@ -72,7 +74,7 @@ fn zones_and_keys_are_listed() {
         ["1", "b"],
         "{list}"
     );
-    let keys = show(&world, &Show::Keys).unwrap();
+    let keys = show(&world, &Show::Keys, Format::Text).unwrap();
     assert!(
         keys.contains("a-tf") && keys.contains("tenant a: changes"),
         "{keys}"
@@ -91,6 +93,7 @@ fn an_exported_zone_begins_with_its_soa_and_has_every_record() {
                 zone: zone.into(),
                 from,
             },
+            Format::Text,
         )
     };
     let text = export("a.east.lab.example", None).unwrap();
@@ -157,4 +160,99 @@ fn the_program_shows_what_updates_added_and_leaves_the_journal_alone() {
     std::fs::remove_file(path("generation")).unwrap();
     let (code, text) = run(&["list"]);
     assert!(code == Some(1) && text.contains("bulkhead apply"), "{text}");
+}
+
+fn json(world: &dns::world::World, what: &Show) -> Value {
+    let text = show(world, what, Format::Json).unwrap();
+    assert!(text.ends_with("}\n"), "{text}");
+    serde_json::from_str(&text).unwrap()
+}
+
+#[test]
+fn everything_that_is_shown_is_json_too() {
+    let mut published = two_tenants(RECORDS);
+    published.model.tenants[0].dnssec = true;
+    let world = signed_world(&published);
+    let web = json!({
+        "name": "web.a.east.lab.example.", "ttl": 300, "type": "A", "data": "10.1.0.10", "owner": "inventory"
+    });
+    let name = "web.a.east.lab.example".to_owned();
+    assert_eq!(
+        json(&world, &Show::Explain { name, from: None }),
+        json!({
+            "format_version": 1,
+            "name": "web.a.east.lab.example.",
+            "told": [
+                {"views": ["a", "management"], "zone": "a.east.lab.example.", "serial": 7, "records": [web], "instead": null},
+                {"views": ["b"], "zone": "east.lab.example.", "serial": 7, "records": [],
+                 "instead": "NXDOMAIN: there is no such name"},
+            ]
+        })
+    );
+    let list = json(&world, &Show::List);
+    assert_eq!(list["format_version"], 1);
+    let zones = list["zones"].as_array().unwrap();
+    let zone = |name: &str| zones.iter().find(|zone| zone["zone"] == name).unwrap();
+    assert_eq!(
+        zone("a.east.lab.example."),
+        // Five, and DNSKEY, CDS and CDNSKEY.
+        &json!({"zone": "a.east.lab.example.", "serial": 7, "records": 8, "views": 2, "tenant": "a", "is_signed": true})
+    );
+    assert_eq!(zone("east.lab.example.")["tenant"], Value::Null);
+    let zone = "a.east.lab.example".to_owned();
+    let export = json(&world, &Show::Export { zone, from: None });
+    assert_eq!(export["zone"], "a.east.lab.example.");
+    assert_eq!(export["records"][0]["type"], "SOA");
+    let records = export["records"].as_array().unwrap();
+    assert!(
+        records.contains(&web) && records.len() == 5,
+        "without keys: {export}"
+    );
+}
+
+#[test]
+fn keys_are_shown_with_the_ds_of_signed_zones_and_without_secrets() {
+    let mut published = two_tenants(RECORDS);
+    published.model.tenants[0].dnssec = true;
+    let signed = signed_world(&published);
+    let mut shown = json(&signed, &Show::Keys);
+    let zones = shown["signed_zones"].take();
+    let zones: std::collections::BTreeMap<&str, &str> = zones
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|zone| (zone["zone"].as_str().unwrap(), zone["ds"].as_str().unwrap()))
+        .collect();
+    let names: Vec<&str> = zones.keys().copied().collect();
+    let v6 = "0.0.0.0.0.0.0.0.1.0.0.0.0.0.d.f.ip6.arpa.";
+    assert_eq!(
+        names,
+        [v6, "0/26.0.1.10.in-addr.arpa.", "a.east.lab.example."]
+    );
+    let ds = zones["a.east.lab.example."].to_owned();
+    assert!(ds.contains(" 13 2 "), "{ds}");
+    assert_eq!(
+        shown,
+        json!({
+            "format_version": 1,
+            "keys": [
+                {"name": "a-tf", "kind": "tsig", "tenant": "a"},
+                {"name": "b-tf", "kind": "tsig", "tenant": "b"},
+            ],
+            "signed_zones": null,
+            "refused": [],
+        })
+    );
+    let text = show(&signed, &Show::Keys, Format::Text).unwrap();
+    assert!(
+        text.contains(&format!("\na.east.lab.example. IN DS {ds}\n")),
+        "{text}"
+    );
+    assert!(!text.contains(SECRET));
+    // Nothing was made yet, and looking makes nothing.
+    let text = show(&world(&published), &Show::Keys, Format::Text).unwrap();
+    assert!(
+        text.contains("a.east.lab.example. has no key that can be used"),
+        "{text}"
+    );
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up must fail")]
 
 mod against_hickory;
+mod dnssec;
 mod forwarding;
 mod inspect;
 mod matrix;
@@ -10,9 +11,11 @@ mod messages;
 mod rfc1034;
 mod rfc2136;
 mod rfc2317;
+mod rfc4035;
 mod rfc4592;
 mod rfc4703;
 mod rfc5936;
 mod rfc7873;
 mod rfc8945;
+mod rfc9824;
 mod support;

@@ -8,6 +8,8 @@ use dns::keys::Key;
 use dns::name::Name;
 use dns::update::{Refusal, Target, update};
 use dns::world::World;
+use hickory_proto::dnssec::rdata::{DNSKEY, DNSSECRData};
+use hickory_proto::dnssec::{Algorithm, PublicKeyBuf};
 use hickory_proto::op::{Message, MessageType, OpCode};
 use hickory_proto::rr::{DNSClass, Name as HickoryName, RData, Record, RecordType};
 
@@ -40,6 +42,11 @@ fn record((name, class, ttl, kind, data): &Row) -> Record {
     let kind = RecordType::from_str(kind).unwrap();
     let mut record = if data.is_empty() {
         Record::update0(name, *ttl, kind)
+    } else if kind == RecordType::DNSKEY {
+        // hickory reads no DNSKEY from text.
+        let key = PublicKeyBuf::new(data.as_bytes().to_vec(), Algorithm::ECDSAP256SHA256);
+        let key = DNSKEY::new(true, true, false, key);
+        Record::from_rdata(name, *ttl, RData::DNSSEC(DNSSECRData::DNSKEY(key)))
     } else {
         Record::from_rdata(name, *ttl, RData::try_from_str(kind, data).unwrap())
     };
@@ -381,6 +388,32 @@ fn what_the_inventory_says_is_not_changed_and_the_reply_says_why() {
     // Another type at the same name is free, and delete-all then does not touch it.
     assert_eq!(lab.run(&[], &[("fixed", IN, 1, "TXT", "note")]), (0, 1));
     assert_eq!(lab.run(&[], &[("fixed", ANY_, 0, "TXT", "")]), (0, 1));
+}
+
+#[test]
+fn keys_signatures_and_proofs_are_the_servers_to_add_and_to_delete() {
+    let lab = Lab::new();
+    let key = "sixty-four octets that are a key of this algorithm, as long as -";
+    let mut rows: Vec<Row> = [
+        "RRSIG",
+        "NSEC",
+        "DNSKEY",
+        "NSEC3",
+        "NSEC3PARAM",
+        "CDS",
+        "CDNSKEY",
+    ]
+    .map(|kind| ("@", ANY_, 0, kind, ""))
+    .to_vec();
+    rows.push(("@", IN, 60, "DNSKEY", key));
+    rows.push(("w", NONE, 0, "DNSKEY", key));
+    for row in rows {
+        let refusal = lab.work(&[], &[("w", IN, 60, "A", "10.1.0.20"), row]);
+        let refusal = refusal.expect_err(row.3);
+        assert_eq!(refusal.code, REFUSED, "{}", row.3);
+        let why = refusal.why.unwrap().1;
+        assert!(why.contains("the server's"), "{}: {why}", row.3);
+    }
 }
 
 #[test]

@@ -40,10 +40,23 @@ fn world_of(published: &Published, store: &Store) -> World {
 
 impl Lab {
     fn new() -> Self {
+        Self::of(&two_tenants(RECORDS))
+    }
+
+    /// The zones of `a` are signed.
+    fn signed() -> Self {
+        let mut published = two_tenants(RECORDS);
+        published.model.tenants[0].dnssec = true;
+        Self::of(&published)
+    }
+
+    fn of(published: &Published) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("journal")).unwrap();
+        let mut store = Store::open(&folder.path().join("journal")).unwrap();
+        let keys = dns::dnssec::folder::KeyFolder::open(&folder.path().join("zone-keys"));
+        store.set_zone_keys(keys.into());
         Self {
-            world: world_of(&two_tenants(RECORDS), &store),
+            world: world_of(published, &store),
             store,
             _folder: folder,
         }
@@ -397,4 +410,52 @@ fn rfc_1996_a_notice_to_us_is_not_for_us() {
     notice[2] = 4 << 3;
     let reply = send(&lab.world, IN_A, Transport::Udp, &notice).unwrap();
     assert_eq!(reply[3] & 0xf, 4);
+}
+
+#[test]
+fn a_signed_zone_is_no_secondarys_and_the_reply_says_why() {
+    let lab = Lab::signed();
+    let name = format!("{ZONE}.");
+    for kind in [AXFR, IXFR] {
+        let mut message = with_edns(question(ZONE, kind), 1232);
+        if kind == IXFR {
+            message = with_edns(since(ZONE, 1), 1232);
+        }
+        let request = signed(&message, "ns2", SECRET, NOW);
+        let client = Client::new(SECONDARY.parse().unwrap(), Transport::Tcp, NOW);
+        let mut out = Vec::new();
+        let outcome = answer(&lab.world, client, &request, &mut out);
+        assert!(matches!(outcome, Outcome::Reply), "{outcome:?}");
+        let reply = Message::from_vec(&out).unwrap();
+        assert_eq!(reply.metadata.response_code, ResponseCode::Refused);
+        let text = String::from_utf8_lossy(&out).into_owned();
+        assert!(text.contains("a signed zone is not copied"), "{text}");
+    }
+    // The list of zones does not have it, and it is not told of; the others are as they were.
+    let list = lab.records(SECONDARY, "ns2", &question(CATALOG, AXFR));
+    let members: Vec<String> = list
+        .iter()
+        .filter(|record| record.record_type() == RecordType::PTR)
+        .map(|record| record.data.to_string())
+        .collect();
+    assert!(!members.contains(&name), "{members:?}");
+    assert!(members.contains(&"east.lab.example.".to_owned()));
+    let site = lab.records(SECONDARY, "ns2", &question("east.lab.example", AXFR));
+    assert!(site.len() > 3);
+}
+
+#[test]
+fn a_tenants_key_reads_of_a_signed_zone_what_it_may_change() {
+    let mut lab = Lab::signed();
+    let whole = |lab: &Lab| lines(&lab.records(IN_A, "a-tf", &question(ZONE, AXFR)));
+    let plain = lines(&Lab::new().records(IN_A, "a-tf", &question(ZONE, AXFR)));
+    assert_eq!(sorted(whole(&lab)), sorted(plain));
+    lab.update("new", &[44]);
+    let steps = lines(&lab.records(IN_A, "a-tf", &since(ZONE, 7)));
+    assert!(steps.len() == 5, "{steps:?}");
+}
+
+fn sorted(mut lines: Vec<String>) -> Vec<String> {
+    lines.sort();
+    lines
 }

@@ -159,7 +159,11 @@ fn limited(world: &World, limiter: &Limiter, source: &str, message: &[u8]) -> Op
 }
 
 fn two_a_second() -> Limiter {
-    Limiter::new(Rates { client: 2, view: 0 })
+    Limiter::new(Rates {
+        client: 2,
+        view: 0,
+        signatures: 0,
+    })
 }
 
 #[test]
@@ -207,7 +211,11 @@ fn over_the_rate_who_signs_is_not_answered_by_what_it_would_not_believe() {
 #[test]
 fn addresses_of_no_segment_are_limited_together_with_each_other_only() {
     let world = site();
-    let limiter = Limiter::new(Rates { client: 0, view: 2 });
+    let limiter = Limiter::new(Rates {
+        client: 0,
+        view: 2,
+        signatures: 0,
+    });
     let plain = question(WEB, A);
     let of = |number: u8| limited(&world, &limiter, &format!("192.0.2.{number}"), &plain);
     let whole = (0..6).filter_map(of).filter(|reply| reply[2] & 0x02 == 0);

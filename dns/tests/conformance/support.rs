@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dns::answer::{Client, Outcome, Transport, answer};
+use dns::dnssec::folder::KeyFolder;
 use dns::journal::Store;
 use dns::keys::{Keyring, Secrets};
 use dns::plan::plan;
@@ -213,4 +214,45 @@ pub(crate) fn says(world: &World, source: &str, name: &str, kind: u16) -> String
 /// The key `a-tf` as its owner has it.
 pub(crate) fn key_ring(world: &World) -> Arc<Keyring> {
     Arc::new(world.keys.clone())
+}
+
+/// The EDNS flag DO.
+pub(crate) const DO: u16 = 0x8000;
+/// The EDNS flag CO.
+pub(crate) const CO: u16 = 0x4000;
+
+/// Adds an OPT record with these flags.
+pub(crate) fn with_flags(octets: Vec<u8>, flags: u16) -> Vec<u8> {
+    let mut octets = with_edns(octets, 1232);
+    let at = octets.len() - 4;
+    octets[at..at + 2].copy_from_slice(&flags.to_be_bytes());
+    octets
+}
+
+/// A world whose signed zones have keys, in a folder that is gone when the keys were read.
+pub(crate) fn signed_world(published: &Published) -> World {
+    let folder = tempfile::tempdir().unwrap();
+    world_with(published, KeyFolder::open(folder.path()))
+}
+
+/// A world with these keys of zones.
+pub(crate) fn world_with(published: &Published, zone_keys: KeyFolder) -> World {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Store::open(&folder.path().join("journal")).unwrap();
+    store.set_zone_keys(Arc::new(zone_keys));
+    let plan = plan(published).unwrap();
+    let keys = Keyring::new(&secrets(&["a-tf", "b-tf", "grooveiq-tf"]), &plan.tenants);
+    World::new(plan, keys, &store)
+}
+
+/// Asks over TCP with these EDNS flags.
+pub(crate) fn ask_with(
+    world: &World,
+    source: &str,
+    (name, kind): (&str, u16),
+    flags: u16,
+) -> Message {
+    let octets = with_flags(question(name, kind), flags);
+    let octets = send(world, source, Transport::Tcp, &octets);
+    Message::from_vec(&octets.expect("a question is answered")).unwrap()
 }

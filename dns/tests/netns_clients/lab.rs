@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Mutex;
 
+use netmodel::model::Model;
 use netmodel::published;
 use testkit::netns::NetNs;
 use testkit::peers;
@@ -97,15 +98,21 @@ impl Lab {
     }
 
     pub(crate) fn publish(&self, number: u32) {
+        self.publish_with(number, |_| {});
+    }
+
+    /// Publishes the lab's generation with something changed in it.
+    pub(crate) fn publish_with(&self, number: u32, change: impl FnOnce(&mut Model)) {
         let mut published = two_tenants(RECORDS);
         published.number = number;
+        change(&mut published.model);
         published::write(&self.path("generation"), &published.to_bytes(), 0o640).unwrap();
     }
 
     /// Starts the daemon, which may end by itself.
     pub(crate) fn spawn(&self) {
         let mut command = self.router.command(env!("CARGO_BIN_EXE_bulkhead-dns"));
-        for option in ["generation", "keys", "journal"] {
+        for option in ["generation", "keys", "zone-keys", "journal"] {
             command.arg(format!("--{option}")).arg(self.path(option));
         }
         let log = std::fs::File::options()

@@ -10,7 +10,7 @@ use testkit::wait::wait_for;
 use crate::lab::{GATEWAY_A, Lab, ZONE};
 
 /// A resolver in the namespace of tenant a, until it is dropped.
-struct Resolver<'l> {
+pub(crate) struct Resolver<'l> {
     lab: &'l Lab,
     running: Child,
 }
@@ -18,7 +18,7 @@ struct Resolver<'l> {
 impl<'l> Resolver<'l> {
     /// Starts it with these zones, and Debian's defaults otherwise but for where its files are, and without what it knows of
     /// private addresses (RFC 6303).
-    fn start(lab: &'l Lab, zones: &str) -> Self {
+    pub(crate) fn start(lab: &'l Lab, zones: &str) -> Self {
         let peer = Peer::find("unbound").unwrap();
         let folder = lab.path("");
         let conf = format!(
@@ -46,12 +46,12 @@ impl<'l> Resolver<'l> {
     }
 
     /// What it tells a client on its own machine.
-    fn ask(&self, arguments: &[&str]) -> String {
+    pub(crate) fn ask(&self, arguments: &[&str]) -> String {
         let fixed = ["@127.0.0.1", "+time=5", "+tries=1"];
         self.lab.dig(&self.lab.a, &[&fixed, arguments].concat())
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.lab.path("unbound.log")).unwrap_or_default()
     }
 

@@ -28,6 +28,8 @@ pub(crate) struct Draft {
     pub(crate) site_name: String,
     /// `site_domain`.
     pub(crate) site_domain: String,
+    /// `site_dnssec`.
+    pub(crate) site_dnssec: bool,
     /// Segments, as in the model.
     pub(crate) segments: Vec<SegmentDraft>,
     /// The platform's segments by name.

@@ -15,6 +15,7 @@ use crate::source::Place;
 /// Variables of the site as a whole.
 const SITE_KEYS: &[&str] = &[
     "site_domain",
+    "site_dnssec",
     "site_name",
     "site_segments",
     "firewall_zone_policies",

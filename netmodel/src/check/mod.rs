@@ -80,6 +80,7 @@ fn into_model(draft: Draft, records: Vec<DnsRecord>, reservations: Vec<Reservati
     Model {
         site_name: draft.site_name,
         site_domain: draft.site_domain,
+        site_dnssec: draft.site_dnssec,
         segments: draft
             .segments
             .into_iter()

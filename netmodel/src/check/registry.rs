@@ -30,6 +30,7 @@ const TENANT_KEYS: &[&str] = &[
     "trusted_operators",
     "limits",
     "dns_update",
+    "dnssec",
     "admins",
     "state",
 ];
@@ -205,6 +206,7 @@ impl GrantReader<'_> {
             .and_then(|entry| cx.text(&entry.value, "`description`"))
             .map(|text| text.text);
         let key = get("dns_update").and_then(|entry| read_dns_update(&mut cx, &entry));
+        let dnssec = get("dnssec").and_then(|entry| cx.boolean(&entry.value, "`dnssec`"));
         let mut tenant = new_tenant(entry, origin);
         if kind == Some(1) {
             tenant.kind = TenantKind::Vpc;
@@ -214,6 +216,7 @@ impl GrantReader<'_> {
         }
         tenant.description = description;
         tenant.dns_update_key = key;
+        tenant.dnssec = dnssec.unwrap_or(false);
         let mut draft = TenantDraft::new(tenant, entry.key_place);
         draft.services = services;
         draft.operators = operators;
@@ -243,6 +246,7 @@ fn new_tenant(entry: &Entry, origin: Origin) -> Tenant {
         uses: Vec::new(),
         isolate_hosts: false,
         dns_update_key: None,
+        dnssec: false,
         origin,
     }
 }

@@ -50,6 +50,7 @@ pub(crate) fn open(tree: &dyn Tree, options: &Options) -> Draft {
         aliases,
         site_name: String::new(),
         site_domain: String::new(),
+        site_dnssec: false,
         segments: Vec::new(),
         zones: HashMap::new(),
         unusable: HashSet::new(),
@@ -102,11 +103,17 @@ fn choose_router(scope: &Scope, options: &Options) -> Option<Target> {
     chosen.map(Target::Host)
 }
 
-/// Reads `site_name` and `site_domain`.
+/// Reads `site_name`, `site_domain` and `site_dnssec`.
 pub(crate) fn read_identity(draft: &mut Draft) {
     draft.site_name = required_text(draft, "site_name", "east").to_ascii_lowercase();
     let domain = required_text(draft, "site_domain", "lab.example").to_ascii_lowercase();
     draft.site_domain = domain.trim_end_matches('.').to_owned();
+    let scope = draft.site.clone();
+    if let Some(var) = draft.site_var("site_dnssec") {
+        let mut cx = draft.cx(&scope);
+        let said = cx.boolean(&var.value, "`site_dnssec`");
+        draft.site_dnssec = said.unwrap_or(false);
+    }
 }
 
 fn required_text(draft: &mut Draft, key: &str, example: &str) -> String {

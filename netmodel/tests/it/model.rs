@@ -129,6 +129,52 @@ tenants:
 }
 
 #[test]
+fn dns_zones_are_signed_where_the_registry_or_the_site_says_so() {
+    let files = |alpha: &str, defaults: &str, site: &str| {
+        base_with(&format!(
+            "-- site/group_vars/all/zz.yml --
+{site}
+tenant_defaults: {{ services: [logs], internet: nat{defaults} }}
+tenants:
+  alpha: {{ vlan_id: 100, accepts: [{{ from_zone: clients, ports: [tcp/443] }}]{alpha} }}
+  beta: {{ vlan_id: 101 }}
+"
+        ))
+    };
+    // (alpha, defaults, the site; alpha, beta, the site)
+    let rows = [
+        ("", "", "", [false, false, false]),
+        (", dnssec: true", "", "", [true, false, false]),
+        (
+            ", dnssec: false",
+            ", dnssec: true",
+            "",
+            [false, true, false],
+        ),
+        ("", "", "site_dnssec: true", [false, false, true]),
+    ];
+    for (alpha, defaults, site, expected) in rows {
+        let model = load_files(&files(alpha, defaults, site)).model.unwrap();
+        let found = [
+            model.tenants[0].dnssec,
+            model.tenants[1].dnssec,
+            model.site_dnssec,
+        ];
+        assert_eq!(found, expected, "{alpha} {defaults} {site}");
+    }
+    let bad = [
+        (", dnssec: yes please", "", "", "`dnssec`"),
+        ("", "", "site_dnssec: [1]", "`site_dnssec`"),
+        (", dnsec: true", "", "", "dnssec"),
+    ];
+    for (alpha, defaults, site, named) in bad {
+        let loaded = load_files(&files(alpha, defaults, site));
+        let text = text(&loaded);
+        assert!(loaded.errors() == 1 && text.contains(named), "{text}");
+    }
+}
+
+#[test]
 fn terraform_hosts_are_hosts_wrapped_or_not() {
     for outputs in [
         r#"{ "tenant_hosts": { "sensitive": false, "type": "dynamic", "value": { "w1": { "mac": "02:00:5e:00:53:c1", "ip": "10.101.0.20", "cnames": ["worker"] } } } }"#,

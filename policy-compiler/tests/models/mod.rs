@@ -75,6 +75,7 @@ pub(crate) fn empty() -> Model {
     Model {
         site_name: "east".into(),
         site_domain: "lab.example".into(),
+        site_dnssec: false,
         segments: vec![],
         tenants: vec![],
         hosts: vec![],
@@ -158,6 +159,7 @@ pub(crate) fn add_tenant(model: &mut Model, name: &str) -> TenantId {
         uses: vec![],
         isolate_hosts: false,
         dns_update_key: None,
+        dnssec: false,
         origin: origin(800),
     });
     TenantId(model.tenants.len() - 1)

@@ -119,10 +119,16 @@ fn serve(kind: servers::Kind, port: u16, folder: &std::path::Path) -> Result<()>
 
 fn measure_all(args: &Args) -> Result<()> {
     let mut all = Vec::new();
-    for site in [Site::one_zone(10_000)?, Site::tenants(4094, 4)?] {
-        if ["found", "absent"]
+    let sites = [
+        Site::one_zone(10_000)?,
+        Site::tenants(4094, 4)?,
+        Site::signed_zone(10_000)?,
+    ];
+    for site in sites {
+        if site
+            .kinds()
             .iter()
-            .any(|kind| format!("{}/{kind}", site.name).contains(&args.case))
+            .any(|kind| format!("{}/{}", site.name, kind.name()).contains(&args.case))
         {
             all.extend(measure(args, &site)?);
         }
@@ -172,7 +178,9 @@ fn measure(args: &Args, site: &Site) -> Result<Vec<Measured>> {
         some => some.to_vec(),
     };
     let mut running = Vec::new();
-    for (kind, port) in kinds.into_iter().zip(5300..) {
+    let kinds = kinds.into_iter();
+    let kinds = kinds.filter(|kind| !site.is_signed || kind.signs());
+    for (kind, port) in kinds.zip(5300..) {
         let place = folder.path().join(kind.name());
         running.push(Running::start(
             kind,
@@ -188,7 +196,7 @@ fn measure(args: &Args, site: &Site) -> Result<Vec<Measured>> {
         sched_setaffinity(Pid::from_raw(0), &cores)?;
         go_first();
         let mut all = Vec::new();
-        for kind in [sites::Kind::Found, sites::Kind::Absent] {
+        for kind in site.kinds() {
             let case = format!("{}/{}", site.name, kind.name());
             if case.contains(&args.case) {
                 all.extend(measure_case(args, (site, kind), &running)?);
@@ -296,11 +304,12 @@ impl Measured {
     }
 }
 
-/// Who the others are compared with: NSD, or the first that there is.
+/// Who the others are compared with: NSD, Knot where zones are signed, or the first that there is.
 fn baseline<'a>(all: &'a [Measured], row: &'a Measured) -> &'a Measured {
     let of_case = || all.iter().filter(|other| other.case == row.case);
-    let nsd = of_case().find(|other| other.server == servers::Kind::Nsd);
-    nsd.or_else(|| of_case().next()).unwrap_or(row)
+    let mut usual = [servers::Kind::Nsd, servers::Kind::Knot].into_iter();
+    let usual = usual.find_map(|kind| of_case().find(|other| other.server == kind));
+    usual.or_else(|| of_case().next()).unwrap_or(row)
 }
 
 fn table(all: &[Measured]) -> String {

@@ -21,6 +21,7 @@ pub(crate) fn bulkhead(folder: &Path, port: u16) -> Result<()> {
     let config = Config {
         generation: folder.join("generation"),
         keys: folder.join("keys"),
+        zone_keys: folder.join("zone-keys"),
         journal: folder.join("journal"),
         listen: vec![(Ipv4Addr::UNSPECIFIED, port).into()],
         workers: 1,
@@ -30,6 +31,7 @@ pub(crate) fn bulkhead(folder: &Path, port: u16) -> Result<()> {
         rates: Rates {
             client: 1_000_000,
             view: 1_000_000,
+            signatures: 1_000_000,
         },
         status: Some(folder.join("status.json")),
         tls: None,

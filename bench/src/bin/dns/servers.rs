@@ -55,6 +55,14 @@ impl Kind {
         }
     }
 
+    /// Does it sign the zones that it is given, or know none?
+    pub(crate) fn signs(self) -> bool {
+        matches!(
+            self,
+            Self::Echo | Self::EchoBatch | Self::Bulkhead | Self::Knot
+        )
+    }
+
     /// Does it know names? The echo answers whatever it is asked.
     pub(crate) fn is_name_server(self) -> bool {
         !matches!(self, Self::Echo | Self::EchoBatch)
@@ -229,11 +237,20 @@ fn nsd(ns: &NetNs, folder: &Path, port: u16, site: &Site) -> Result<Command> {
 fn knot(ns: &NetNs, folder: &Path, port: u16, site: &Site) -> Result<Command> {
     let at = folder.display();
     let zones = zone_files(folder, &site.zones, |zone| format!("  - domain: {zone}\n"))?;
+    // One key, as ours; signed when it is loaded.
+    let (policy, signing) = if site.is_signed {
+        (
+            "policy:\n  - id: one-key\n    single-type-signing: on\n",
+            "    dnssec-signing: on\n    dnssec-policy: one-key\n    zonefile-sync: -1\n",
+        )
+    } else {
+        ("", "")
+    };
     let conf = format!(
         "server:\n  rundir: \"{at}\"\n  listen: {SERVER}@{port}\n  udp-workers: 1\n  tcp-workers: 1\n  \
          background-workers: 1\nlog:\n  - target: stderr\n    any: warning\ndatabase:\n  storage: \"{at}\"\n\
-         template:\n  - id: default\n    storage: \"{at}\"\n    file: \"%s.zone\"\n    journal-content: none\n\
-         zone:\n{zones}"
+         {policy}template:\n  - id: default\n    storage: \"{at}\"\n    file: \"%s.zone\"\n    journal-content: none\n\
+         {signing}zone:\n{zones}"
     );
     fs::write(folder.join("conf"), conf)?;
     let (mut command, _) = peer(ns, "knotd")?;

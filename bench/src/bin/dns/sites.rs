@@ -33,6 +33,8 @@ pub(crate) struct Site {
     pub(crate) name: String,
     pub(crate) zones: Vec<Zone>,
     pub(crate) published: Published,
+    /// Are the zones signed?
+    pub(crate) is_signed: bool,
 }
 
 /// What is asked for.
@@ -42,6 +44,10 @@ pub(crate) enum Kind {
     Found,
     /// Names that are not: NXDOMAIN.
     Absent,
+    /// Names that are there, with a signature.
+    Signed,
+    /// Names that are not, with a proof.
+    Denied,
 }
 
 impl Kind {
@@ -49,6 +55,8 @@ impl Kind {
         match self {
             Self::Found => "found",
             Self::Absent => "absent",
+            Self::Signed => "signed",
+            Self::Denied => "denied",
         }
     }
 
@@ -59,6 +67,9 @@ impl Kind {
         match self {
             Self::Found => (rcode, answers) == (Some(0), Some(1)),
             Self::Absent => (rcode, answers) == (Some(3), Some(0)),
+            Self::Signed => (rcode, answers) == (Some(0), Some(2)),
+            // SOA, NSEC and their signatures at least; RFC 9824 has another code than RFC 4035.
+            Self::Denied => answers == Some(0) && reply.get(9).is_some_and(|count| *count >= 4),
         }
     }
 }
@@ -67,6 +78,25 @@ impl Site {
     /// One tenant with so many names.
     pub(crate) fn one_zone(names: u32) -> Result<Self> {
         Self::new("one-zone", site::FIRST_TENANT, names)
+    }
+
+    /// The same, signed.
+    pub(crate) fn signed_zone(names: u32) -> Result<Self> {
+        let mut site = Self::new("signed-zone", site::FIRST_TENANT, names)?;
+        for tenant in &mut site.published.model.tenants {
+            tenant.dnssec = true;
+        }
+        site.is_signed = true;
+        Ok(site)
+    }
+
+    /// Returns what its names are asked for.
+    pub(crate) fn kinds(&self) -> [Kind; 2] {
+        if self.is_signed {
+            [Kind::Signed, Kind::Denied]
+        } else {
+            [Kind::Found, Kind::Absent]
+        }
     }
 
     /// As many tenants as there are VLANs, each with a zone of so many names.
@@ -85,6 +115,7 @@ impl Site {
         Ok(Self {
             name: format!("{name}-{}x{names}", zones.len()),
             zones,
+            is_signed: false,
             published: Published {
                 number: 1,
                 inventory: "bench".into(),
@@ -100,11 +131,14 @@ impl Site {
             let zone = &self.zones[random.usize(..self.zones.len())];
             let (name, _) = &zone.names[random.usize(..zone.names.len())];
             let label = match kind {
-                Kind::Found => name.clone(),
-                Kind::Absent => format!("no{}", random.u32(..)),
+                Kind::Found | Kind::Signed => name.clone(),
+                Kind::Absent | Kind::Denied => format!("no{}", random.u32(..)),
             };
             Question {
-                octets: question(&format!("{label}.{}", zone.origin), random.u16(..)),
+                octets: question(
+                    &format!("{label}.{}", zone.origin),
+                    (random.u16(..), self.is_signed),
+                ),
                 source: site::ipv4(zone.vlan_id, 10),
                 gateway: site::ipv4(zone.vlan_id, 1),
             }
@@ -141,8 +175,8 @@ fn records(zone: &Zone) -> impl Iterator<Item = DnsRecord> {
     })
 }
 
-/// Returns the octets of a question for an address, with EDNS.
-fn question(name: &str, id: u16) -> Vec<u8> {
+/// Returns the octets of a question for an address, with EDNS; and DO, if signatures are wanted.
+fn question(name: &str, (id, wants_signatures): (u16, bool)) -> Vec<u8> {
     let mut octets = id.to_be_bytes().to_vec();
     octets.extend([0, 0, 0, 1, 0, 0, 0, 0, 0, 1]);
     for label in name.split('.') {
@@ -150,6 +184,7 @@ fn question(name: &str, id: u16) -> Vec<u8> {
         octets.extend(label.as_bytes());
     }
     // The root, type A, class IN; OPT with 1232 octets.
-    octets.extend([0, 0, 1, 0, 1, 0, 0, 41, 0x04, 0xd0, 0, 0, 0, 0, 0, 0]);
+    let flags = u8::from(wants_signatures) << 7;
+    octets.extend([0, 0, 1, 0, 1, 0, 0, 41, 0x04, 0xd0, 0, 0, flags, 0, 0, 0]);
     octets
 }

@@ -124,6 +124,7 @@ fn told_tenant(model: &Model, tenant: &Tenant) -> Attributes {
         )
         .with("isolate_hosts", tenant.isolate_hosts.then_some("true"))
         .with("dns_update", tenant.dns_update_key.as_ref())
+        .with("dnssec", tenant.dnssec.then_some("true"))
         .done()
 }
 

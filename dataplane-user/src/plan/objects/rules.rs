@@ -201,6 +201,14 @@ fn told_site(model: &Model) -> [(&'static str, String); 9] {
     [
         ("site_name", model.site_name.clone()),
         ("site_domain", model.site_domain.clone()),
+        (
+            "site_dnssec",
+            if model.site_dnssec {
+                "true".to_owned()
+            } else {
+                String::new()
+            },
+        ),
         ("router", list(routers)),
         ("router_uplinks", list(uplinks)),
         (
