@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use aya::maps::{Array, ArrayOfMaps, Map, MapData};
 use dataplane_common::abi::{ABI_VERSION, Generation};
 
+use super::connections::Sharing;
 use super::slot::{self, Outers, Slot};
 use super::{LoaderError, Mode, PortHook, TableDifference};
 use crate::compile::{Tables, Trunk};
@@ -280,6 +281,11 @@ impl Pins {
         // The router's MAC is in there, and the lengths of prefixes.
         let mut wanted = trunk.generation(tables, generation.number, generation.ticks_per_second);
         wanted.slot = generation.slot;
+        let sharing = match self.has_ports() {
+            true => Sharing::Ports,
+            false => Sharing::Segments,
+        };
+        wanted.share = tables.share(sharing.segments(self.connections()?));
         if wanted != generation {
             differences.push(TableDifference {
                 map: "GENERATION",

@@ -11,6 +11,7 @@ use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, MapError, ProgramArra
 use aya::{Ebpf, Pod};
 use dataplane_common::abi::{FlowEntry, FlowKey, FragmentEntry, FragmentKey, Generation, SLOTS};
 
+use super::connections::{self, Sharing};
 use super::slot::{Outers, Slot};
 use super::templates::Templates;
 use super::{Datapath, LoaderError, take_map};
@@ -31,6 +32,9 @@ pub(super) struct Publisher {
     templates: Arc<Templates>,
     generation: OuterGeneration,
     outers: Outers,
+    /// Who shares `FLOWS`, and how many connections fit in.
+    sharing: Sharing,
+    connections: u32,
     flows: HashMap<MapData, FlowKey, FlowEntry>,
     fragments: HashMap<MapData, FragmentKey, FragmentEntry>,
     judges: Vec<ProgramArray<MapData>>,
@@ -40,18 +44,23 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
-    pub(super) fn new(ebpf: &mut Ebpf, templates: Templates) -> Result<Self, LoaderError> {
+    pub(super) fn new(
+        ebpf: &mut Ebpf,
+        templates: Templates,
+        sharing: Sharing,
+    ) -> Result<Self, LoaderError> {
         let generation: OuterGeneration = take_map(ebpf, "GENERATION")?
             .try_into()
             .map_err(|s| LoaderError::map("GENERATION", s))?;
         let current = read_generation(&generation)?;
+        let flows = take_map(ebpf, "FLOWS")?;
         Ok(Self {
+            sharing,
+            connections: connections::room(&flows)?,
             templates: Arc::new(templates),
             generation,
             outers: Outers::take(ebpf)?,
-            flows: take_map(ebpf, "FLOWS")?
-                .try_into()
-                .map_err(|s| LoaderError::map("FLOWS", s))?,
+            flows: flows.try_into().map_err(|s| LoaderError::map("FLOWS", s))?,
             fragments: take_map(ebpf, "FRAGMENTS")?
                 .try_into()
                 .map_err(|s| LoaderError::map("FRAGMENTS", s))?,
@@ -59,6 +68,11 @@ impl Publisher {
             slots: StdHashMap::new(),
             current,
         })
+    }
+
+    /// Returns how many connections of access ports there can be.
+    pub(super) fn room(&self) -> u32 {
+        self.connections - self.sharing.segments(self.connections)
     }
 
     /// See [`Datapath::age`].
@@ -115,6 +129,7 @@ impl Publisher {
         self.slots.insert(index, slot);
         let mut next = trunk.generation(tables, number, ticks_per_second());
         next.slot = index;
+        next.share = tables.share(self.sharing.segments(self.connections));
         self.flip(next)
     }
 

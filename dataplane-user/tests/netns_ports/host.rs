@@ -141,6 +141,7 @@ impl Lab {
                 Plug {
                     mac: machine.mac,
                     vlan_id,
+                    connections: 0,
                 },
             );
         }
@@ -208,7 +209,14 @@ impl Lab {
         let (mac, vlan_id) = (machine.mac, machine.vlan);
         self.plugged.ports.retain(|_, plug| plug.mac != mac);
         let index = self.hypervisor.ifindex(STRANGER)?;
-        self.plugged.ports.insert(index, Plug { mac, vlan_id });
+        self.plugged.ports.insert(
+            index,
+            Plug {
+                mac,
+                vlan_id,
+                connections: 0,
+            },
+        );
         Ok(self.path.set_host(&self.plugged)?)
     }
 

@@ -158,6 +158,8 @@ pub(crate) fn add_tenant(model: &mut Model, name: &str) -> TenantId {
         uses: vec![],
         isolate_hosts: false,
         dns_update_key: None,
+        limits: Limits::default(),
+        endpoint_limits: Limits::default(),
         origin: origin(800),
     });
     TenantId(model.tenants.len() - 1)
