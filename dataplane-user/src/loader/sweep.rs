@@ -188,7 +188,7 @@ mod tests {
 
     #[test]
     fn connection_that_ended_a_while_ago_goes_and_no_other() {
-        let now = 1_000_000;
+        let now = 10_000_000;
         let at = |seconds: u64| flow(now - seconds * HZ, 100, 1);
         let held = held(&[
             (1, at(0)),

@@ -17,8 +17,8 @@ use super::{API, DB, WEB};
 const MQTT: &str = "grooveiq-mqtt01";
 /// Somebody on the internet.
 const SERVER: Ipv4Addr = Ipv4Addr::new(3, 232, 0, 53);
-/// So few that a flood is through all of them in a moment.
-const CONNECTIONS: &str = "4096";
+/// So few that a flood is through all of them in a second. Each port has 256: enough for what the neighbours make here.
+const CONNECTIONS: &str = "16384";
 /// Connections of each neighbour, made before and used after.
 const KEPT: u16 = 20;
 /// Frames between two pauses of a millisecond: about 20,000 a second.
