@@ -453,6 +453,31 @@ fn read_share(cx: &mut Cx<'_>, maps: &[Fields], default: Limits) -> Limits {
     }
 }
 
+/// Checks that connections that segments are promised fit into a hypervisor's half of the table.
+pub(crate) fn check_promises(draft: &mut Draft, connections: u32) {
+    let (room, mut promised) = (u64::from(connections / 2), 0);
+    let mut first_over = None;
+    for tenant in &draft.tenants {
+        let segments = tenant.tenant.segments.len() as u64;
+        promised += segments * u64::from(tenant.tenant.limits.connections);
+        if promised > room && first_over.is_none() {
+            first_over = Some(tenant.key);
+        }
+    }
+    if let Some(place) = first_over {
+        draft.findings.push(
+            Finding::new(
+                Code::LimitExceeded,
+                format!("`limits.connections` promise {promised} connections, but at most {room} can be"),
+                place,
+            )
+            .label("with this tenant's, they are too many")
+            .note("half of the table is for segments; on a hypervisor, the other half is for its ports")
+            .help("promise less, or raise `connections` in bulkhead.toml on the router and every hypervisor"),
+        );
+    }
+}
+
 /// The maps `limits` that count for a tenant, its own first.
 fn limit_maps(cx: &mut Cx<'_>, own: &Fields, defaults: Option<&Fields>) -> Vec<Fields> {
     let known = [COUNTS, SHARES].concat();

@@ -3,7 +3,7 @@
 use netmodel::Model;
 use netmodel::model::{Limits, Owner, PeerKind, Zone};
 
-use crate::common::{BASE, base_with, files, load_files, text};
+use crate::common::{BASE, base_with, files, load_files, load_with, text};
 
 fn model(archive: &str) -> Model {
     let loaded = load_files(&base_with(archive));
@@ -169,6 +169,30 @@ tenants:
         "endpoint.dhcp_rate=any",
     ];
     assert_eq!(told, expected);
+}
+
+#[test]
+fn promises_that_do_not_fit_into_the_table_are_refused() {
+    let registry = "-- site/group_vars/all/zz.yml --
+tenant_defaults: { services: [logs], internet: nat, limits: { connections: 500 } }
+tenants:
+  alpha: { vlan_id: 100, accepts: [{ from_zone: clients, ports: [tcp/443] }] }
+  beta: { vlan_id: 101 }
+";
+    for (connections, errors) in [(2000, 0), (1999, 1)] {
+        let options = netmodel::Options {
+            connections,
+            ..netmodel::Options::default()
+        };
+        let loaded = load_with(&base_with(registry), &options);
+        let text = text(&loaded);
+        assert_eq!(loaded.errors(), errors, "{text}");
+        assert_eq!(
+            text.contains("promise 1000 connections"),
+            errors > 0,
+            "{text}"
+        );
+    }
 }
 
 #[test]
