@@ -9,8 +9,8 @@ use anyhow::{Context as _, Result, ensure};
 use netmodel::Model;
 use netmodel::ids::{HostName, MacAddr, SegmentName, TenantName, VlanId};
 use netmodel::model::{
-    Accept, GatewayServices, Host, Interface, InternetZone, Origin, Owner, PortSpec, Protocol,
-    RuleAction, RuleFrom, RuleTo, Segment, SegmentId, Subnet4, Subnet6, Tenant, TenantId,
+    Accept, GatewayServices, Host, Interface, InternetZone, Limits, Origin, Owner, PortSpec,
+    Protocol, RuleAction, RuleFrom, RuleTo, Segment, SegmentId, Subnet4, Subnet6, Tenant, TenantId,
     TenantKind, TenantRule, TenantState, Zone, ZonePolicy,
 };
 
@@ -132,6 +132,8 @@ fn tenant(name: &str) -> Tenant {
         isolate_hosts: false,
         dns_update_key: None,
         dnssec: false,
+        limits: Limits::default(),
+        endpoint_limits: Limits::default(),
         origin: origin(),
     }
 }

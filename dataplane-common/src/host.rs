@@ -11,10 +11,10 @@ use std::vec::Vec;
 
 use crate::abi::{
     BoundMacKey, EndpointEntry, EndpointKey, FlowEntry, FlowKey, FragmentEntry, FragmentKey,
-    Generation, PairEntry, PairKey, PortEntry, PrefixEntry, PrefixKey, RuleKey, SERVICE_INDEXES,
-    SegmentEntry, StationEntry, StationKey, VLAN_IDS,
+    Generation, HolderEntry, PairEntry, PairKey, PortEntry, PrefixEntry, PrefixKey, RuleKey,
+    SERVICE_INDEXES, SegmentEntry, StationEntry, StationKey, Ticket, VLAN_IDS,
 };
-use crate::policy::tables::Scratch;
+use crate::policy::tables::{Holder, Scratch};
 use crate::policy::{self, Frame, MAX_OFFSET, Ports, Report, Tables};
 use crate::reason::DropReason;
 use crate::rewrite::FrameMut;
@@ -79,6 +79,10 @@ pub struct HostTables {
     pub services: Vec<u32>,
     /// Connections.
     pub flows: RefCell<HashMap<FlowKey, FlowEntry>>,
+    /// Whose the tickets are, or were.
+    pub tickets: RefCell<HashMap<Ticket, FlowKey>>,
+    /// What the holders have taken.
+    pub holders: RefCell<HashMap<u32, HolderEntry>>,
     /// First fragments.
     pub fragments: RefCell<HashMap<FragmentKey, FragmentEntry>>,
     /// The time, in ticks.
@@ -101,6 +105,8 @@ impl Default for HostTables {
             rules: HashMap::new(),
             services: std::vec![0; SERVICE_INDEXES as usize],
             flows: RefCell::default(),
+            tickets: RefCell::default(),
+            holders: RefCell::default(),
             fragments: RefCell::default(),
             now: Cell::new(1),
             ports: HashMap::new(),
@@ -111,6 +117,7 @@ impl Default for HostTables {
 
 impl Tables for HostTables {
     type Flow<'a> = RefMut<'a, FlowEntry>;
+    type Holder<'a> = RefMut<'a, HolderEntry>;
     fn generation(&self) -> Option<&Generation> {
         self.generation.as_ref()
     }
@@ -147,15 +154,6 @@ impl Tables for HostTables {
         RefMut::filter_map(self.flows.borrow_mut(), |flows| flows.get_mut(key)).ok()
     }
 
-    fn add_flow(&self, key: &FlowKey, entry: &FlowEntry) -> bool {
-        let mut flows = self.flows.borrow_mut();
-        if flows.contains_key(key) {
-            return false;
-        }
-        flows.insert(*key, *entry);
-        true
-    }
-
     fn insert_flow(&self, key: &FlowKey, entry: &FlowEntry) -> bool {
         self.flows.borrow_mut().insert(*key, *entry);
         true
@@ -163,6 +161,24 @@ impl Tables for HostTables {
 
     fn remove_flow(&self, key: &FlowKey) {
         self.flows.borrow_mut().remove(key);
+    }
+
+    fn ticket(&self, ticket: &Ticket, whose: &mut FlowKey) -> bool {
+        let tickets = self.tickets.borrow();
+        let key = tickets.get(ticket);
+        key.map(|key| *whose = *key).is_some()
+    }
+
+    fn insert_ticket(&self, ticket: &Ticket, key: &FlowKey) -> bool {
+        self.tickets.borrow_mut().insert(*ticket, *key);
+        true
+    }
+
+    fn holder(&self, number: u32, nothing: &HolderEntry) -> Option<Self::Holder<'_>> {
+        let holders = self.holders.borrow_mut();
+        Some(RefMut::map(holders, |holders| {
+            holders.entry(number).or_insert(*nothing)
+        }))
     }
 
     fn fragment(&self, key: &FragmentKey) -> Option<FragmentEntry> {
@@ -176,6 +192,22 @@ impl Tables for HostTables {
 
     fn now(&self) -> u64 {
         self.now.get()
+    }
+}
+
+impl Holder for RefMut<'_, HolderEntry> {
+    fn next_ticket(&mut self) -> u64 {
+        self.tickets += 1;
+        self.tickets - 1
+    }
+
+    fn bucket(&self, kind: usize) -> u64 {
+        self.buckets.get(kind).copied().unwrap_or_default()
+    }
+
+    fn replace_bucket(&mut self, kind: usize, old: u64, new: u64) -> bool {
+        let bucket = self.buckets.get_mut(kind).filter(|bucket| **bucket == old);
+        bucket.map(|bucket| *bucket = new).is_some()
     }
 }
 

@@ -8,6 +8,7 @@
 
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 #![expect(
     missing_docs,
     unreachable_pub,
@@ -15,6 +16,7 @@
 )]
 
 mod account;
+mod atomic;
 mod events;
 mod frame;
 mod maps;

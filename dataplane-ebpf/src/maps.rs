@@ -4,16 +4,21 @@
 //! outer one has a slot per generation. Their inner sizes here are templates; the controller sizes the
 //! real ones.
 
+use core::ptr::NonNull;
+
 use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST};
 use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use aya_ebpf::helpers::bpf_jiffies64;
 use aya_ebpf::macros::btf_map;
 use dataplane_common::abi::{
     BoundMacKey, EndpointEntry, EndpointKey, Event, FlowEntry, FlowKey, FragmentEntry, FragmentKey,
-    Generation, PairEntry, PairKey, PrefixEntry, PrefixKey, RuleKey, SERVICE_INDEXES, SLOTS,
-    SegmentEntry, VLAN_IDS,
+    Generation, HolderEntry, PairEntry, PairKey, PrefixEntry, PrefixKey, RuleKey, SERVICE_INDEXES,
+    SLOTS, SegmentEntry, Ticket, VLAN_IDS,
 };
+use dataplane_common::policy::tables::Holder;
 use dataplane_common::policy::{Scratch, Tables};
+
+use crate::atomic;
 
 const SLOT_COUNT: usize = SLOTS as usize;
 const ON_DEMAND: usize = BPF_F_NO_PREALLOC as usize;
@@ -40,9 +45,15 @@ static RULES: ArrayOfMaps<Hash<RuleKey, u32>, SLOT_COUNT> = ArrayOfMaps::new();
 static SERVICES: ArrayOfMaps<Array<u32, { SERVICE_INDEXES as usize }>, SLOT_COUNT> =
     ArrayOfMaps::new();
 
-/// Connections. The loader sets the real size.
+/// Connections. The loader sets the real size. Not LRU: what goes is its holder's (ADR 0014).
 #[btf_map]
-static FLOWS: LruHashMap<FlowKey, FlowEntry, 262_144> = LruHashMap::new();
+static FLOWS: HashMap<FlowKey, FlowEntry, 262_144, ON_DEMAND> = HashMap::new();
+/// Which connection has which place of its holder's. As large as `FLOWS`.
+#[btf_map]
+static TICKETS: HashMap<Ticket, FlowKey, 262_144, ON_DEMAND> = HashMap::new();
+/// What holders have taken. More than there can be segments and ports at once: who is not there any more goes first.
+#[btf_map]
+static HOLDERS: LruHashMap<u32, HolderEntry, 16_384> = LruHashMap::new();
 /// Judged first fragments.
 #[btf_map]
 static FRAGMENTS: LruHashMap<FragmentKey, FragmentEntry, 16_384> = LruHashMap::new();
@@ -81,6 +92,7 @@ pub(crate) struct KernelTables;
 
 impl Tables for KernelTables {
     type Flow<'a> = &'a mut FlowEntry;
+    type Holder<'a> = KernelHolder;
     #[inline(always)]
     fn generation(&self) -> Option<&Generation> {
         GENERATION.get_value(0, &0)
@@ -131,14 +143,9 @@ impl Tables for KernelTables {
     fn flow(&self, key: &FlowKey) -> Option<Self::Flow<'_>> {
         let entry = FLOWS.get_ptr_mut(key)?;
         // SAFETY: the kernel keeps the memory until the program ends, and every field is a plain integer. Another CPU
-        // may change the entry meanwhile, or even give its memory to another connection (an LRU map reuses it at
-        // once): a mixture counts for this packet, or until a side of the connection is judged again.
+        // may change the entry meanwhile, or even give its memory to another connection (the kernel reuses what is
+        // removed at once): a mixture counts for this packet, or until a side of the connection is judged again.
         Some(unsafe { &mut *entry })
-    }
-
-    #[inline(always)]
-    fn add_flow(&self, key: &FlowKey, entry: &FlowEntry) -> bool {
-        FLOWS.insert(key, entry, u64::from(BPF_NOEXIST)).is_ok()
     }
 
     #[inline(always)]
@@ -150,6 +157,36 @@ impl Tables for KernelTables {
     fn remove_flow(&self, key: &FlowKey) {
         // It fails if another CPU was faster: just as well.
         let _ = FLOWS.remove(key);
+    }
+
+    #[inline(always)]
+    fn ticket(&self, ticket: &Ticket, whose: &mut FlowKey) -> bool {
+        // SAFETY: as for `flow`; the key is copied.
+        match unsafe { TICKETS.get(ticket) } {
+            Some(key) => {
+                whose.copy_from(key);
+                true
+            }
+            None => false,
+        }
+    }
+
+    #[inline(always)]
+    fn insert_ticket(&self, ticket: &Ticket, key: &FlowKey) -> bool {
+        TICKETS.insert(ticket, key, 0).is_ok()
+    }
+
+    #[inline(always)]
+    fn holder(&self, number: u32, nothing: &HolderEntry) -> Option<KernelHolder> {
+        let entry = match HOLDERS.get_ptr_mut(number) {
+            Some(entry) => entry,
+            None => {
+                // Another CPU may be faster: then that entry counts.
+                let _ = HOLDERS.insert(number, nothing, u64::from(BPF_NOEXIST));
+                HOLDERS.get_ptr_mut(number)?
+            }
+        };
+        NonNull::new(entry).map(KernelHolder)
     }
 
     #[inline(always)]
@@ -167,5 +204,44 @@ impl Tables for KernelTables {
     fn now(&self) -> u64 {
         // SAFETY: the helper takes nothing and returns a number.
         unsafe { bpf_jiffies64() }
+    }
+}
+
+/// An entry of `HOLDERS`.
+pub(crate) struct KernelHolder(NonNull<HolderEntry>);
+
+impl Holder for KernelHolder {
+    #[inline(always)]
+    fn next_ticket(&mut self) -> u64 {
+        // SAFETY: the kernel keeps the memory until the program ends. Whatever it belongs to by then, it is numbers.
+        unsafe { atomic::fetch_add(&raw mut (*self.0.as_ptr()).tickets, 1) }
+    }
+
+    #[inline(always)]
+    fn bucket(&self, kind: usize) -> u64 {
+        match self.place(kind) {
+            // SAFETY: as for `next_ticket`. Volatile, since other CPUs write it.
+            Some(bucket) => unsafe { bucket.read_volatile() },
+            None => 0,
+        }
+    }
+
+    #[inline(always)]
+    fn replace_bucket(&mut self, kind: usize, old: u64, new: u64) -> bool {
+        match self.place(kind) {
+            // SAFETY: as for `next_ticket`.
+            Some(bucket) => unsafe { atomic::compare_exchange(bucket, old, new) == old },
+            None => false,
+        }
+    }
+}
+
+impl KernelHolder {
+    #[inline(always)]
+    fn place(&self, kind: usize) -> Option<*mut u64> {
+        // SAFETY: as for `next_ticket`; the place of the array, not its contents.
+        let buckets = unsafe { &raw mut (*self.0.as_ptr()).buckets };
+        // SAFETY: below the array's length.
+        (kind < 4).then(|| unsafe { buckets.cast::<u64>().add(kind) })
     }
 }

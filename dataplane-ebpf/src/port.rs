@@ -10,12 +10,14 @@
 
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 #![expect(
     missing_docs,
     unreachable_pub,
     reason = "the entry point macros make public functions without documentation"
 )]
 
+mod atomic;
 mod events;
 #[expect(dead_code, reason = "ports change no frame, and have no XDP")]
 mod frame;

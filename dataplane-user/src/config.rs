@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use dataplane_common::abi::Address;
@@ -38,6 +39,9 @@ pub struct Config {
     /// Whose machine is behind a port of this hypervisor's bridges.
     #[serde(default)]
     pub ports: PortSettings,
+    /// Connections that are remembered at once, of all segments and ports; it counts when the maps are made, not when they are
+    /// adopted. Absent: 262,144.
+    pub connections: Option<NonZeroU32>,
     /// Generations that are kept for `bulkhead rollback`. Absent: 50.
     pub history: Option<usize>,
     /// What `bulkhead run --watch` may do.

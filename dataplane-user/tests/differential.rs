@@ -238,7 +238,16 @@ impl Ports {
         let plugs = scenario.plugged.ports.iter();
         self.host = Host {
             ports: plugs
-                .map(|(&at, &(mac, vlan_id))| (at, Plug { mac, vlan_id }))
+                .map(|(&at, &(mac, vlan_id))| {
+                    (
+                        at,
+                        Plug {
+                            mac,
+                            vlan_id,
+                            connections: 0,
+                        },
+                    )
+                })
                 .collect(),
             macs: scenario.plugged.host_macs.iter().copied().collect(),
         };

@@ -208,8 +208,75 @@ pub struct Tenant {
     /// `dnssec`: the tenant's DNS zones are signed.
     #[serde(default)]
     pub dnssec: bool,
+    /// `limits`, for each of its segments at the router.
+    #[serde(default)]
+    pub limits: Limits,
+    /// `limits.endpoint`, for each of its endpoints at its hypervisor's port.
+    #[serde(default)]
+    pub endpoint_limits: Limits,
     /// Key of the tenant in the registry.
     pub origin: Origin,
+}
+
+impl Tenant {
+    /// Returns what of its limits is not as for a tenant of which the inventory says nothing: key below `limits`, and value in words.
+    #[must_use]
+    pub fn told_limits(&self) -> Vec<(String, String)> {
+        let own = self.limits.told("", Limits::SEGMENT);
+        let endpoint = self.endpoint_limits.told("endpoint.", Limits::ENDPOINT);
+        own.chain(endpoint).collect()
+    }
+}
+
+/// What one of those who share the packet path may take of it: a segment at the router, an endpoint at its port.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Limits {
+    /// Connections that are remembered for it; 0: an equal share of what nobody was promised.
+    pub connections: u32,
+    /// New connections a second; 0: any number. The other rates alike.
+    pub connection_rate: u32,
+    /// ARP and neighbour discovery, and echo to the gateway.
+    pub neighbour_rate: u32,
+    /// DHCP to all.
+    pub dhcp_rate: u32,
+}
+
+impl Limits {
+    /// Of a tenant's segment of which the inventory says nothing.
+    pub const SEGMENT: Self = Self {
+        connections: 0,
+        connection_rate: 5_000,
+        neighbour_rate: 1_000,
+        dhcp_rate: 100,
+    };
+    /// Of a tenant's endpoint of which the inventory says nothing.
+    pub const ENDPOINT: Self = Self {
+        connections: 0,
+        connection_rate: 1_000,
+        neighbour_rate: 200,
+        dhcp_rate: 10,
+    };
+
+    fn told(self, prefix: &str, default: Self) -> impl Iterator<Item = (String, String)> {
+        let values = [self, default].map(|limits| {
+            [
+                ("connections", limits.connections, ""),
+                ("connection_rate", limits.connection_rate, "/s"),
+                ("neighbour_rate", limits.neighbour_rate, "/s"),
+                ("dhcp_rate", limits.dhcp_rate, "/s"),
+            ]
+        });
+        let [own, default] = values.map(<[_; 4]>::into_iter);
+        let differing = own.zip(default).filter(|(own, default)| own != default);
+        differing.map(move |((key, value, unit), _)| {
+            let value = match (value, unit) {
+                (0, "") => "a share".to_owned(),
+                (0, _) => "any".to_owned(),
+                (some, unit) => format!("{some}{unit}"),
+            };
+            (format!("{prefix}{key}"), value)
+        })
+    }
 }
 
 /// The platform's consent that a zone may reach a tenant's hosts on some ports.

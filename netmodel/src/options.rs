@@ -64,6 +64,8 @@ pub struct Options {
     pub router: Option<String>,
     /// The host that this machine is, if it is a hypervisor.
     pub hypervisor: Option<String>,
+    /// Connections that a packet path remembers at once. A hypervisor's segments have the half of it.
+    pub connections: u32,
     /// Bounds of the site tree.
     pub site_bounds: Bounds,
     /// Bounds of each tenant's tree.
@@ -80,6 +82,7 @@ impl Options {
             aliases: BTreeMap::new(),
             router: None,
             hypervisor: None,
+            connections: 262_144,
             site_bounds: Bounds::SITE,
             tenant_bounds: Bounds::TENANT,
         }

@@ -6,9 +6,9 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use netmodel::Model;
 use netmodel::ids::{HostName, MacAddr, SegmentName, TenantName, VlanId};
 use netmodel::model::{
-    GatewayServices, Host, Interface, Origin, Owner, PortSpec, Protocol, RuleAction, RuleFrom,
-    RuleTo, Segment, SegmentId, Subnet4, Subnet6, Tenant, TenantKind, TenantRule, TenantState,
-    Zone, ZonePolicy,
+    GatewayServices, Host, Interface, Limits, Origin, Owner, PortSpec, Protocol, RuleAction,
+    RuleFrom, RuleTo, Segment, SegmentId, Subnet4, Subnet6, Tenant, TenantKind, TenantRule,
+    TenantState, Zone, ZonePolicy,
 };
 
 /// Every part of a model made in code says that it comes from here.
@@ -104,6 +104,8 @@ pub(crate) fn tenant(name: &str, segments: Vec<SegmentId>) -> Tenant {
         isolate_hosts: false,
         dns_update_key: None,
         dnssec: false,
+        limits: Limits::default(),
+        endpoint_limits: Limits::default(),
         origin: origin(),
     }
 }

@@ -5,6 +5,9 @@ use dataplane_common::host::HostTables;
 
 use crate::Tables;
 
+/// Connections that are remembered at once unless a setting says otherwise.
+pub const CONNECTIONS: u32 = 262_144;
+
 /// What the programs must know of the trunk.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Trunk {
@@ -49,6 +52,7 @@ impl Trunk {
             number,
             slot: 0,
             ticks_per_second,
+            share: tables.share(CONNECTIONS),
             router_mac: Mac::from_octets(self.mac),
             _pad: 0,
             router_link_local: Address::from_ipv6(self.link_local()),
@@ -59,6 +63,18 @@ impl Trunk {
 }
 
 impl Tables {
+    /// Returns how many connections are remembered for each segment that was promised none, where `room` are for all.
+    #[must_use]
+    pub fn share(&self, room: u32) -> u32 {
+        let quotas = self.segments.values().map(|entry| entry.limits.connections);
+        let (mut left, mut others) = (room, 0);
+        for quota in quotas {
+            left = left.saturating_sub(quota);
+            others += u32::from(quota == 0);
+        }
+        left.checked_div(others).unwrap_or(left)
+    }
+
     /// Returns the tables in memory, for the policy core outside of the kernel.
     #[must_use]
     pub fn to_host(&self, generation: Generation) -> HostTables {

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use dataplane_common::abi::{
-    Address, BoundMacKey, EndpointEntry, EndpointKey, Mac, NO_PREFIX_LENGTH, PREFIX_LENGTHS,
-    PrefixEntry, PrefixKey, SegmentEntry, bound_mac_flags, endpoint_flags, prefix_flags,
-    segment_flags,
+    Address, BoundMacKey, EndpointEntry, EndpointKey, Limits, Mac, NO_PREFIX_LENGTH,
+    PREFIX_LENGTHS, PrefixEntry, PrefixKey, SegmentEntry, bound_mac_flags, endpoint_flags,
+    limit_kind, prefix_flags, segment_flags,
 };
 use ipnet::IpNet;
 use netmodel::ids::MacAddr;
@@ -316,12 +316,28 @@ fn segment_entry(index: &Index, id: SegmentId) -> SegmentEntry {
     if internet::may_reach(index.model, id) {
         entry.flags |= segment_flags::INTERNET;
     }
-    if let Owner::Tenant(tenant) = segment.owner
-        && index.has_local_policy(tenant)
-    {
-        entry.flags |= segment_flags::LOCAL_POLICY;
+    if let Owner::Tenant(id) = segment.owner {
+        let tenant = index.model.tenant(id);
+        entry.limits = Limits {
+            connections: tenant.limits.connections,
+            rates: rates(tenant.limits),
+        };
+        entry.port_rates = rates(tenant.endpoint_limits);
+        if index.has_local_policy(id) {
+            entry.flags |= segment_flags::LOCAL_POLICY;
+        }
     }
     entry
+}
+
+/// Returns rates by kind. A first fragment must be remembered as a new connection must, and as many may come.
+fn rates(limits: netmodel::model::Limits) -> [u32; 4] {
+    let mut rates = [0; 4];
+    rates[limit_kind::CONNECTION] = limits.connection_rate;
+    rates[limit_kind::NEIGHBOUR] = limits.neighbour_rate;
+    rates[limit_kind::DHCP] = limits.dhcp_rate;
+    rates[limit_kind::FRAGMENT] = limits.connection_rate;
+    rates
 }
 
 fn bound_mac_key(segment: &Segment, mac: MacAddr) -> BoundMacKey {

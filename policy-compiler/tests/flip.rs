@@ -53,6 +53,10 @@ impl Tables for HeldUp<'_> {
         = RefMut<'a, FlowEntry>
     where
         Self: 'a;
+    type Holder<'a>
+        = RefMut<'a, HolderEntry>
+    where
+        Self: 'a;
 
     fn generation(&self) -> Option<&Generation> {
         self.tables.generation()
@@ -85,14 +89,20 @@ impl Tables for HeldUp<'_> {
         }
         self.tables.flow(key)
     }
-    fn add_flow(&self, key: &FlowKey, entry: &FlowEntry) -> bool {
-        self.tables.add_flow(key, entry)
-    }
     fn insert_flow(&self, key: &FlowKey, entry: &FlowEntry) -> bool {
         self.tables.insert_flow(key, entry)
     }
     fn remove_flow(&self, key: &FlowKey) {
         self.tables.remove_flow(key);
+    }
+    fn ticket(&self, ticket: &Ticket, whose: &mut FlowKey) -> bool {
+        self.tables.ticket(ticket, whose)
+    }
+    fn insert_ticket(&self, ticket: &Ticket, key: &FlowKey) -> bool {
+        self.tables.insert_ticket(ticket, key)
+    }
+    fn holder(&self, number: u32, nothing: &HolderEntry) -> Option<RefMut<'_, HolderEntry>> {
+        self.tables.holder(number, nothing)
     }
     fn fragment(&self, key: &FragmentKey) -> Option<FragmentEntry> {
         self.tables.fragment(key)

@@ -3,6 +3,8 @@
 //! It is the code that the programs in the kernel are made of (`dataplane-user` compares those). See
 //! [`oracle::differential::Plan::from_env`] for how many packets, and from which seed.
 
+mod fairness;
+mod models;
 mod ports;
 
 use dataplane_common::host::{Buffer, HostTables, Slice};

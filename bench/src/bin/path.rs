@@ -179,7 +179,12 @@ fn load(tables: &Tables, connections: u32) -> Result<Datapath> {
         ifindex: 1,
         mac: ROUTER,
     };
-    datapath.publish(tables, &trunk, datapath.next_number())?;
+    // All frames are of one segment: it may have the whole table.
+    let mut tables = tables.clone();
+    for segment in tables.segments.values_mut() {
+        segment.limits.connections = connections;
+    }
+    datapath.publish(&tables, &trunk, datapath.next_number())?;
     Ok(datapath)
 }
 
@@ -199,7 +204,7 @@ impl Bench {
             ..RouterFacts::default()
         };
         let tables = compile(&site::model(setting.segments, setting.rules)?, &facts)?;
-        // Three families of flows, and room so that the LRU list evicts none of them; the daemon's default at least.
+        // Three families of flows, and room so that none of them pushes out another; the daemon's default at least.
         let room = (setting.flows << 2).max(LoadOptions::default().connections);
         let mut bench = Self {
             datapath: load(&tables, room)?,

@@ -1,17 +1,17 @@
 //! State that outlives generations: connections and first fragments.
 
-use core::mem::{align_of, size_of};
+use core::mem::{align_of, offset_of, size_of};
 
 use crate::abi::address::copy_words;
-use crate::abi::{Address, Mac};
+use crate::abi::{Address, Mac, Ticket};
 
 /// Key of `FLOWS`: one connection, whichever side a packet comes from.
 ///
 /// The sides are ordered by (address, port) as words in memory, `a` ≤ `b`, so that both directions
 /// meet the same entry with one lookup.
 ///
-/// Sizes matter: behind the 48 octets that the kernel keeps in front, a key and a [`FlowEntry`] of 40 octets each make an
-/// element of 128, which is two cache lines. With more than 80 it would be three or four.
+/// Sizes matter: behind the 48 octets that the kernel keeps in front, the key and what a known packet needs of a
+/// [`FlowEntry`] are 40 octets each, which are two cache lines. What stands behind them is for who opens a connection.
 /// <https://github.com/torvalds/linux/blob/v6.1/kernel/bpf/hashtab.c#L112-L136>
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[repr(C)]
@@ -34,6 +34,15 @@ const _: () = assert!(size_of::<FlowKey>() == 40);
 pub const LINK_PLANS: u32 = 1 << 23;
 
 impl FlowKey {
+    /// Becomes a copy of another key, word by word: see [`copy_words`].
+    #[inline(always)]
+    pub fn copy_from(&mut self, other: &Self) {
+        self.plan = other.plan;
+        self.a.copy_from(&other.a);
+        self.b.copy_from(&other.b);
+        (self.port_a, self.port_b) = (other.port_a, other.port_b);
+    }
+
     /// Returns [`FlowKey::plan`]; address plans are below [`LINK_PLANS`] or of a link.
     #[inline(always)]
     #[must_use]
@@ -109,9 +118,14 @@ pub struct FlowEntry {
     pub expires: u64,
     /// Side `a`, then side `b`.
     pub sides: [FlowSide; 2],
+    /// The place that it takes of its opener's. It is last, in a cache line of its own.
+    pub ticket: Ticket,
 }
 
-const _: () = assert!(size_of::<FlowEntry>() == 40);
+const _: () = {
+    assert!(size_of::<FlowEntry>() == 48);
+    assert!(offset_of!(FlowEntry, ticket) == 40);
+};
 
 /// Key of `FRAGMENTS`: one fragmented packet on its way.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]

@@ -2,7 +2,7 @@
 
 use core::mem::{offset_of, size_of};
 
-use crate::abi::{Address, Mac, NO_PREFIX, NO_PREFIX_LENGTH, PREFIX_LENGTHS};
+use crate::abi::{Address, Limits, Mac, NO_PREFIX, NO_PREFIX_LENGTH, PREFIX_LENGTHS};
 
 /// The generation that packets are judged by. The only element of the inner map of `GENERATION`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -16,6 +16,8 @@ pub struct Generation {
     pub slot: u32,
     /// Ticks of `bpf_jiffies64` per second.
     pub ticks_per_second: u32,
+    /// Connections that are remembered for a segment whose [`Limits::connections`] is 0.
+    pub share: u32,
     /// Hardware address of the trunk, which is the gateway's on every segment.
     pub router_mac: Mac,
     /// Zero.
@@ -67,9 +69,9 @@ impl PrefixLength {
 
 const _: () = {
     assert!(size_of::<PrefixLength>() == 20);
-    assert!(size_of::<Generation>() == 680);
-    assert!(offset_of!(Generation, router_mac) == 16);
-    assert!(offset_of!(Generation, router_link_local) == 24);
+    assert!(size_of::<Generation>() == 684);
+    assert!(offset_of!(Generation, router_mac) == 20);
+    assert!(offset_of!(Generation, router_link_local) == 28);
 };
 
 /// Bits of [`SegmentEntry::flags`].
@@ -133,10 +135,14 @@ pub struct SegmentEntry {
     pub net6: Address,
     /// IPv6 gateway.
     pub gateway6: Address,
+    /// What all of it together may take.
+    pub limits: Limits,
+    /// What each of its endpoints may send at its port, as [`Limits::rates`].
+    pub port_rates: [u32; 4],
 }
 
 const _: () = {
-    assert!(size_of::<SegmentEntry>() == 108);
+    assert!(size_of::<SegmentEntry>() == 144);
     assert!(offset_of!(SegmentEntry, net4) == 28);
 };
 

@@ -16,11 +16,13 @@
 //!            ├─► PAIRS[slot]      ─► {source class, dest. class}  PairEntry
 //!            ├─► RULES[slot]      ─► {ruleset, service class}     rule id
 //!            └─► SERVICES[slot]   ─► [service index]              service class
-//!  FLOWS, FRAGMENTS, COUNTERS, EVENTS outlive generations; on a hypervisor also PORTS, STATIONS, PORT_COUNTERS
+//!  FLOWS, TICKETS, HOLDERS, FRAGMENTS, COUNTERS, EVENTS outlive generations; on a hypervisor also PORTS, STATIONS,
+//!  PORT_COUNTERS
 //! ```
 
 mod address;
 mod connection;
+mod fairness;
 mod generation;
 mod observed;
 mod port;
@@ -29,6 +31,7 @@ pub use self::address::{Address, Mac};
 pub use self::connection::{
     FlowEntry, FlowKey, FlowSide, FragmentEntry, FragmentKey, LINK_PLANS, flow_state, side_flags,
 };
+pub use self::fairness::{HolderEntry, Limits, PORT_HOLDER, Ticket, limit_kind};
 pub use self::generation::{
     ALLOW_ANY, BoundMacKey, EndpointEntry, EndpointKey, Generation, PairEntry, PairKey,
     PrefixEntry, PrefixKey, PrefixLength, RuleKey, SegmentEntry, bound_mac_flags, endpoint_flags,
@@ -40,7 +43,7 @@ pub use self::port::{
 };
 
 /// Version of every layout in this module.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Number of generations whose tables can be in the kernel at once: the one that packets are judged by,
 /// and the next one while it is filled. The flip (an update of the map-in-map `GENERATION`) waits until
@@ -96,6 +99,8 @@ mod pod {
         FragmentEntry,
         FragmentKey,
         Generation,
+        HolderEntry,
+        Limits,
         Mac,
         PairEntry,
         PairKey,
@@ -108,6 +113,7 @@ mod pod {
         SegmentCounters,
         SegmentEntry,
         StationEntry,
-        StationKey
+        StationKey,
+        Ticket
     );
 }

@@ -13,9 +13,13 @@ pub struct PortEntry {
     /// VLAN id of the endpoint's segment, as the inventory says it. It counts only while the generation that packets
     /// are judged by has the endpoint there (`BOUND_MACS`).
     pub vlan_id: u16,
+    /// Connections that the inventory promises it; 0: an equal share of what nobody was promised.
+    pub promised: u32,
+    /// Connections that are remembered for it.
+    pub connections: u32,
 }
 
-const _: () = assert!(size_of::<PortEntry>() == 8);
+const _: () = assert!(size_of::<PortEntry>() == 16);
 
 /// Key of `STATIONS`.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]

@@ -1,9 +1,9 @@
 //! Section 2 of `docs/isolation.md`: ARP (RFC 826) and RARP (RFC 903).
 
-use crate::abi::{Address, segment_flags};
+use crate::abi::{Address, limit_kind, segment_flags};
 use crate::policy::source::{self, Binding};
 use crate::policy::tables::{Keys, Scratch};
-use crate::policy::{Context, Frame, Tables, Verdict, opaque};
+use crate::policy::{Context, Frame, Tables, Verdict, limit, opaque};
 use crate::reason::DropReason;
 use crate::wire::{Arp, ether_type};
 
@@ -36,6 +36,8 @@ pub(super) fn check<F: Frame, T: Tables>(
     if arp.operation.get() == REQUEST && for_gateway && arp.sender != [0, 0] {
         scratch.report.verdict = Verdict::AnswerArp;
     }
+    // guard: arp-rate
+    limit::check(context, limit_kind::NEIGHBOUR, scratch)?;
     Ok(())
 }
 

@@ -10,19 +10,21 @@
 //! ```
 
 use crate::abi::{
-    Address, FlowEntry, FlowKey, FlowSide, LINK_PLANS, SegmentEntry, flow_state, side_flags,
+    Address, FlowEntry, FlowKey, FlowSide, LINK_PLANS, SegmentEntry, flow_state, limit_kind,
+    side_flags,
 };
 use crate::policy::destination::{self, Request};
 use crate::policy::source::{self, Source};
 use crate::policy::tables::Scratch;
-use crate::policy::{Context, Packet, Tables};
+use crate::policy::{Context, Packet, Tables, limit, ticket};
 use crate::reason::DropReason;
 use crate::wire::{protocol, tcp_flags};
 
 /// Returns the timeout of a connection in a state, seconds. RFC 5382 §5: established TCP "MUST NOT be
 /// less than 2 hours 4 minutes".
 #[inline(always)]
-fn timeout(state: u8) -> u64 {
+#[must_use]
+pub const fn timeout(state: u8) -> u64 {
     match state {
         flow_state::ESTABLISHED => 7_440,
         flow_state::RESET => 10,
@@ -200,16 +202,8 @@ fn judge_opening<T: Tables>(
     scratch.request = request_of(scratch);
     destination::check(context, context.segment, context.vlan_id, scratch)?;
     write_packet_key(context, scratch);
-    // Most have no connection yet, and the kernel looks for one anyway when it adds the entry.
-    prepare(context, scratch);
-    scratch.report.opened = context.tables.add_flow(&scratch.flow_key, &scratch.flow);
-    if scratch.report.opened {
-        report(scratch);
-        return Ok(());
-    }
     find(context, scratch, true)?;
-    enter(context, scratch);
-    Ok(())
+    enter(context, scratch)
 }
 
 /// [`judge`] for everything else.
@@ -223,12 +217,11 @@ fn judge_other<T: Tables>(
     let allowed = ask(context, scratch);
     // guard: revoked-connection
     // without: context.tables.remove_flow(&scratch.flow_key);
-    if allowed.is_ok() {
-        enter(context, scratch);
-    } else if scratch.found.live {
+    if allowed.is_err() && scratch.found.live {
         context.tables.remove_flow(&scratch.flow_key);
     }
-    allowed
+    allowed?;
+    enter(context, scratch)
 }
 
 /// Judges a packet that the internet sent: it passes in a connection that somebody here opened, and opens none.
@@ -247,7 +240,8 @@ pub(super) fn judge_answer<T: Tables>(
     // guard: revoked-answer
     // off: let _ = ask(context, scratch);
     ask(context, scratch)?;
-    enter(context, scratch);
+    renew(context, scratch);
+    report(scratch);
     Ok(())
 }
 
@@ -280,16 +274,21 @@ fn find<T: Tables>(
 
 /// Enters an allowed packet into its connection.
 #[inline(always)]
-fn enter<T: Tables>(context: &Context<'_, T>, scratch: &mut Scratch) {
+fn enter<T: Tables>(context: &Context<'_, T>, scratch: &mut Scratch) -> Result<(), DropReason> {
     if scratch.found.live {
         renew(context, scratch);
     } else {
+        // guard: connection-rate
+        limit::check(context, limit_kind::CONNECTION, scratch)?;
         prepare(context, scratch);
         // If there is no room, the next packet is judged anew: slower, not wider.
-        context.tables.insert_flow(&scratch.flow_key, &scratch.flow);
+        if ticket::take(context, scratch) {
+            context.tables.insert_flow(&scratch.flow_key, &scratch.flow);
+        }
         scratch.report.opened = true;
     }
     report(scratch);
+    Ok(())
 }
 
 /// Tells the hook which rule allowed the packet, and where it goes.

@@ -1,9 +1,9 @@
 //! Section 3 of `docs/isolation.md`: later fragments follow a judged first one.
 
-use crate::abi::{FlowSide, FragmentEntry, FragmentKey, LINK_PLANS};
+use crate::abi::{FlowSide, FragmentEntry, FragmentKey, LINK_PLANS, limit_kind};
 use crate::policy::connection::plan_of;
 use crate::policy::tables::Scratch;
-use crate::policy::{Context, Packet, Tables};
+use crate::policy::{Context, Packet, Tables, limit};
 use crate::reason::DropReason;
 
 /// How long later fragments may follow, seconds.
@@ -27,10 +27,14 @@ fn key<T: Tables>(context: &Context<'_, T>, packet: &Packet) -> FragmentKey {
     }
 }
 
-/// Remembers what a first fragment was judged to be; returns whether it could. If not, the later
-/// fragments are dropped.
+/// Remembers what a first fragment was judged to be. If the table refuses it, the later fragments are dropped.
 #[inline(never)]
-pub(super) fn remember<T: Tables>(context: &Context<'_, T>, scratch: &mut Scratch) -> bool {
+pub(super) fn remember<T: Tables>(
+    context: &Context<'_, T>,
+    scratch: &mut Scratch,
+) -> Result<(), DropReason> {
+    // guard: fragment-rate
+    limit::check(context, limit_kind::FRAGMENT, scratch)?;
     let ticks = TIMEOUT * u64::from(context.generation.ticks_per_second);
     scratch.fragment_key = key(context, &scratch.packet);
     scratch.fragment = FragmentEntry {
@@ -45,9 +49,9 @@ pub(super) fn remember<T: Tables>(context: &Context<'_, T>, scratch: &mut Scratc
         first_end: u32::from(scratch.packet.fragment_length),
         _pad: 0,
     };
-    context
-        .tables
-        .insert_fragment(&scratch.fragment_key, &scratch.fragment)
+    let (key, entry) = (&scratch.fragment_key, &scratch.fragment);
+    context.tables.insert_fragment(key, entry);
+    Ok(())
 }
 
 /// Finds the first fragment that a later one follows. Where it went is left in [`Scratch::to`].

@@ -1,11 +1,12 @@
 //! An IP packet's way through sections 3 to 9 of `docs/isolation.md`, and sections 5 and 7: group destinations, and
 //! what only servers send.
 
-use crate::abi::{Address, segment_flags};
+use crate::abi::{Address, limit_kind, segment_flags};
 use crate::policy::packet::{is_echo, shape};
 use crate::policy::tables::Scratch;
 use crate::policy::{
-    Context, Frame, Packet, Tables, connection, fragment, nd, next_hop, options, related, source,
+    Context, Frame, Packet, Tables, connection, fragment, limit, nd, next_hop, options, related,
+    source,
 };
 use crate::reason::DropReason;
 use crate::wire::{dhcp_port, icmp_type, protocol};
@@ -22,15 +23,20 @@ pub(super) fn judge<F: Frame, T: Tables>(
     }
     if scratch.packet.shape & shape::LATER_FRAGMENT != 0 {
         fragment::follow(context, scratch)?;
-        next_hop::choose_verdict(frame, context, scratch);
-        return Ok(());
+        return next_hop::choose_verdict(frame, context, scratch);
     }
     source::check(context, scratch)?;
     if scratch.packet.is_neighbour_discovery() {
-        return nd::check(frame, context, scratch);
+        nd::check(frame, context, scratch)?;
+        // guard: nd-rate
+        limit::check(context, limit_kind::NEIGHBOUR, scratch)?;
+        return Ok(());
     }
     if scratch.packet.shape & shape::TO_GROUP != 0 {
-        return check_group_destination(context, &scratch.packet);
+        check_group_destination(context, &scratch.packet)?;
+        // guard: dhcp-rate
+        limit::check(context, limit_kind::DHCP, scratch)?;
+        return Ok(());
     }
     check_servers(&scratch.packet)?;
     if related::is_icmp_error(&scratch.packet) {
@@ -39,10 +45,9 @@ pub(super) fn judge<F: Frame, T: Tables>(
         connection::judge(context, scratch)?;
     }
     if scratch.packet.is_first_fragment() {
-        fragment::remember(context, scratch);
+        fragment::remember(context, scratch)?;
     }
-    next_hop::choose_verdict(frame, context, scratch);
-    Ok(())
+    next_hop::choose_verdict(frame, context, scratch)
 }
 
 /// Section 5: of all group destinations, DHCP alone is left here.

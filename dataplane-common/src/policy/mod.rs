@@ -15,7 +15,8 @@
 //! | 8 connections | [`connection`], [`related`]; the fast path: [`established`](mod@established) |
 //! | 9 who may open a connection to whom | [`destination`] |
 //! | what happens to what is allowed | [`next_hop`] |
-//! | a hypervisor's ports | [`port`] |
+//! | 10 a hypervisor's ports | [`port`] |
+//! | 11 fairness | [`limit`], [`ticket`] |
 //!
 //! *Fail closed*: whatever is missing, short or unknown is an `Err`. No check returns an action or
 //! counts; the hook does both, once.
@@ -39,6 +40,7 @@ mod destination;
 mod established;
 mod fragment;
 mod ip;
+mod limit;
 mod link;
 mod nd;
 mod next_hop;
@@ -48,11 +50,13 @@ mod port;
 mod related;
 mod source;
 pub mod tables;
+mod ticket;
 
 use crate::abi::{Generation, Mac, SegmentEntry};
 use crate::reason::DropReason;
 use crate::wire::{Wire, ether_type};
 
+pub use self::connection::timeout as flow_timeout;
 pub use self::established::established;
 pub use self::packet::Packet;
 pub use self::port::{
@@ -245,6 +249,7 @@ pub fn from_trunk<F: Frame, T: Tables>(
     // off: let Some(generation) = tables.generation() else { return Ok(()) };
     let generation = tables.generation().ok_or(DropReason::NoGeneration)?;
     scratch.report.generation = generation.number;
+    scratch.port = 0;
     let outer = link::outer_tag(frame)?;
     let frame = &frame.again();
     let link = link::check(frame, &outer, tables, generation, &mut scratch.report)?;

@@ -1,8 +1,9 @@
 //! What happens to what is allowed: the last section of `docs/isolation.md`.
 
-use crate::abi::{FlowSide, side_flags};
+use crate::abi::{FlowSide, limit_kind, side_flags};
 use crate::policy::tables::Scratch;
-use crate::policy::{Context, Frame, Hop, Tables, Verdict, destination};
+use crate::policy::{Context, Frame, Hop, Tables, Verdict, destination, limit};
+use crate::reason::DropReason;
 
 /// What decides whether the program can forward a packet.
 pub(super) struct Outgoing {
@@ -40,7 +41,7 @@ pub(super) fn choose_verdict<F: Frame, T: Tables>(
     frame: &F,
     context: &Context<'_, T>,
     scratch: &mut Scratch,
-) {
+) -> Result<(), DropReason> {
     let (packet, to) = (&scratch.packet, &scratch.to);
     let outgoing = Outgoing {
         ttl: packet.ttl,
@@ -51,7 +52,7 @@ pub(super) fn choose_verdict<F: Frame, T: Tables>(
     if let Some(hop) = hop(frame, &outgoing, context.vlan_id, to) {
         scratch.report.hop = hop;
         scratch.report.verdict = Verdict::Forward;
-        return;
+        return Ok(());
     }
     if to.flags & side_flags::SILENT != 0
         && packet.is_echo_request()
@@ -64,5 +65,8 @@ pub(super) fn choose_verdict<F: Frame, T: Tables>(
         } else {
             Verdict::AnswerEcho6
         };
+        // guard: echo-rate
+        limit::check(context, limit_kind::NEIGHBOUR, scratch)?;
     }
+    Ok(())
 }

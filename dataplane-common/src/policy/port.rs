@@ -69,6 +69,7 @@ pub fn from_tenant<F: Frame, T: Tables + Ports>(
     let (port, segment) = known_port(tables, generation, ifindex, &mut scratch.keys)?;
     scratch.report.vlan_id = port.vlan_id;
     scratch.report.l3 = 14;
+    (scratch.port, scratch.quota) = (ifindex, port.connections);
     let ether_type = check_untagged(frame)?;
     let (source, destination) = link::read_macs(frame)?;
     link::check_source_mac(source, generation)?;
@@ -188,6 +189,7 @@ fn check_uplink<'a, F: Frame, T: Tables + Ports>(
     // guard: uplink-no-generation
     let generation = tables.generation().ok_or(DropReason::NoGeneration)?;
     scratch.report.generation = generation.number;
+    scratch.port = 0;
     let outer = link::outer_tag(frame)?;
     let segment = link::check_tag(&outer, tables, generation, &mut scratch.report)?;
     let vlan_id = outer.vlan_id;
@@ -563,8 +565,7 @@ fn from_segment<F: Frame, T: Tables>(
     } else {
         connection::judge(context, scratch)?;
     }
-    remember(context, scratch);
-    Ok(())
+    remember(context, scratch)
 }
 
 /// Returns the source class of an address of the context's segment.
@@ -602,13 +603,13 @@ fn from_internet<F: Frame, T: Tables>(
     } else {
         connection::judge_answer(context, scratch)?;
     }
-    remember(context, scratch);
-    Ok(())
+    remember(context, scratch)
 }
 
 #[inline(always)]
-fn remember<T: Tables>(context: &Context<'_, T>, scratch: &mut Scratch) {
+fn remember<T: Tables>(context: &Context<'_, T>, scratch: &mut Scratch) -> Result<(), DropReason> {
     if scratch.packet.is_first_fragment() {
-        fragment::remember(context, scratch);
+        fragment::remember(context, scratch)?;
     }
+    Ok(())
 }

@@ -4,7 +4,8 @@ use core::ops::DerefMut;
 
 use crate::abi::{
     BoundMacKey, EndpointEntry, EndpointKey, FlowEntry, FlowKey, FlowSide, FragmentEntry,
-    FragmentKey, Generation, PairEntry, PairKey, PrefixEntry, PrefixKey, RuleKey, SegmentEntry,
+    FragmentKey, Generation, HolderEntry, PairEntry, PairKey, PrefixEntry, PrefixKey, RuleKey,
+    SegmentEntry, Ticket,
 };
 use crate::policy::connection::Found;
 use crate::policy::destination::{Allowed, Request};
@@ -42,6 +43,14 @@ pub struct Scratch {
     pub keys: Keys,
     /// The connection it opens.
     pub flow: FlowEntry,
+    /// Key of the connection that has its ticket.
+    pub other_flow: FlowKey,
+    /// Interface index of the access port that pays for it; 0: its segment does.
+    pub port: u32,
+    /// Connections that are remembered for that port.
+    pub quota: u32,
+    /// Zero: what a new holder has taken.
+    pub nothing: HolderEntry,
     /// Its source.
     pub source: Source,
     /// What is known of its connection.
@@ -58,6 +67,16 @@ pub struct Scratch {
     pub fragment: FragmentEntry,
 }
 
+/// What a holder has taken: see [`crate::abi::HolderEntry`]. Several processors change it at once.
+pub trait Holder {
+    /// Returns how many tickets were looked at before, and counts one more.
+    fn next_ticket(&mut self) -> u64;
+    /// Returns the bucket of a kind.
+    fn bucket(&self, kind: usize) -> u64;
+    /// Replaces a bucket if it is what it was; returns whether it did.
+    fn replace_bucket(&mut self, kind: usize, old: u64, new: u64) -> bool;
+}
+
 /// The tables of the current generation, the state that outlives it, and the clock.
 ///
 /// `slot` is [`Generation::slot`] of the generation that the packet is judged by: read once per
@@ -65,6 +84,10 @@ pub struct Scratch {
 pub trait Tables {
     /// Access to an entry of `FLOWS`.
     type Flow<'a>: DerefMut<Target = FlowEntry>
+    where
+        Self: 'a;
+    /// Access to an entry of `HOLDERS`.
+    type Holder<'a>: Holder
     where
         Self: 'a;
 
@@ -87,12 +110,16 @@ pub trait Tables {
 
     /// Returns a connection, live or not.
     fn flow(&self, key: &FlowKey) -> Option<Self::Flow<'_>>;
-    /// Stores a connection if the key has none, live or not; returns whether it did. It may push out another.
-    fn add_flow(&self, key: &FlowKey, entry: &FlowEntry) -> bool;
-    /// Stores a connection; it may push out the one that was used least recently.
+    /// Stores a connection; returns whether there was room.
     fn insert_flow(&self, key: &FlowKey, entry: &FlowEntry) -> bool;
     /// Forgets a connection.
     fn remove_flow(&self, key: &FlowKey);
+    /// Writes whose a ticket is, or was; returns whether it is anybody's.
+    fn ticket(&self, ticket: &Ticket, whose: &mut FlowKey) -> bool;
+    /// Stores whose a ticket is; returns whether there was room.
+    fn insert_ticket(&self, ticket: &Ticket, key: &FlowKey) -> bool;
+    /// Returns what a holder has taken; who is not known yet is entered with `nothing`.
+    fn holder(&self, number: u32, nothing: &HolderEntry) -> Option<Self::Holder<'_>>;
     /// Returns what a first fragment was judged to be, live or not.
     fn fragment(&self, key: &FragmentKey) -> Option<FragmentEntry>;
     /// Remembers a judged first fragment.

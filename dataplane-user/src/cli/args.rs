@@ -6,7 +6,6 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::dns::DnsArgs;
-use crate::loader::DEFAULT_CONNECTIONS;
 
 pub(super) const TEMPLATE: &str =
     "{about-with-newline}\n{before-help}{usage-heading} {usage}\n\n{all-args}";
@@ -432,10 +431,10 @@ pub struct HowArgs {
     /// How to attach: auto, xdp-native, xdp-generic, tcx or clsact
     #[arg(long, value_enum, default_value_t = ModeArg::Auto, hide_possible_values = true)]
     pub mode: ModeArg,
-    /// Connections that are remembered at once; counts only when nothing is adopted
-    #[arg(long, value_name = "N", default_value_t = DEFAULT_CONNECTIONS)]
+    /// Connections that are remembered at once; counts only when nothing is adopted [default: that of bulkhead.toml, else 262144]
+    #[arg(long, value_name = "N")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..))]
-    pub connections: u32,
+    pub connections: Option<u32>,
 }
 
 /// How to attach.

@@ -30,6 +30,9 @@ pub(super) fn options(common: &Common) -> Result<Options, CliError> {
     options.aliases = config.aliases;
     options.router = config.router;
     options.hypervisor = config.hypervisor;
+    if let Some(connections) = config.connections {
+        options.connections = connections.get();
+    }
     Ok(options)
 }
 

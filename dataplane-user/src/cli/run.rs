@@ -1,5 +1,6 @@
 //! `bulkhead run`.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use netmodel::finding::{Audience, Style, to_text};
@@ -10,7 +11,7 @@ use super::place::place_of_enforcement;
 use super::report::{CliError, Report, YES};
 use crate::config::Config;
 use crate::controller::{ControlOptions, Desired};
-use crate::loader::{Mode, WantedMode};
+use crate::loader::{DEFAULT_CONNECTIONS, Mode, WantedMode};
 use crate::run::inventory::{Reading, WatchSettings, Watched};
 use crate::run::{DaemonOptions, Place, block_on, run as keep};
 use crate::store::KEPT;
@@ -34,10 +35,11 @@ pub(super) fn control_options(
     place: Place,
     how: &HowArgs,
 ) -> Result<ControlOptions, CliError> {
+    let settings = settings(common, place)?;
     Ok(ControlOptions {
         mode: wanted(how.mode),
-        connections: how.connections,
-        ..settings(common, place)?
+        connections: how.connections.unwrap_or(settings.connections),
+        ..settings
     })
 }
 
@@ -45,6 +47,9 @@ pub(super) fn control_options(
 pub(super) fn settings(common: &Common, place: Place) -> Result<ControlOptions, CliError> {
     let config = Config::load(common.config.as_deref())?;
     Ok(ControlOptions {
+        connections: config
+            .connections
+            .map_or(DEFAULT_CONNECTIONS, NonZeroU32::get),
         kept: config.history.unwrap_or(KEPT),
         network: config.network,
         // A hypervisor's ports without programs carry nothing to those that have some; there is nothing to hold.

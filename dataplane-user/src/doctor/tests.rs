@@ -421,6 +421,7 @@ fn port_of(is_foreign: bool, is_known: bool) -> Port {
         tenant: Some("grooveiq".into()),
         mac: [2; 6],
         vlan_id: 100,
+        connections: 0,
     };
     Port {
         name: "tap7".into(),

@@ -12,6 +12,7 @@
 
 mod attach;
 mod batch;
+mod connections;
 mod error;
 mod hold;
 mod outer;
@@ -20,6 +21,7 @@ mod port_attach;
 mod ports;
 mod publish;
 mod slot;
+mod sweep;
 mod templates;
 
 use std::path::PathBuf;
@@ -31,6 +33,7 @@ use dataplane_common::abi::{SegmentCounters, VLAN_IDS};
 
 pub(crate) use self::attach::is_our_filter;
 pub use self::attach::{Attached, Mode, WantedMode};
+pub use self::connections::Sharing;
 pub use self::error::LoaderError;
 pub use self::hold::{Hold, HoldCounts};
 pub use self::pins::{Pins, is_bpf_fs};
@@ -39,11 +42,13 @@ pub use self::ports::{Host, Plug, PortHook, PortPath};
 pub use self::publish::Published;
 use self::publish::Publisher;
 pub use self::slot::TableDifference;
+pub use self::sweep::Swept;
 use self::templates::Templates;
+use crate::compile::CONNECTIONS;
 pub use crate::compile::Trunk;
 
 /// Maps that outlive the process.
-const PINNED_MAPS: [&str; 14] = [
+const PINNED_MAPS: [&str; 16] = [
     "BOUND_MACS",
     "COUNTERS",
     "ENDPOINTS",
@@ -51,17 +56,19 @@ const PINNED_MAPS: [&str; 14] = [
     "FLOWS",
     "FRAGMENTS",
     "GENERATION",
+    "HOLDERS",
     "PAIRS",
     "PREFIXES",
     "RULES",
     "SEGMENTS",
     "SERVICES",
     "TC_JUDGE",
+    "TICKETS",
     "XDP_JUDGE",
 ];
 
-/// Connections that `FLOWS` holds unless told otherwise: about 40 MiB.
-pub const DEFAULT_CONNECTIONS: u32 = 262_144;
+/// Connections that `FLOWS` holds unless told otherwise: up to 80 MiB, with their tickets.
+pub const DEFAULT_CONNECTIONS: u32 = CONNECTIONS;
 
 /// What to load.
 #[derive(Clone, Debug)]
@@ -113,7 +120,9 @@ impl Datapath {
         let pins = options.pins.as_deref().map(Pins::open).transpose()?;
         let adopted = pins.as_ref().is_some_and(Pins::has_maps);
         let mut loader = EbpfLoader::new();
-        loader.map_max_entries("FLOWS", options.connections);
+        for map in ["FLOWS", "TICKETS"] {
+            loader.map_max_entries(map, options.connections);
+        }
         if let Some(pins) = &pins {
             for name in PINNED_MAPS {
                 loader.map_pin_path(name, pins.map(name));
@@ -121,7 +130,8 @@ impl Datapath {
         }
         let object = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bulkhead-ebpf"));
         let mut ebpf = loader.load(object).map_err(LoaderError::LoadObject)?;
-        let mut publisher = Publisher::new(&mut ebpf, Templates::read(object)?, pins.as_ref())?;
+        let templates = Templates::read(object)?;
+        let mut publisher = Publisher::new(&mut ebpf, templates, Sharing::Segments, pins.as_ref())?;
         let hooks = options
             .hook
             .map_or(vec![Hook::Xdp, Hook::Tc], |hook| vec![hook]);

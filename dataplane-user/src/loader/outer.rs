@@ -5,7 +5,7 @@
 //! number, before the outer map names it:
 //!
 //! ```text
-//! /sys/fs/bpf/bulkhead/eth1/abi-3/SEGMENTS       the outer map: slot → number of an inner map
+//! /sys/fs/bpf/bulkhead/eth1/abi-4/SEGMENTS       the outer map: slot → number of an inner map
 //!                                /SEGMENTS-1742  that inner map
 //! ```
 //!

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! /sys/fs/bpf/bulkhead/eth1/link-tcx      the attachment
-//!                          /abi-3/FLOWS   a file per map, by version of their layout; maps inside of maps: see `outer`
+//!                          /abi-4/FLOWS   a file per map, by version of their layout; maps inside of maps: see `outer`
 //!                          /hold/HOLD_…   maps of the hold, while that is what is attached
 //! ```
 //!
@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use dataplane_common::abi::{ABI_VERSION, Generation};
 
+use super::connections::Sharing;
 use super::outer::Outer;
 use super::publish::{GENERATION, read_generation};
 use super::slot::{self, Outers, Slot};
@@ -288,6 +289,11 @@ impl Pins {
         // The router's MAC is in there, and the lengths of prefixes.
         let mut wanted = trunk.generation(tables, generation.number, generation.ticks_per_second);
         wanted.slot = generation.slot;
+        let sharing = match self.has_ports() {
+            true => Sharing::Ports,
+            false => Sharing::Segments,
+        };
+        wanted.share = tables.share(sharing.segments(self.connections()?));
         if wanted != generation {
             differences.push(TableDifference {
                 map: "GENERATION",

@@ -16,13 +16,14 @@ use dataplane_common::abi::{
     Generation, Mac, PortCounters, PortEntry, StationEntry, StationKey, VLAN_IDS, hook,
 };
 
+use super::connections::{self, Sharing};
 use super::publish::Publisher;
 use super::templates::Templates;
 use super::{LoadOptions, LoaderError, Pins, Published, program, program_mut, take_map};
 use crate::compile::{Tables, Trunk};
 
 /// Maps that outlive the process.
-const PINNED_MAPS: [&str; 15] = [
+const PINNED_MAPS: [&str; 17] = [
     "BOUND_MACS",
     "ENDPOINTS",
     "EVENTS",
@@ -30,6 +31,7 @@ const PINNED_MAPS: [&str; 15] = [
     "FRAGMENTS",
     "FROM_ROUTER",
     "GENERATION",
+    "HOLDERS",
     "PAIRS",
     "PORTS",
     "PORT_COUNTERS",
@@ -38,6 +40,7 @@ const PINNED_MAPS: [&str; 15] = [
     "SEGMENTS",
     "SERVICES",
     "STATIONS",
+    "TICKETS",
 ];
 
 /// The program behind `tc_from_uplink`.
@@ -106,6 +109,8 @@ pub struct Plug {
     pub mac: [u8; 6],
     /// VLAN id of the endpoint's segment, as the inventory says it.
     pub vlan_id: u16,
+    /// Connections that the inventory promises it; 0: a share.
+    pub connections: u32,
 }
 
 /// What is plugged in on a host.
@@ -138,7 +143,9 @@ impl PortPath {
     pub fn load(options: &LoadOptions) -> Result<Self, LoaderError> {
         let pins = options.pins.as_deref().map(Pins::open).transpose()?;
         let mut loader = EbpfLoader::new();
-        loader.map_max_entries("FLOWS", options.connections);
+        for map in ["FLOWS", "TICKETS"] {
+            loader.map_max_entries(map, options.connections);
+        }
         if let Some(pins) = &pins {
             for name in PINNED_MAPS {
                 loader.map_pin_path(name, pins.map(name));
@@ -152,7 +159,8 @@ impl PortPath {
             program.load().map_err(|s| LoaderError::program(name, s))?;
         }
         let from_router = install_from_router(&mut ebpf)?;
-        let publisher = Publisher::new(&mut ebpf, Templates::read(object)?, pins.as_ref())?;
+        let templates = Templates::read(object)?;
+        let publisher = Publisher::new(&mut ebpf, templates, Sharing::Ports, pins.as_ref())?;
         Ok(Self {
             publisher,
             ports: take_map(&mut ebpf, "PORTS")?
@@ -217,10 +225,13 @@ impl PortPath {
     ///
     /// The kernel's refusal.
     pub fn set_host(&mut self, host: &Host) -> Result<(), LoaderError> {
+        let promised = host.ports.values().map(|plug| plug.connections);
+        let quotas = connections::port_quotas(promised.collect(), self.publisher.room());
         let ports: BTreeMap<u32, PortEntry> = host
             .ports
             .iter()
-            .map(|(&ifindex, plug)| (ifindex, plug.entry()))
+            .zip(quotas)
+            .map(|((&ifindex, plug), quota)| (ifindex, plug.entry(quota)))
             .collect();
         let ends = host.ports.iter().map(|(&ifindex, plug)| {
             let at = StationEntry {
@@ -335,6 +346,7 @@ impl Pins {
             let plug = Plug {
                 mac: entry.mac.octets(),
                 vlan_id: entry.vlan_id,
+                connections: entry.promised,
             };
             Ok((ifindex, plug))
         });
@@ -397,10 +409,12 @@ fn install_from_router(ebpf: &mut Ebpf) -> Result<ProgramArray<MapData>, LoaderE
 }
 
 impl Plug {
-    fn entry(&self) -> PortEntry {
+    fn entry(&self, connections: u32) -> PortEntry {
         PortEntry {
             mac: Mac::from_octets(self.mac),
             vlan_id: self.vlan_id,
+            promised: self.connections,
+            connections,
         }
     }
 }

@@ -11,6 +11,7 @@ use aya::maps::{HashMap, MapData, MapError, ProgramArray};
 use aya::{Ebpf, Pod};
 use dataplane_common::abi::{FlowEntry, FlowKey, FragmentEntry, FragmentKey, Generation, SLOTS};
 
+use super::connections::{self, Sharing};
 use super::outer::Outer;
 use super::slot::{Outers, Slot};
 use super::templates::Templates;
@@ -33,6 +34,9 @@ pub(super) struct Publisher {
     /// The pointer to the current generation.
     generation: Outer,
     outers: Outers,
+    /// Who shares `FLOWS`, and how many connections fit in.
+    sharing: Sharing,
+    connections: u32,
     flows: HashMap<MapData, FlowKey, FlowEntry>,
     fragments: HashMap<MapData, FragmentKey, FragmentEntry>,
     judges: Vec<ProgramArray<MapData>>,
@@ -45,17 +49,19 @@ impl Publisher {
     pub(super) fn new(
         ebpf: &mut Ebpf,
         templates: Templates,
+        sharing: Sharing,
         pins: Option<&Pins>,
     ) -> Result<Self, LoaderError> {
         let generation = Outer::take(ebpf, GENERATION, pins)?;
         let current = read_generation(&generation)?;
+        let flows = take_map(ebpf, "FLOWS")?;
         Ok(Self {
+            sharing,
+            connections: connections::room(&flows)?,
             templates: Arc::new(templates),
             generation,
             outers: Outers::take(ebpf, pins)?,
-            flows: take_map(ebpf, "FLOWS")?
-                .try_into()
-                .map_err(|s| LoaderError::map("FLOWS", s))?,
+            flows: flows.try_into().map_err(|s| LoaderError::map("FLOWS", s))?,
             fragments: take_map(ebpf, "FRAGMENTS")?
                 .try_into()
                 .map_err(|s| LoaderError::map("FRAGMENTS", s))?,
@@ -63,6 +69,11 @@ impl Publisher {
             slots: StdHashMap::new(),
             current,
         })
+    }
+
+    /// Returns how many connections of access ports there can be.
+    pub(super) fn room(&self) -> u32 {
+        self.connections - self.sharing.segments(self.connections)
     }
 
     /// See [`Datapath::age`].
@@ -120,6 +131,7 @@ impl Publisher {
         self.slots.insert(index, slot);
         let mut next = trunk.generation(tables, number, ticks_per_second());
         next.slot = index;
+        next.share = tables.share(self.sharing.segments(self.connections));
         let published = self.flip(next)?;
         // It is published, whatever becomes of what follows. The next one makes tables itself if it finds none; a pin that cannot
         // be removed keeps memory, and the next one tries again.

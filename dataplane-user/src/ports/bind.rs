@@ -20,6 +20,8 @@ pub struct Endpoint {
     pub mac: [u8; 6],
     /// VLAN id of its segment.
     pub vlan_id: u16,
+    /// Connections that its tenant is promised for each of its endpoints; 0: a share.
+    pub connections: u32,
 }
 
 /// Every machine that may be behind a port, by hardware address.
@@ -41,8 +43,10 @@ impl Endpoints {
             }
             let tenant = match host.owner {
                 Owner::Platform => None,
-                Owner::Tenant(id) => Some(model.tenant(id).name.to_string()),
+                Owner::Tenant(id) => Some(model.tenant(id)),
             };
+            let connections = tenant.map_or(0, |tenant| tenant.endpoint_limits.connections);
+            let tenant = tenant.map(|tenant| tenant.name.to_string());
             let name = match &tenant {
                 Some(tenant) => format!("{tenant}/{}", host.name),
                 None => host.name.to_string(),
@@ -56,6 +60,7 @@ impl Endpoints {
                     tenant: tenant.clone(),
                     mac: mac.0,
                     vlan_id: model.segment(segment).vlan_id.as_u16(),
+                    connections,
                 };
                 by_mac.insert(mac.0, endpoint);
             }

@@ -221,6 +221,7 @@ impl Ports {
             let plug = Plug {
                 mac: endpoint.mac,
                 vlan_id: endpoint.vlan_id,
+                connections: endpoint.connections,
             };
             Some((index, plug))
         });

@@ -15,14 +15,14 @@ use std::fs::File;
 use std::time::{Duration, Instant};
 
 use sd_notify::NotifyState;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::inventory::{Reading, Watched};
 use super::signals::{Signals, Wish};
 use super::{RunError, State, with_causes};
 use crate::cli::Paint;
 use crate::controller::{ControlOptions, Controller, Converged, Desired, Held, How, Review, hold};
-use crate::loader::Pins;
+use crate::loader::{Pins, Swept};
 use crate::store::Cause;
 
 /// How often everything is compared again, whatever the kernel has told.
@@ -179,6 +179,14 @@ impl<'a> Daemon<'a> {
         self.controller.undo_unconfirmed(false).await?;
         let converged = self.controller.converge(false).await?;
         self.hold(&converged).await?;
+        let swept = Pins::at(&self.controller.place().pins).sweep()?;
+        if swept != Swept::default() {
+            debug!(
+                connections = swept.connections,
+                tickets = swept.tickets,
+                "swept"
+            );
+        }
         Ok(converged)
     }
 

@@ -127,6 +127,14 @@ impl Lab {
         }
     }
 
+    /// The hardware address of the router's trunk.
+    pub(crate) fn router_mac(&self) -> [u8; 6] {
+        let router = &self.model.routers[0];
+        let mut interfaces = self.model.host(router.host).interfaces.iter();
+        let trunk = interfaces.find(|i| i.name == router.trunk).unwrap();
+        trunk.mac.unwrap().0
+    }
+
     /// Writes the machine's configuration as Proxmox VE does, with a tag of the tenant's wish.
     pub(crate) fn configure(&self, machine: Machine) {
         let mac = netmodel::ids::MacAddr(machine.mac);

@@ -4,6 +4,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up must fail")]
 
+mod flood;
 mod host;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

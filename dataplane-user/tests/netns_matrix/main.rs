@@ -287,6 +287,10 @@ const NOT_ON_THE_WIRE: &[(DropReason, &str)] = &[
     (DropReason::LocalMacClaim, AT_PORTS),
     (DropReason::HostIsolation, AT_PORTS),
     (DropReason::HostAddress, AT_PORTS),
+    (
+        DropReason::RateLimited,
+        "many frames, not one: the flood of netns_hypervisor",
+    ),
 ];
 
 /// Their rows are those of the test `netns_ports`.

@@ -161,6 +161,7 @@ impl Lab {
                 Plug {
                     mac: machine.mac,
                     vlan_id,
+                    connections: 0,
                 },
             );
         }
@@ -233,7 +234,12 @@ impl Lab {
         let (mac, vlan_id) = (machine.mac, machine.vlan);
         self.plugged.ports.retain(|_, plug| plug.mac != mac);
         let index = self.hypervisor.ifindex(port)?;
-        self.plugged.ports.insert(index, Plug { mac, vlan_id });
+        let plug = Plug {
+            mac,
+            vlan_id,
+            connections: 0,
+        };
+        self.plugged.ports.insert(index, plug);
         Ok(self.path.set_host(&self.plugged)?)
     }
 

@@ -64,6 +64,7 @@ pub(crate) fn run(
     rules::read_all(&mut draft);
     let reservations = endpoints::check(&mut draft);
     let records = dns::read(&mut draft);
+    registry::check_promises(&mut draft, options.connections);
     lints::check(&mut draft);
     halves::check(&mut draft);
     *sources = std::mem::take(&mut draft.sources);

@@ -13,7 +13,8 @@ use super::subnets::{
 use crate::finding::{Code, Finding};
 use crate::ids::{SegmentName, TenantName, VlanId};
 use crate::model::{
-    Origin, Owner, Segment, SegmentId, Subnet4, Subnet6, Tenant, TenantId, TenantKind, TenantState,
+    Limits, Origin, Owner, Segment, SegmentId, Subnet4, Subnet6, Tenant, TenantId, TenantKind,
+    TenantState,
 };
 use crate::source::Place;
 use crate::yaml::Entry;
@@ -36,14 +37,24 @@ const TENANT_KEYS: &[&str] = &[
 ];
 const POOL_KEYS: &[&str] = &["vlan_ids", "subnet", "subnet6"];
 
-/// Keys of `limits`.
-const LIMITS: &[&str] = &[
+/// Keys of `limits` about the tenant's part of the inventory.
+const COUNTS: &[&str] = &[
     "segments",
     "reservations",
     "dns_records",
     "firewall_rules",
     "hosts",
 ];
+/// Keys of `limits` about what packets may take; the first four are those of `endpoint` as well.
+const SHARES: &[&str] = &[
+    "connections",
+    "connection_rate",
+    "neighbour_rate",
+    "dhcp_rate",
+    "endpoint",
+];
+/// The most that a share can be: the packet path counts in 32 bits.
+const MOST: usize = 1_000_000;
 
 /// `tenant_pool`.
 #[derive(Default)]
@@ -202,6 +213,7 @@ impl GrantReader<'_> {
         let (services, operators) = (texts("services"), texts("trusted_operators"));
         texts("admins");
         let limits = read_limits(&mut cx, &own, defaults);
+        let (shares, endpoint_shares) = read_shares(&mut cx, &own, defaults);
         let description = get("description")
             .and_then(|entry| cx.text(&entry.value, "`description`"))
             .map(|text| text.text);
@@ -214,6 +226,7 @@ impl GrantReader<'_> {
         if state == Some(1) {
             tenant.state = TenantState::Draining;
         }
+        (tenant.limits, tenant.endpoint_limits) = (shares, endpoint_shares);
         tenant.description = description;
         tenant.dns_update_key = key;
         tenant.dnssec = dnssec.unwrap_or(false);
@@ -247,6 +260,8 @@ fn new_tenant(entry: &Entry, origin: Origin) -> Tenant {
         isolate_hosts: false,
         dns_update_key: None,
         dnssec: false,
+        limits: Limits::default(),
+        endpoint_limits: Limits::default(),
         origin,
     }
 }
@@ -396,28 +411,91 @@ fn read_limits(
     own: &Fields,
     defaults: Option<&Fields>,
 ) -> BTreeMap<&'static str, At<usize>> {
-    let mut limits = BTreeMap::new();
-    let both = [Some(own), defaults];
-    for entry in both
-        .into_iter()
-        .flatten()
-        .filter_map(|fields| fields.get("limits"))
-    {
-        let Some(fields) = cx.fields(&entry.value, "`limits`", LIMITS, Unknown::Refuse) else {
-            continue;
+    let maps = limit_maps(cx, own, defaults);
+    let counts = COUNTS.iter();
+    counts
+        .filter_map(|&name| Some((name, read_limit(cx, &maps, name)?)))
+        .collect()
+}
+
+/// What each segment and what each endpoint may take of what all share.
+fn read_shares(cx: &mut Cx<'_>, own: &Fields, defaults: Option<&Fields>) -> (Limits, Limits) {
+    let maps = limit_maps(cx, own, defaults);
+    let endpoints: Vec<_> = maps
+        .iter()
+        .filter_map(|map| map.get("endpoint").cloned())
+        .collect();
+    let endpoints: Vec<_> = endpoints
+        .iter()
+        .filter_map(|entry| {
+            let keys = SHARES.split_last().map_or(SHARES, |(_, keys)| keys);
+            cx.fields(&entry.value, "`limits.endpoint`", keys, Unknown::Refuse)
+        })
+        .collect();
+    (
+        read_share(cx, &maps, Limits::SEGMENT),
+        read_share(cx, &endpoints, Limits::ENDPOINT),
+    )
+}
+
+fn read_share(cx: &mut Cx<'_>, maps: &[Fields], default: Limits) -> Limits {
+    let mut read = |name, default| {
+        let Some(limit) = read_limit(cx, maps, name) else {
+            return default;
         };
-        for &name in LIMITS {
-            if limits.contains_key(name) {
-                continue;
-            }
-            if let Some(limit) = fields.get(name)
-                && let Some(limit) = cx.count(&limit.value, "a limit")
-            {
-                limits.insert(name, limit);
-            }
+        if limit.value > MOST {
+            let message = format!("{} is more than {MOST}", limit.value);
+            cx.invalid(limit.place, message, "write less; 0 is no limit");
+        }
+        u32::try_from(limit.value).unwrap_or(default)
+    };
+    Limits {
+        connections: read("connections", default.connections),
+        connection_rate: read("connection_rate", default.connection_rate),
+        neighbour_rate: read("neighbour_rate", default.neighbour_rate),
+        dhcp_rate: read("dhcp_rate", default.dhcp_rate),
+    }
+}
+
+/// Checks that connections that segments are promised fit into a hypervisor's half of the table.
+pub(crate) fn check_promises(draft: &mut Draft, connections: u32) {
+    let (room, mut promised) = (u64::from(connections / 2), 0);
+    let mut first_over = None;
+    for tenant in &draft.tenants {
+        let segments = tenant.tenant.segments.len() as u64;
+        promised += segments * u64::from(tenant.tenant.limits.connections);
+        if promised > room && first_over.is_none() {
+            first_over = Some(tenant.key);
         }
     }
-    limits
+    if let Some(place) = first_over {
+        draft.findings.push(
+            Finding::new(
+                Code::LimitExceeded,
+                format!("`limits.connections` promise {promised} connections, but at most {room} can be"),
+                place,
+            )
+            .label("with this tenant's, they are too many")
+            .note("half of the table is for segments; on a hypervisor, the other half is for its ports")
+            .help("promise less, or raise `connections` in bulkhead.toml on the router and every hypervisor"),
+        );
+    }
+}
+
+/// The maps `limits` that count for a tenant, its own first.
+fn limit_maps(cx: &mut Cx<'_>, own: &Fields, defaults: Option<&Fields>) -> Vec<Fields> {
+    let known = [COUNTS, SHARES].concat();
+    let both = [Some(own), defaults].into_iter().flatten();
+    let entries = both.filter_map(|fields| fields.get("limits"));
+    entries
+        .filter_map(|entry| cx.fields(&entry.value, "`limits`", &known, Unknown::Refuse))
+        .collect()
+}
+
+fn read_limit(cx: &mut Cx<'_>, maps: &[Fields], name: &str) -> Option<At<usize>> {
+    let said = maps.iter().filter_map(|fields| fields.get(name));
+    let mut read = said.filter_map(|limit| cx.count(&limit.value, "a limit"));
+    read.next()
 }
 
 fn read_dns_update(cx: &mut Cx<'_>, entry: &Entry) -> Option<String> {

@@ -170,6 +170,7 @@ pub(super) fn tenants(model: &Model) -> Rows {
         "trusted_operators",
         "hosts",
         "rules",
+        "limits",
         "description",
         "origin",
     ];
@@ -207,6 +208,12 @@ pub(super) fn tenants(model: &Model) -> Rows {
             ),
             Cell::Number(hosts),
             Cell::Number(tenant.rules.len() as u64),
+            list(
+                tenant
+                    .told_limits()
+                    .into_iter()
+                    .map(|(key, value)| format!("{key}={value}")),
+            ),
             maybe(tenant.description.as_ref()),
             origin(&tenant.origin),
         ]

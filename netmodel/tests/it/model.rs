@@ -1,9 +1,9 @@
 //! Facts of the model that its readers rely on.
 
 use netmodel::Model;
-use netmodel::model::{Owner, PeerKind, Zone};
+use netmodel::model::{Limits, Owner, PeerKind, Zone};
 
-use crate::common::{BASE, base_with, files, load_files, text};
+use crate::common::{BASE, base_with, files, load_files, load_with, text};
 
 fn model(archive: &str) -> Model {
     let loaded = load_files(&base_with(archive));
@@ -171,6 +171,97 @@ tenants:
         let loaded = load_files(&files(alpha, defaults, site));
         let text = text(&loaded);
         assert!(loaded.errors() == 1 && text.contains(named), "{text}");
+    }
+}
+
+#[test]
+fn shares_are_the_tenants_own_then_the_defaults_then_the_built_in_ones() {
+    let registry = "-- site/group_vars/all/zz.yml --
+tenant_defaults: { services: [logs], internet: nat, limits: { dhcp_rate: 7, endpoint: { connections: 9 } } }
+tenants:
+  alpha: { vlan_id: 100, accepts: [{ from_zone: clients, ports: [tcp/443] }], limits: { connections: 5000, endpoint: { dhcp_rate: 0 } } }
+  beta: { vlan_id: 101, limits: { dhcp_rate: 8 } }
+";
+    let model = load_files(&base_with(registry)).model.unwrap();
+    let of = |at: usize| (model.tenants[at].limits, model.tenants[at].endpoint_limits);
+    let own = Limits {
+        connections: 5000,
+        dhcp_rate: 7,
+        ..Limits::SEGMENT
+    };
+    let endpoint = Limits {
+        connections: 9,
+        ..Limits::ENDPOINT
+    };
+    let without = Limits {
+        dhcp_rate: 0,
+        ..endpoint
+    };
+    assert_eq!(of(0), (own, without));
+    let own = Limits {
+        dhcp_rate: 8,
+        ..Limits::SEGMENT
+    };
+    assert_eq!(of(1), (own, endpoint));
+    let told = model.tenants[0].told_limits();
+    let told: Vec<_> = told
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    let expected = [
+        "connections=5000",
+        "dhcp_rate=7/s",
+        "endpoint.connections=9",
+        "endpoint.dhcp_rate=any",
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
+fn promises_that_do_not_fit_into_the_table_are_refused() {
+    let registry = "-- site/group_vars/all/zz.yml --
+tenant_defaults: { services: [logs], internet: nat, limits: { connections: 500 } }
+tenants:
+  alpha: { vlan_id: 100, accepts: [{ from_zone: clients, ports: [tcp/443] }] }
+  beta: { vlan_id: 101 }
+";
+    for (connections, errors) in [(2000, 0), (1999, 1)] {
+        let options = netmodel::Options {
+            connections,
+            ..netmodel::Options::default()
+        };
+        let loaded = load_with(&base_with(registry), &options);
+        let text = text(&loaded);
+        assert_eq!(loaded.errors(), errors, "{text}");
+        assert_eq!(
+            text.contains("promise 1000 connections"),
+            errors > 0,
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn share_that_makes_no_sense_is_refused() {
+    for (limits, why) in [
+        ("{ connections: 1000001 }", "more than 1000000"),
+        ("{ endpoint: { dhcp_rate: -1 } }", "negative"),
+        ("{ endpoint: { endpoint: {} } }", "no key `endpoint`"),
+        ("{ endpoint: 5 }", "a map"),
+        ("{ conections: 5 }", "did you mean `connections`?"),
+    ] {
+        let loaded = load_files(&base_with(&format!(
+            "-- site/group_vars/all/zz.yml --
+tenants:
+  alpha: {{ vlan_id: 100, accepts: [{{ from_zone: clients, ports: [tcp/443] }}] }}
+  beta: {{ vlan_id: 101, limits: {limits} }}
+"
+        )));
+        let text = text(&loaded);
+        assert!(
+            loaded.errors() > 0 && text.contains(why),
+            "{limits}: {text}"
+        );
     }
 }
 

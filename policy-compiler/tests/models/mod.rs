@@ -160,6 +160,8 @@ pub(crate) fn add_tenant(model: &mut Model, name: &str) -> TenantId {
         isolate_hosts: false,
         dns_update_key: None,
         dnssec: false,
+        limits: Limits::default(),
+        endpoint_limits: Limits::default(),
         origin: origin(800),
     });
     TenantId(model.tenants.len() - 1)

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use dataplane_common::abi::{
     Address, FlowEntry, FlowKey, FlowSide, FragmentEntry, FragmentKey, Mac, PortEntry,
-    StationEntry, StationKey, judged_mark,
+    StationEntry, StationKey, Ticket, judged_mark,
 };
 use dataplane_common::host::{HostTables, Slice};
 use dataplane_common::policy::{self, Report, Scratch};
@@ -77,6 +77,8 @@ fn plug(scenario: &PortScenario, host: &mut HostTables) {
         let entry = PortEntry {
             mac: Mac::from_octets(mac),
             vlan_id,
+            promised: 0,
+            connections: 1 << 16,
         };
         host.ports.insert(ifindex, entry);
         let entry = StationEntry {
@@ -270,7 +272,11 @@ fn error_of_the_internet_is_about_a_live_connection_or_about_none() {
                         ..FlowSide::default()
                     };
                     let sides = [side; 2];
-                    let entry = FlowEntry { expires, sides };
+                    let entry = FlowEntry {
+                        expires,
+                        sides,
+                        ticket: Ticket::default(),
+                    };
                     connection(key.address, entry)
                 });
                 host.tables()

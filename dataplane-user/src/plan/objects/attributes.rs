@@ -102,7 +102,7 @@ fn tenant_items(model: &Model) -> Vec<Item<'_, &str, &Tenant>> {
 fn told_tenant(model: &Model, tenant: &Tenant) -> Attributes {
     let services = tenant.services.iter();
     let operators = tenant.trusted_operators.iter();
-    Said::default()
+    let said = Said::default()
         .with("kind", Some(format!("{:?}", tenant.kind).to_lowercase()))
         .with("state", Some(format!("{:?}", tenant.state).to_lowercase()))
         .with("description", tenant.description.as_ref())
@@ -124,7 +124,12 @@ fn told_tenant(model: &Model, tenant: &Tenant) -> Attributes {
         )
         .with("isolate_hosts", tenant.isolate_hosts.then_some("true"))
         .with("dns_update", tenant.dns_update_key.as_ref())
-        .with("dnssec", tenant.dnssec.then_some("true"))
+        .with("dnssec", tenant.dnssec.then_some("true"));
+    let limits = tenant.told_limits().into_iter();
+    limits
+        .fold(said, |said, (key, value)| {
+            said.with(&format!("limits.{key}"), Some(value))
+        })
         .done()
 }
 

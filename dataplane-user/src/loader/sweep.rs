@@ -1,0 +1,232 @@
+//! Takes away what no ticket's turn comes for: connections that have ended, and what ports left that are gone (ADR 0014).
+//!
+//! Nothing depends on it: without it, `FLOWS` is fuller than it should be after a quota was made smaller.
+
+use std::collections::{HashMap as StdHashMap, HashSet};
+
+use aya::Pod;
+use aya::maps::{HashMap, Map, MapData, MapError};
+use dataplane_common::abi::{FlowEntry, FlowKey, PORT_HOLDER, PortEntry, Ticket};
+use dataplane_common::policy::flow_timeout;
+
+use super::{LoaderError, Pins, batch};
+
+/// So long a connection must have ended, in seconds: nobody is opening it again at this moment.
+const GRACE: u64 = 60;
+/// Entries that one sweep removes from each map at most.
+const MOST: usize = 1 << 16;
+
+/// What a sweep took away.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Swept {
+    /// Connections.
+    pub connections: usize,
+    /// Tickets.
+    pub tickets: usize,
+}
+
+/// How many connections each holder may have; who is not in it is gone.
+type Quotas = StdHashMap<u32, u32>;
+
+/// What the maps hold.
+struct Held {
+    flows: StdHashMap<FlowKey, FlowEntry>,
+    tickets: Vec<(Ticket, FlowKey)>,
+    ticks_per_second: u64,
+}
+
+impl Held {
+    /// Returns a tick that is not after now. Every packet sets the end of its connection to its own time and a timeout, so the entries
+    /// tell the last packet's time; the kernel has no other way to tell its ticks.
+    fn now(&self) -> u64 {
+        let starts = self.flows.values().map(|flow| {
+            let timeout = flow_timeout(flow.sides[0].state) * self.ticks_per_second;
+            flow.expires.saturating_sub(timeout)
+        });
+        starts.max().unwrap_or(0)
+    }
+
+    fn ended(&self) -> Vec<FlowKey> {
+        let before = self.now().saturating_sub(GRACE * self.ticks_per_second);
+        let ended = self.flows.iter().filter(|(_, flow)| flow.expires < before);
+        ended.map(|(key, _)| *key).take(MOST).collect()
+    }
+
+    /// Returns the connections of ports that are gone.
+    fn orphans(&self, quotas: &Quotas) -> Vec<FlowKey> {
+        let orphans = self.flows.iter().filter(|(_, flow)| {
+            let holder = flow.ticket.holder;
+            holder & PORT_HOLDER != 0 && !quotas.contains_key(&holder)
+        });
+        orphans.map(|(key, _)| *key).take(MOST).collect()
+    }
+
+    /// Returns tickets that nobody draws any more, and that no connection of `flows` has.
+    fn unused(&self, quotas: &Quotas, gone: &HashSet<FlowKey>) -> Vec<Ticket> {
+        let is_unused = |(ticket, key): &&(Ticket, FlowKey)| {
+            let quota = quotas.get(&ticket.holder).copied().unwrap_or(0);
+            let has_it = |flow: &FlowEntry| flow.ticket == *ticket && !gone.contains(key);
+            ticket.index >= quota && !self.flows.get(key).is_some_and(has_it)
+        };
+        let unused = self.tickets.iter().filter(is_unused);
+        unused.map(|(ticket, _)| *ticket).take(MOST).collect()
+    }
+}
+
+impl Pins {
+    /// Takes away connections that ended a while ago, those of ports that are gone, and tickets that nobody draws any more.
+    /// Nothing if nothing is enforced.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's refusal.
+    pub fn sweep(&self) -> Result<Swept, LoaderError> {
+        let Some((generation, tables)) = self.tables()? else {
+            return Ok(Swept::default());
+        };
+        let (flows, tickets) = (self.map_data("FLOWS")?, self.map_data("TICKETS")?);
+        let held = Held {
+            flows: read(&flows, "FLOWS")?.into_iter().collect(),
+            tickets: read(&tickets, "TICKETS")?,
+            ticks_per_second: generation.ticks_per_second.into(),
+        };
+        let segments = tables.segments.iter().map(|(&vlan_id, segment)| {
+            let quota = match segment.limits.connections {
+                0 => generation.share,
+                own => own,
+            };
+            (u32::from(vlan_id), quota)
+        });
+        let mut quotas: Quotas = segments.collect();
+        if self.has_ports() {
+            let ports: Vec<(u32, PortEntry)> = read(&self.map_data("PORTS")?, "PORTS")?;
+            let ports = ports.into_iter();
+            quotas.extend(ports.map(|(ifindex, port)| (PORT_HOLDER | ifindex, port.connections)));
+        }
+        let mut gone = held.ended();
+        gone.extend(held.orphans(&quotas));
+        let gone: HashSet<FlowKey> = gone.into_iter().collect();
+        let unused = held.unused(&quotas, &gone);
+        remove::<_, FlowEntry>(flows, "FLOWS", gone.iter())?;
+        remove::<_, FlowKey>(tickets, "TICKETS", unused.iter())?;
+        Ok(Swept {
+            connections: gone.len(),
+            tickets: unused.len(),
+        })
+    }
+
+    fn map_data(&self, name: &'static str) -> Result<MapData, LoaderError> {
+        MapData::from_pin(self.map(name)).map_err(|source| LoaderError::map(name, source))
+    }
+}
+
+fn read<K: Pod + Default, V: Pod + Default>(
+    map: &MapData,
+    name: &'static str,
+) -> Result<Vec<(K, V)>, LoaderError> {
+    batch::read(map).map_err(|source| LoaderError::Batch { map: name, source })
+}
+
+/// Removes entries, unless they have gone by themselves.
+fn remove<'k, K: Pod, V: Pod>(
+    map: MapData,
+    name: &'static str,
+    keys: impl Iterator<Item = &'k K>,
+) -> Result<(), LoaderError> {
+    let wrap = |source| LoaderError::map(name, source);
+    let mut map: HashMap<MapData, K, V> = Map::HashMap(map).try_into().map_err(wrap)?;
+    for key in keys {
+        match map.remove(key) {
+            Ok(()) | Err(MapError::KeyNotFound) => {}
+            Err(MapError::SyscallError(error))
+                if error.io_error.raw_os_error() == Some(libc::ENOENT) => {}
+            Err(source) => return Err(wrap(source)),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use dataplane_common::abi::flow_state;
+
+    use super::*;
+
+    const HZ: u64 = 250;
+    const PORT: u32 = PORT_HOLDER | 7;
+
+    fn key(number: u16) -> FlowKey {
+        FlowKey {
+            port_a: number,
+            ..FlowKey::default()
+        }
+    }
+
+    /// A UDP connection whose last packet came at `last`.
+    fn flow(last: u64, holder: u32, index: u32) -> FlowEntry {
+        let mut flow = FlowEntry {
+            expires: last + 30 * HZ,
+            ticket: Ticket { holder, index },
+            ..FlowEntry::default()
+        };
+        flow.sides[0].state = flow_state::UNREPLIED;
+        flow
+    }
+
+    fn held(flows: &[(u16, FlowEntry)]) -> Held {
+        let flows = flows.iter().map(|&(number, flow)| (key(number), flow));
+        let flows: StdHashMap<_, _> = flows.collect();
+        Held {
+            tickets: flows
+                .iter()
+                .map(|(key, flow)| (flow.ticket, *key))
+                .collect(),
+            flows,
+            ticks_per_second: HZ,
+        }
+    }
+
+    #[test]
+    fn connection_that_ended_a_while_ago_goes_and_no_other() {
+        let now = 10_000_000;
+        let at = |seconds: u64| flow(now - seconds * HZ, 100, 1);
+        let held = held(&[
+            (1, at(0)),
+            (2, at(29)),
+            (3, at(89)),
+            (4, at(91)),
+            (5, at(5000)),
+        ]);
+        assert_eq!(held.now(), now);
+        let mut ended = held.ended();
+        ended.sort_by_key(|key| key.port_a);
+        assert_eq!(ended, [key(4), key(5)]);
+    }
+
+    #[test]
+    fn what_a_port_left_goes_with_it() {
+        let held = held(&[(1, flow(1000, PORT, 0)), (2, flow(1000, 100, 0))]);
+        assert_eq!(held.orphans(&Quotas::from([(100, 5)])), [key(1)]);
+        assert_eq!(held.orphans(&Quotas::from([(PORT, 5)])), []);
+    }
+
+    #[test]
+    fn ticket_beyond_the_quota_goes_when_its_connection_has() {
+        let mut held = held(&[(1, flow(1000, 100, 4)), (2, flow(1000, 100, 9))]);
+        let quotas = Quotas::from([(100, 5)]);
+        let none = HashSet::new();
+        assert_eq!(held.unused(&quotas, &none), [], "its connection is live");
+        let ticket = |index| Ticket { holder: 100, index };
+        let gone = HashSet::from([key(1), key(2)]);
+        assert_eq!(
+            held.unused(&quotas, &gone),
+            [ticket(9)],
+            "the other is drawn again"
+        );
+        // Its connection has another ticket meanwhile.
+        held.flows.insert(key(2), flow(1000, 101, 0));
+        assert_eq!(held.unused(&quotas, &none), [ticket(9)]);
+        let all = held.unused(&Quotas::new(), &gone);
+        assert_eq!(all.len(), 2, "of nobody");
+    }
+}
