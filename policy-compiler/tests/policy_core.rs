@@ -3,6 +3,8 @@
 //! It is the code that the programs in the kernel are made of (`dataplane-user` compares those). See
 //! [`oracle::differential::Plan::from_env`] for how many packets, and from which seed.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot be set up must fail")]
+
 mod fairness;
 mod models;
 mod ports;
