@@ -10,6 +10,7 @@
 //!        logs, workstation, visitor, …          core router
 //! ```
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -193,14 +194,19 @@ impl Hypervisor {
         bound.with_context(|| format!("{port} is not bound to {endpoint}: {log}"))
     }
 
-    /// Frames that machines sent and that were dropped for a reason in a VLAN (0: of nobody's port).
-    pub(crate) fn dropped(&self, vlan: u16, reason: &str) -> Result<u64> {
+    /// Frames that machines sent and that were dropped in a VLAN (0: at nobody's port), by reason.
+    pub(crate) fn dropped(&self, vlan: u16) -> Result<BTreeMap<String, u64>> {
         let status = self.bulkhead.status(&self.ns)?;
         let rows = status["counters"].as_array().context("no counters")?.iter();
-        let rows = rows.filter(|row| {
-            row["outcome"] == reason && row["direction"] == "from_tenant" && row["vlan_id"] == vlan
+        let rows = rows.filter(|row| row["direction"] == "from_tenant" && row["vlan_id"] == vlan);
+        let counts = rows.map(|row| {
+            let outcome = row["outcome"].as_str().context("no outcome")?;
+            Ok((
+                outcome.to_owned(),
+                row["packets"].as_u64().context("no number")?,
+            ))
         });
-        Ok(rows.filter_map(|row| row["packets"].as_u64()).sum())
+        counts.collect()
     }
 }
 
