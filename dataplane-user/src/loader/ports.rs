@@ -193,6 +193,11 @@ impl PortPath {
         self.publisher.publish(tables, trunk, number)
     }
 
+    /// See [`super::Datapath::forget_tables`].
+    pub fn forget_tables(&mut self) {
+        self.publisher.forget_tables();
+    }
+
     /// Returns the generation that packets are judged by; its number is 0 before the first.
     #[must_use]
     pub fn generation(&self) -> &Generation {

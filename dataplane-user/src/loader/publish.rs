@@ -154,6 +154,11 @@ impl Publisher {
         Ok(())
     }
 
+    /// See [`Datapath::forget_tables`].
+    pub(super) fn forget_tables(&mut self) {
+        self.slots.clear();
+    }
+
     /// Returns the number of the generation that packets are judged by, whoever published it.
     pub(super) fn enforced(&mut self) -> Result<u32, LoaderError> {
         self.refresh()?;
@@ -222,6 +227,12 @@ impl Datapath {
         number: u32,
     ) -> Result<Published, LoaderError> {
         self.publisher.publish(tables, trunk, number)
+    }
+
+    /// Reads tables out of the kernel before they are filled the next time, and does not go by what this process has written:
+    /// somebody else has changed them.
+    pub fn forget_tables(&mut self) {
+        self.publisher.forget_tables();
     }
 
     /// Returns the number after that of the generation that packets are judged by.

@@ -146,10 +146,13 @@ fn run_repairs_what_a_foreign_hand_does_while_it_runs() {
     lab.bulkhead(&["apply", "--yes"]).expect(0);
     let run = lab.start(&["run"]);
     run.wait_until_it_says("is as it should be");
-    lab.lose_an_endpoint();
-    run.signal(nix::sys::signal::Signal::SIGHUP);
-    run.wait_until_it_says("repaired, as generation 2");
-    lab.bulkhead(&["drift"]).expect(0);
+    // More often than there are slots for tables: what was lost from one is not taken for there when its turn comes again.
+    for number in 2..=4 {
+        lab.lose_an_endpoint();
+        run.signal(nix::sys::signal::Signal::SIGHUP);
+        run.wait_until_it_says(&format!("repaired, as generation {number}"));
+        lab.bulkhead(&["drift"]).expect(0);
+    }
 }
 
 #[test]

@@ -164,7 +164,7 @@ fn site(old: &Model, new: &Model) -> Option<ObjectChange> {
     })
 }
 
-fn told_site(model: &Model) -> [(&'static str, String); 9] {
+fn told_site(model: &Model) -> [(&'static str, String); 10] {
     let zones = model.internet_zones.iter();
     let services = model.gateway_services;
     let services = [
