@@ -71,6 +71,7 @@ fn release<T: Tables>(context: &Context<'_, T>, scratch: &mut Scratch, is_last: 
         return false;
     }
     // guard: ticket-released
+    // without: context.tables.remove_flow(&scratch.other_flow);
     context.tables.remove_flow(&scratch.other_flow);
     true
 }
