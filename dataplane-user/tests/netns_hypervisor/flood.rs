@@ -135,10 +135,11 @@ impl Scene {
         );
     }
 
-    /// Pings of both neighbours until `end`; returns how many the same tenant's made, and the slowest answer.
-    fn ping(&self, end: Instant, what: &str) -> (u16, Duration) {
+    /// Pings of both neighbours for as long as a flood lasts; returns how many the same tenant's made, and the slowest answer.
+    fn ping(&self, what: &str) -> (u16, Duration) {
         let (mut count, mut slowest) = (0, Duration::ZERO);
         let [_, before] = self.passed();
+        let end = Instant::now() + seconds();
         while Instant::now() < end {
             count += 1;
             let start = Instant::now();
@@ -183,11 +184,11 @@ fn flooding_machine_takes_no_answer_and_no_connection_from_its_neighbours() {
     scene.connect(1000);
     scene.expect_connected(1000, "before");
     for (at, (what, flood)) in FLOODS.into_iter().enumerate() {
-        let (stop, start) = (AtomicBool::new(false), Instant::now());
+        let stop = AtomicBool::new(false);
         let first = 2000 + 100 * u16::try_from(at).unwrap();
         let (sent, count, slowest) = std::thread::scope(|threads| {
             let flooding = threads.spawn(|| send_flood(&scene, flood, &stop));
-            let (count, slowest) = scene.ping(start + seconds(), what);
+            let (count, slowest) = scene.ping(what);
             // Those that are made meanwhile are theirs, too.
             scene.connect(first);
             stop.store(true, Ordering::Relaxed);
