@@ -268,10 +268,6 @@ impl Lab {
         ROUTER_MAC
     }
 
-    pub(crate) fn host_mac(&self) -> [u8; 6] {
-        self.host_mac
-    }
-
     /// What a machine has around it.
     pub(crate) fn around(&self, machine: Machine) -> Surroundings {
         let mut segments = self.model.segments.iter();
