@@ -57,6 +57,11 @@ impl Outer {
         Ok(Self { name, map, pins })
     }
 
+    /// Does it outlive this process?
+    pub(super) fn is_pinned(&self) -> bool {
+        self.pins.is_some()
+    }
+
     /// Opens the inner map of a slot. If there is none, that is [`MapError::KeyNotFound`].
     pub(super) fn get(&self, slot: u32) -> Result<MapData, LoaderError> {
         let wrap = |source| LoaderError::map(self.name, source);
