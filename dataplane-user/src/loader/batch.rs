@@ -15,7 +15,7 @@ const LOOKUP_BATCH: libc::c_int = 24;
 const UPDATE_BATCH: libc::c_int = 26;
 /// `BPF_MAP_DELETE_BATCH`.
 const DELETE_BATCH: libc::c_int = 27;
-/// Elements per call at first; a hash table whose fullest bucket has more asks for more.
+/// The most elements per call at first; a hash table whose fullest bucket has more asks for more.
 const AT_ONCE: usize = 1 << 16;
 
 /// `struct { ... } batch` of `union bpf_attr`.
@@ -89,8 +89,8 @@ where
     K: Pod + Default,
     V: Pod + Default,
 {
-    check_sizes::<K, V>(map)?;
-    let (mut read, mut position, mut room) = (Vec::new(), None, AT_ONCE);
+    let most = check_sizes::<K, V>(map)? as usize;
+    let (mut read, mut position, mut room) = (Vec::new(), None, most.clamp(1, AT_ONCE));
     loop {
         let (mut keys, mut values) = (vec![K::default(); room], vec![V::default(); room]);
         let mut next = 0_u32;
@@ -122,12 +122,12 @@ where
     }
 }
 
-/// The kernel copies as many octets as the map says.
-fn check_sizes<K, V>(map: &MapData) -> io::Result<()> {
+/// The kernel copies as many octets as the map says. Returns the number of elements that there can be.
+fn check_sizes<K, V>(map: &MapData) -> io::Result<u32> {
     let info = map.info().map_err(io::Error::other)?;
     let sizes = (info.key_size() as usize, info.value_size() as usize);
     if sizes == (size_of::<K>(), size_of::<V>()) {
-        Ok(())
+        Ok(info.max_entries())
     } else {
         Err(io::Error::other(format!(
             "its elements have other sizes: {sizes:?}"
