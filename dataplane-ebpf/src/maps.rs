@@ -48,9 +48,9 @@ static SERVICES: ArrayOfMaps<Array<u32, { SERVICE_INDEXES as usize }>, SLOT_COUN
 /// Connections. The loader sets the real size. Not LRU: what goes is its holder's (ADR 0014).
 #[btf_map]
 static FLOWS: HashMap<FlowKey, FlowEntry, 262_144, ON_DEMAND> = HashMap::new();
-/// Which connection has which place of its holder's. As large as `FLOWS`.
+/// Which connection has which place of its holder's. The loader makes it twice as large as `FLOWS`.
 #[btf_map]
-static TICKETS: HashMap<Ticket, FlowKey, 262_144, ON_DEMAND> = HashMap::new();
+static TICKETS: HashMap<Ticket, FlowKey, 524_288, ON_DEMAND> = HashMap::new();
 /// What holders have taken. More than there can be segments and ports at once: who is not there any more goes first.
 #[btf_map]
 static HOLDERS: LruHashMap<u32, HolderEntry, 16_384> = LruHashMap::new();

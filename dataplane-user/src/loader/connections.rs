@@ -53,6 +53,15 @@ pub(super) fn port_quotas(promised: Vec<u32>, room: u32) -> Vec<u32> {
     quotas.collect()
 }
 
+/// The maps that grow with the connections, and their sizes: of tickets there are twice as many, since those beyond a quota that was
+/// made smaller stay until they are swept.
+pub(super) fn sizes(connections: u32) -> [(&'static str, u32); 2] {
+    [
+        (FLOWS, connections),
+        ("TICKETS", connections.saturating_mul(2)),
+    ]
+}
+
 /// Returns how many connections fit in.
 pub(super) fn room(flows: &Map) -> Result<u32, LoaderError> {
     match flows {
@@ -61,7 +70,7 @@ pub(super) fn room(flows: &Map) -> Result<u32, LoaderError> {
     }
 }
 
-fn entries(map: &MapData) -> Result<u32, LoaderError> {
+pub(super) fn entries(map: &MapData) -> Result<u32, LoaderError> {
     let info = map.info().map_err(MapError::from);
     let info = info.map_err(|source| LoaderError::map(FLOWS, source))?;
     Ok(info.max_entries())

@@ -120,8 +120,8 @@ impl Datapath {
         let pins = options.pins.as_deref().map(Pins::open).transpose()?;
         let adopted = pins.as_ref().is_some_and(Pins::has_maps);
         let mut loader = EbpfLoader::new();
-        for map in ["FLOWS", "TICKETS"] {
-            loader.map_max_entries(map, options.connections);
+        for (map, entries) in connections::sizes(options.connections) {
+            loader.map_max_entries(map, entries);
         }
         if let Some(pins) = &pins {
             for name in PINNED_MAPS {

@@ -143,8 +143,8 @@ impl PortPath {
     pub fn load(options: &LoadOptions) -> Result<Self, LoaderError> {
         let pins = options.pins.as_deref().map(Pins::open).transpose()?;
         let mut loader = EbpfLoader::new();
-        for map in ["FLOWS", "TICKETS"] {
-            loader.map_max_entries(map, options.connections);
+        for (map, entries) in connections::sizes(options.connections) {
+            loader.map_max_entries(map, entries);
         }
         if let Some(pins) = &pins {
             for name in PINNED_MAPS {

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use aya::maps::{HashMap, MapData, MapError, ProgramArray};
 use aya::{Ebpf, Pod};
-use dataplane_common::abi::{FlowEntry, FlowKey, FragmentEntry, FragmentKey, Generation, SLOTS};
+use dataplane_common::abi::{
+    FlowEntry, FlowKey, FragmentEntry, FragmentKey, Generation, SLOTS, Ticket,
+};
 
 use super::connections::{self, Sharing};
 use super::outer::Outer;
@@ -38,6 +40,7 @@ pub(super) struct Publisher {
     sharing: Sharing,
     connections: u32,
     flows: HashMap<MapData, FlowKey, FlowEntry>,
+    tickets: HashMap<MapData, Ticket, FlowKey>,
     fragments: HashMap<MapData, FragmentKey, FragmentEntry>,
     judges: Vec<ProgramArray<MapData>>,
     /// By slot number; `None` where an earlier process filled it or nobody did.
@@ -62,6 +65,9 @@ impl Publisher {
             generation,
             outers: Outers::take(ebpf, pins)?,
             flows: flows.try_into().map_err(|s| LoaderError::map("FLOWS", s))?,
+            tickets: take_map(ebpf, "TICKETS")?
+                .try_into()
+                .map_err(|s| LoaderError::map("TICKETS", s))?,
             fragments: take_map(ebpf, "FRAGMENTS")?
                 .try_into()
                 .map_err(|s| LoaderError::map("FRAGMENTS", s))?,
@@ -88,6 +94,12 @@ impl Publisher {
                     self.flows.insert(key, entry, 0).map_err(flows)?;
                 }
                 None => self.flows.remove(&key).map_err(flows)?,
+            }
+        }
+        if ticks.is_none() {
+            let tickets = |source| LoaderError::map("TICKETS", source);
+            for ticket in keys(&self.tickets).map_err(tickets)? {
+                self.tickets.remove(&ticket).map_err(tickets)?;
             }
         }
         let fragments = |source| LoaderError::map("FRAGMENTS", source);

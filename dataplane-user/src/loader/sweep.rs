@@ -1,6 +1,7 @@
-//! Takes away what no ticket's turn comes for: connections that have ended, and what ports left that are gone (ADR 0014).
+//! Takes away what no ticket's turn comes for: connections that have ended, what ports left that are gone, and, where room gets
+//! scarce, what a holder has beyond a quota that was made smaller (ADR 0014).
 //!
-//! Nothing depends on it: without it, `FLOWS` is fuller than it should be after a quota was made smaller.
+//! While every quota stays what it is, nothing depends on it.
 
 use std::collections::{HashMap as StdHashMap, HashSet};
 
@@ -9,7 +10,7 @@ use aya::maps::{HashMap, Map, MapData, MapError};
 use dataplane_common::abi::{FlowEntry, FlowKey, PORT_HOLDER, PortEntry, Ticket};
 use dataplane_common::policy::flow_timeout;
 
-use super::{LoaderError, Pins, batch};
+use super::{LoaderError, Pins, batch, connections};
 
 /// So long a connection must have ended, in seconds: nobody is opening it again at this moment.
 const GRACE: u64 = 60;
@@ -33,6 +34,8 @@ struct Held {
     flows: StdHashMap<FlowKey, FlowEntry>,
     tickets: Vec<(Ticket, FlowKey)>,
     ticks_per_second: u64,
+    /// Connections that fit in.
+    room: usize,
 }
 
 impl Held {
@@ -61,6 +64,19 @@ impl Held {
         orphans.map(|(key, _)| *key).take(MOST).collect()
     }
 
+    /// Returns the connections that are beyond their holders' quotas, live or not, once seven eighths of the room are taken: else a
+    /// holder that keeps alive what it had would leave no room for what others were promised.
+    fn surplus(&self, quotas: &Quotas) -> Vec<FlowKey> {
+        if self.flows.len() < self.room - self.room / 8 {
+            return Vec::new();
+        }
+        let surplus = self.flows.iter().filter(|(_, flow)| {
+            let quota = quotas.get(&flow.ticket.holder).copied().unwrap_or(0);
+            flow.ticket.index >= quota
+        });
+        surplus.map(|(key, _)| *key).take(MOST).collect()
+    }
+
     /// Returns tickets that nobody draws any more, and that no connection of `flows` has.
     fn unused(&self, quotas: &Quotas, gone: &HashSet<FlowKey>) -> Vec<Ticket> {
         let is_unused = |(ticket, key): &&(Ticket, FlowKey)| {
@@ -74,7 +90,8 @@ impl Held {
 }
 
 impl Pins {
-    /// Takes away connections that ended a while ago, those of ports that are gone, and tickets that nobody draws any more.
+    /// Takes away connections that ended a while ago, those of ports that are gone, those beyond a quota if there is little room,
+    /// and tickets that nobody draws any more.
     /// Nothing if nothing is enforced.
     ///
     /// # Errors
@@ -89,6 +106,7 @@ impl Pins {
             flows: read(&flows, "FLOWS")?.into_iter().collect(),
             tickets: read(&tickets, "TICKETS")?,
             ticks_per_second: generation.ticks_per_second.into(),
+            room: connections::entries(&flows)? as usize,
         };
         let segments = tables.segments.iter().map(|(&vlan_id, segment)| {
             let quota = match segment.limits.connections {
@@ -105,6 +123,7 @@ impl Pins {
         }
         let mut gone = held.ended();
         gone.extend(held.orphans(&quotas));
+        gone.extend(held.surplus(&quotas));
         let gone: HashSet<FlowKey> = gone.into_iter().collect();
         let unused = held.unused(&quotas, &gone);
         remove::<_, FlowEntry>(flows, "FLOWS", gone.iter())?;
@@ -183,6 +202,7 @@ mod tests {
                 .collect(),
             flows,
             ticks_per_second: HZ,
+            room: 16,
         }
     }
 
@@ -208,6 +228,21 @@ mod tests {
         let held = held(&[(1, flow(1000, PORT, 0)), (2, flow(1000, 100, 0))]);
         assert_eq!(held.orphans(&Quotas::from([(100, 5)])), [key(1)]);
         assert_eq!(held.orphans(&Quotas::from([(PORT, 5)])), []);
+    }
+
+    #[test]
+    fn live_connection_beyond_the_quota_goes_once_room_gets_scarce() {
+        let flows = |count: u16| -> Vec<_> {
+            let all = (0..count).map(|n| (n, flow(1000, 100, n.into())));
+            all.collect()
+        };
+        let quotas = Quotas::from([(100, 12)]);
+        assert_eq!(held(&flows(13)).surplus(&quotas), [], "there is room");
+        let mut surplus = held(&flows(14)).surplus(&quotas);
+        surplus.sort_by_key(|key| key.port_a);
+        assert_eq!(surplus, [key(12), key(13)]);
+        let of_nobody = held(&flows(14)).surplus(&Quotas::new());
+        assert_eq!(of_nobody.len(), 14, "its segment is gone");
     }
 
     #[test]

@@ -41,6 +41,8 @@ fn capabilities_of_the_unit_are_enough_to_adopt_and_to_change_everything() {
     run.wait_until_it_says("is as it should be");
     lab.withdraw_offer();
     generation(&lab, 2);
+    // After the flip, what no slot needs any more is taken away; it says so when it is done.
+    run.wait_until_it_says("generation 2");
     // Both slots are full now; the next ones are in the place of what an earlier process has made.
     let full = pins();
     let ports = ["tcp/8443", "tcp/9443", "tcp/8443", "tcp/9443"];
@@ -48,6 +50,7 @@ fn capabilities_of_the_unit_are_enough_to_adopt_and_to_change_everything() {
         let file = "tenants/grooveiq/group_vars/grooveiq/firewall.yml";
         lab.edit(file, ports[0], ports[1]);
         generation(&lab, number);
+        run.wait_until_it_says(&format!("generation {number}"));
     }
     drop(run);
     assert_eq!(pins(), full, "maps that nothing uses are not kept");
