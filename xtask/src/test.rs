@@ -6,6 +6,7 @@
 //! * Every program has a time limit; one that dies or tells no result is a failure.
 //! * The last line is `N passed, N failed`; the exit status says the same.
 
+use std::collections::BTreeSet;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 use std::{env, fs};
@@ -246,11 +247,12 @@ fn build(wanted: &[TestTarget]) -> Result<Vec<Program>> {
         return Ok(Vec::new());
     }
     eprintln!("== building the programs of the other rungs");
-    let mut command = proc::cargo();
-    command.args(["test", "--no-run", "--profile", PROFILE]);
+    // All crates, as for rung 1: with others, dependencies get other features, and are built again.
+    let mut command = workspace(&["test", "--no-run"]);
     command.arg("--message-format=json-render-diagnostics");
-    for target in wanted {
-        command.args(["--package", &target.package, "--test", &target.name]);
+    let names: BTreeSet<&String> = wanted.iter().map(|target| &target.name).collect();
+    for name in names {
+        command.args(["--test", name]);
     }
     let output = command
         .stderr(Stdio::inherit())
