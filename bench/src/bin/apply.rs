@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, ValueEnum};
-use dataplane_user::controller::{ControlOptions, Controller, Desired, How, Review};
+use dataplane_user::controller::{ControlOptions, Controller, Desired, How, Recall, Review};
 use dataplane_user::network::{Manage, NetworkSettings};
 use dataplane_user::run::{Place, RunError, block_on};
 use dataplane_user::store::Cause;
@@ -213,6 +213,8 @@ impl Site {
     /// Plans and applies what the files say.
     fn once(&self, controller: &mut Controller, changed: u16) -> Result<Measured> {
         let clock = Instant::now();
+        // As `bulkhead plan` does.
+        controller.remember(Recall::start(&controller.place().store));
         let site = self.folder.path().join("site");
         let tenants = self.folder.path().join("tenants");
         let loaded = netmodel::load(&Options::new(site, Some(tenants)));

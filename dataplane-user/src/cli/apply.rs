@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::args::{ApplyArgs, Common, Format, RollbackArgs};
 use super::inventory::desired;
-use super::place::{place_for, place_of_enforcement};
+use super::place::{place_for, place_of_enforcement, recall};
 use super::plan_file::PlanFile;
 use super::report::{CliError, NO, Paint, Report, YES};
 use super::run::{control_options, log_to_stderr};
@@ -33,12 +33,14 @@ struct Request<'a> {
 pub(super) fn run(common: &Common, args: &ApplyArgs) -> Result<Report, CliError> {
     let file = args.plan.as_deref().map(PlanFile::read).transpose()?;
     let what = file.as_ref().map_or(args.what.clone(), PlanFile::what);
+    let recall = recall(&args.place);
     let (desired, options) = match desired(common)? {
         Ok(desired) => desired,
         Err(refusal) => return Ok(refusal),
     };
     let place = place_for(&args.place, &desired.model, &options)?;
     let mut controller = Controller::new(control_options(common, place, &args.how)?);
+    controller.remember(recall);
     let desired = match &what.tenant {
         Some(tenant) => controller.only_tenant(desired, tenant)?,
         None => desired,

@@ -5,7 +5,9 @@ use netmodel::{Model, Options};
 use super::args::{Common, PlaceArgs};
 use super::inventory::{enforced_interface, load};
 use super::report::CliError;
+use crate::controller::Recall;
 use crate::run::{PINS, Place, State, default_path};
+use crate::store::DEFAULT_PATH;
 
 /// Returns the place, and the model if the inventory has no errors.
 pub(super) fn place(common: &Common, args: &PlaceArgs) -> Result<(Place, Option<Model>), CliError> {
@@ -45,6 +47,11 @@ pub(super) fn find(args: &PlaceArgs, trunk: Option<String>) -> Option<String> {
     let said = args.interface.clone();
     let trunk = trunk.filter(|trunk| !trunk.is_empty());
     said.or(trunk).or_else(|| enforced(args))
+}
+
+/// Begins to read what was applied. The inventory decides the interface, but not where generations are.
+pub(super) fn recall(args: &PlaceArgs) -> Recall {
+    Recall::start(args.store.as_deref().unwrap_or(DEFAULT_PATH.as_ref()))
 }
 
 /// Returns the place on an interface.

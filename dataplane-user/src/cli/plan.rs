@@ -2,7 +2,7 @@
 
 use super::args::{Common, Format, PlanArgs};
 use super::inventory::desired;
-use super::place::place_for;
+use super::place::{place_for, recall};
 use super::plan_file::PlanFile;
 use super::report::{CHANGES, CliError, NO, Paint, Report, YES};
 use super::run::settings;
@@ -11,12 +11,14 @@ use crate::run::block_on;
 
 /// Shows what an apply would change.
 pub(super) fn run(common: &Common, args: &PlanArgs) -> Result<Report, CliError> {
+    let recall = recall(&args.place);
     let (desired, options) = match desired(common)? {
         Ok(desired) => desired,
         Err(refusal) => return Ok(refusal),
     };
     let place = place_for(&args.place, &desired.model, &options)?;
-    let controller = Controller::new(settings(common, place)?);
+    let mut controller = Controller::new(settings(common, place)?);
+    controller.remember(recall);
     let desired = match &args.what.tenant {
         Some(tenant) => controller.only_tenant(desired, tenant)?,
         None => desired,

@@ -25,6 +25,7 @@ mod rollback;
 mod verify;
 
 use std::panic::resume_unwind;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -34,6 +35,7 @@ use netmodel::model::HostId;
 use netmodel::published::{Body, Published};
 
 pub use self::apply::Applied;
+pub use self::build::Recall;
 use self::build::{AppliedBefore, Facts, Packed, applied, stored};
 pub use self::enforcement::{Enforcement, EnforcementChange};
 pub use self::hold::{Held, hold};
@@ -162,6 +164,8 @@ pub struct Controller {
     /// The same on a hypervisor.
     ports: Option<PortPath>,
     following: Option<Following>,
+    /// Of use to the next [`Controller::prepare`].
+    recall: Mutex<Option<Recall>>,
     why: String,
 }
 
@@ -175,8 +179,14 @@ impl Controller {
             datapath: None,
             ports: None,
             following: None,
+            recall: Mutex::new(None),
             why: String::new(),
         }
+    }
+
+    /// Lets the next [`Controller::prepare`] have what was read already.
+    pub fn remember(&mut self, recall: Recall) {
+        self.recall = Mutex::new(Some(recall));
     }
 
     /// Returns the generations on disk.
@@ -228,9 +238,11 @@ impl Controller {
             observed: &observed.router,
             named: self.options.router.as_deref(),
         };
+        let recall = self.recall.lock();
+        let recall = recall.unwrap_or_else(PoisonError::into_inner).take();
         // Both are as large as the inventory, and neither needs the other.
         let (applied, new) = thread::scope(|scope| {
-            let applied = scope.spawn(|| applied(&self.store, enforced, router));
+            let applied = scope.spawn(|| applied(&self.store, recall, enforced, router));
             let new = Packed::build(desired.model, desired.host, router);
             (
                 applied.join().unwrap_or_else(|panic| resume_unwind(panic)),

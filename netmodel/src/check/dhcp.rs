@@ -53,14 +53,13 @@ pub(crate) fn check_reservation(draft: &mut Draft, at: Endpoint) -> Option<Wante
     let facts = &host.facts[at.interface];
     let place = facts.reservation?;
     let implied = facts.reservation_implied;
-    let name = draft.host_name(at.host);
     let automatic = match host.host.owner {
         Owner::Platform => false,
         Owner::Tenant(tenant) => draft.tenants[tenant.0].macs_are_automatic,
     };
     let Some(ipv4) = interface.ipv4 else {
         if !facts.unreadable && (interface.ipv6.is_none() || facts.ipv4.is_some()) {
-            let finding = no_address(&name, place, facts);
+            let finding = no_address(&draft.host_name(at.host), place, facts);
             draft.findings.push(finding);
         }
         return None;
@@ -68,7 +67,7 @@ pub(crate) fn check_reservation(draft: &mut Draft, at: Endpoint) -> Option<Wante
     let Some(mac) = interface.mac else {
         // One that is malformed has a finding of its own.
         if !automatic && (facts.mac.is_none() || facts.mac_unknown) {
-            let finding = unknown_mac(&name, place, facts.mac);
+            let finding = unknown_mac(&draft.host_name(at.host), place, facts.mac);
             draft.findings.push(finding);
         }
         return None;

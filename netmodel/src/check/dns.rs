@@ -1,9 +1,10 @@
 //! DNS records out of hosts and `tenant_dns_records`.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::cx::Text;
-use super::draft::Draft;
+use super::draft::{Draft, InterfaceFacts};
 use super::names::{bad_name, relative, why_not_label, why_not_name};
 use super::record;
 use super::tenant::check_limit;
@@ -36,6 +37,22 @@ struct Present {
 struct Records {
     records: Vec<DnsRecord>,
     names: HashMap<(Owner, String), Vec<Present>>,
+    /// Whose DNS zone was asked for last, and its name.
+    zone: Option<(Owner, Arc<str>)>,
+}
+
+impl Records {
+    /// Returns the name of the DNS zone of the site or of a tenant.
+    fn zone(&mut self, draft: &Draft, owner: Owner) -> Arc<str> {
+        match &self.zone {
+            Some((last, zone)) if *last == owner => Arc::clone(zone),
+            _ => {
+                let zone: Arc<str> = draft.dns_zone(owner).into();
+                self.zone = Some((owner, Arc::clone(&zone)));
+                zone
+            }
+        }
+    }
 }
 
 /// Makes all records.
@@ -116,14 +133,15 @@ impl Draft {
 fn add_host(draft: &mut Draft, id: HostId, records: &mut Records) {
     let host = &draft.hosts[id.0];
     let (owner, name, place) = (host.host.owner, host.host.name.to_string(), host.place);
-    let facts = host.facts.clone();
-    if !facts
-        .iter()
-        .any(|facts| facts.record.is_some() || !facts.cnames.is_empty())
-    {
+    let wants = |facts: &InterfaceFacts| facts.record.is_some() || !facts.cnames.is_empty();
+    if !host.facts.iter().any(wants) {
         return;
     }
-    let name = relative(&name.to_ascii_lowercase(), &draft.dns_zone(owner));
+    let interfaces = host.facts.len();
+    let cnames = host.facts.iter().flat_map(|facts| facts.cnames.clone());
+    let cnames: Vec<Text> = cnames.collect();
+    let zone = records.zone(draft, owner);
+    let name = relative(&name.to_ascii_lowercase(), &zone);
     if let Some(why) = why_not_name(&name) {
         let finding = Finding::new(
             Code::DnsLabel,
@@ -136,10 +154,10 @@ fn add_host(draft: &mut Draft, id: HostId, records: &mut Records) {
         return;
     }
     let mut has_record = false;
-    for index in 0..facts.len() {
+    for index in 0..interfaces {
         has_record |= add_addresses(draft, id, index, &name, records);
     }
-    for cname in facts.iter().flat_map(|facts| &facts.cnames) {
+    for cname in &cnames {
         add_alias(draft, id, cname, (&name, has_record), records);
     }
 }
@@ -206,7 +224,8 @@ fn add_alias(
     records: &mut Records,
 ) {
     let owner = draft.hosts[id.0].host.owner;
-    let name = relative(&cname.text.to_ascii_lowercase(), &draft.dns_zone(owner));
+    let zone = records.zone(draft, owner);
+    let name = relative(&cname.text.to_ascii_lowercase(), &zone);
     if let Some(why) = why_not_name(&name) {
         draft.findings.push(bad_name(&cname.text, why, cname.place));
         return;
@@ -251,8 +270,9 @@ struct NewRecord<'a> {
 fn add(draft: &mut Draft, records: &mut Records, new: NewRecord<'_>) {
     let is_cname = new.kind == "CNAME";
     let key = (new.owner, new.name.clone());
+    let zone = records.zone(draft, new.owner);
     let present = records.names.entry(key).or_default();
-    if let Some(clash) = clash(draft, &new, is_cname, present) {
+    if let Some(clash) = clash(draft, &new, (&zone, is_cname), present) {
         draft.findings.push(clash);
         return;
     }
@@ -266,7 +286,7 @@ fn add(draft: &mut Draft, records: &mut Records, new: NewRecord<'_>) {
     }
     let origin = draft.sources.origin(new.place);
     records.records.push(DnsRecord {
-        zone: draft.dns_zone(new.owner),
+        zone: zone.to_string(),
         name: new.name,
         record_type: new.kind.to_owned(),
         value: new.value,
@@ -278,10 +298,9 @@ fn add(draft: &mut Draft, records: &mut Records, new: NewRecord<'_>) {
 fn clash(
     draft: &Draft,
     new: &NewRecord<'_>,
-    is_cname: bool,
+    (zone, is_cname): (&str, bool),
     present: &[Present],
 ) -> Option<Finding> {
-    let zone = draft.dns_zone(new.owner);
     if is_cname && new.name == "@" {
         return Some(
             Finding::new(

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use super::cx::At;
 use super::dhcp::{self, Endpoint};
 use super::draft::{Draft, SegmentDraft};
@@ -60,7 +62,7 @@ fn check_addresses(draft: &mut Draft, at: Endpoint, plan: &Addresses) {
 struct Judged {
     why: Option<NotHost>,
     is_gateway: bool,
-    net: String,
+    net: IpNet,
     net_place: Place,
 }
 
@@ -70,13 +72,13 @@ fn judge(found: &SegmentDraft, address: IpAddr) -> Option<Judged> {
         IpAddr::V4(address) => found.segment.ipv4.map(|subnet| Judged {
             why: why_not_host4(subnet.net, address),
             is_gateway: address == subnet.gateway,
-            net: subnet.net.to_string(),
+            net: subnet.net.into(),
             net_place: found.net4.unwrap_or(found.key),
         }),
         IpAddr::V6(address) => found.segment.ipv6.map(|subnet| Judged {
             why: why_not_host6(subnet.net, address),
             is_gateway: address == subnet.gateway,
-            net: subnet.net.to_string(),
+            net: subnet.net.into(),
             net_place: found.net6.unwrap_or(found.key),
         }),
     }
@@ -92,11 +94,14 @@ fn check_in_segment(
     let Some(judged) = judge(draft.segment(id), claim.value) else {
         return no_subnet(draft, at, claim, id);
     };
-    let (net, net_place) = (judged.net, judged.net_place);
+    let Judged { net, net_place, .. } = judged;
+    if judged.why.is_none() && (!judged.is_gateway || is_router) {
+        return None;
+    }
     let host = draft.host_name(at.host);
     let name = draft.segment_name(id);
     let address = claim.value;
-    let finding = match judged.why {
+    Some(match judged.why {
         Some(NotHost::Outside) => Finding::new(
             Code::AddressOutside,
             format!("{address} of `{host}` is outside of its segment `{name}`"),
@@ -104,9 +109,9 @@ fn check_in_segment(
         )
         .also(net_place, format!("the segment is {net}"))
         .help("correct the address, or the segment that the interface is on"),
-        Some(NotHost::Network) => reserved(claim, "network", net_place, &net),
-        Some(NotHost::Broadcast) => reserved(claim, "broadcast", net_place, &net),
-        None if judged.is_gateway && !is_router => Finding::new(
+        Some(NotHost::Network) => reserved(claim, "network", net_place, net),
+        Some(NotHost::Broadcast) => reserved(claim, "broadcast", net_place, net),
+        None => Finding::new(
             Code::AddressGateway,
             format!("`{host}` has the gateway's address {address}"),
             claim.place,
@@ -117,12 +122,10 @@ fn check_in_segment(
         )
         .note("only a host for which `router_parent` is set may have it")
         .help("give the host another address"),
-        None => return None,
-    };
-    Some(finding)
+    })
 }
 
-fn reserved(claim: Claim, what: &str, net_place: Place, net: &str) -> Finding {
+fn reserved(claim: Claim, what: &str, net_place: Place, net: IpNet) -> Finding {
     Finding::new(
         Code::AddressReserved,
         format!("{} is the {what} address of its subnet", claim.value),

@@ -1,5 +1,6 @@
 //! Parser events to values, within bounds.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
@@ -34,6 +35,8 @@ pub(crate) fn compose(
         bounds,
         nodes: 0,
         anchors: HashMap::new(),
+        items: Vec::new(),
+        entries: Vec::new(),
         findings,
     };
     composer.document().ok().flatten()
@@ -45,6 +48,10 @@ struct Composer<'input, 'findings> {
     bounds: YamlBounds,
     nodes: u32,
     anchors: HashMap<usize, Arc<Value>>,
+    /// Of the lists that are open, the innermost one's last; so that each gets as much memory as it needs, at once.
+    items: Vec<Arc<Value>>,
+    /// The same of the maps that are open.
+    entries: Vec<Entry>,
     findings: &'findings mut Vec<Finding>,
 }
 
@@ -100,19 +107,11 @@ impl<'input> Composer<'input, '_> {
         span: Span,
         depth: usize,
     ) -> Result<Arc<Value>, Abort> {
-        self.count(1, span)?;
-        if depth > self.bounds.depth {
-            return Err(self.refuse(
-                Code::Bounds,
-                &format!("nested deeper than {} levels", self.bounds.depth),
-                span,
-                "an inventory does not need this; flatten it",
-            ));
-        }
+        self.admit(span, depth)?;
         match event {
             Event::Alias(anchor) => self.alias(anchor, span),
             Event::Scalar(text, style, anchor, tag) => {
-                let kind = scalar(&text, style, tag.as_deref());
+                let kind = scalar(text, style, tag.as_deref());
                 Ok(self.keep(anchor, Value::new(self.place(span), kind)))
             }
             Event::SequenceStart(anchor, tag) => {
@@ -138,6 +137,20 @@ impl<'input> Composer<'input, '_> {
         }
     }
 
+    /// Counts a value.
+    fn admit(&mut self, span: Span, depth: usize) -> Result<(), Abort> {
+        self.count(1, span)?;
+        if depth > self.bounds.depth {
+            return Err(self.refuse(
+                Code::Bounds,
+                &format!("nested deeper than {} levels", self.bounds.depth),
+                span,
+                "an inventory does not need this; flatten it",
+            ));
+        }
+        Ok(())
+    }
+
     fn alias(&mut self, anchor: usize, span: Span) -> Result<Arc<Value>, Abort> {
         let Some(target) = self.anchors.get(&anchor).cloned() else {
             return Err(self.refuse(
@@ -152,32 +165,35 @@ impl<'input> Composer<'input, '_> {
     }
 
     fn list(&mut self, span: Span, tag: Option<&Tag>, depth: usize) -> Result<Value, Abort> {
-        let mut items = Vec::new();
+        let first = self.items.len();
         loop {
             let (event, item_span) = self.next()?;
             if event == Event::SequenceEnd {
                 let place = self.collection_place(span, item_span);
+                let items = self.items.drain(first..).collect();
                 return Ok(Value::new(place, tagged(tag, Kind::List(items))));
             }
-            items.push(self.node(event, item_span, depth + 1)?);
+            let item = self.node(event, item_span, depth + 1)?;
+            self.items.push(item);
         }
     }
 
     fn map(&mut self, span: Span, tag: Option<&Tag>, depth: usize) -> Result<Value, Abort> {
-        let mut entries = Vec::new();
+        let first = self.entries.len();
         let mut merges = Vec::new();
         let mut seen = SeenKeys::default();
         loop {
             let (event, key_span) = self.next()?;
             if event == Event::MappingEnd {
+                let mut entries = self.entries.drain(first..).collect();
                 merge(&mut entries, &merges);
                 let place = self.collection_place(span, key_span);
                 return Ok(Value::new(place, tagged(tag, Kind::Map(entries))));
             }
-            let key = self.node(event, key_span, depth + 1)?;
+            let key = self.key(event, key_span, depth + 1)?;
             let (event, value_span) = self.next()?;
             let value = self.node(event, value_span, depth + 1)?;
-            let Kind::Scalar(scalar) = &key.kind else {
+            let Some((key, key_plain)) = key else {
                 return Err(self.refuse(
                     Code::YamlShape,
                     "a key that is not a single value",
@@ -185,22 +201,42 @@ impl<'input> Composer<'input, '_> {
                     "quote it if it contains `{` or `[`: \"{{ … }}\"",
                 ));
             };
-            if scalar.plain && &*scalar.text == "<<" {
+            if key_plain && &*key == "<<" {
                 self.check_merge(&value)?;
                 merges.push(value);
                 continue;
             }
-            let name: Arc<str> = (*scalar.text).into();
-            if let Some(first) = seen.add(&entries, &name, key.place) {
-                self.duplicate(&name, key.place, first);
+            let key_place = self.place(key_span);
+            let before = self.entries.get(first..).unwrap_or_default();
+            if let Some(first) = seen.add(before, &key, key_place) {
+                self.duplicate(&key, key_place, first);
             }
-            entries.push(Entry {
-                key: name,
-                key_plain: scalar.plain,
-                key_place: key.place,
+            self.entries.push(Entry {
+                key,
+                key_plain,
+                key_place,
                 value,
             });
         }
+    }
+
+    /// Returns a key, and whether it is written without quotes; `None` if it is not a single value.
+    fn key(
+        &mut self,
+        event: Event<'input>,
+        span: Span,
+        depth: usize,
+    ) -> Result<Option<(Arc<str>, bool)>, Abort> {
+        // Nearly all are this, and need no value of their own.
+        if let Event::Scalar(text, style, 0, None) = &event {
+            self.admit(span, depth)?;
+            return Ok(Some((text.as_ref().into(), *style == ScalarStyle::Plain)));
+        }
+        let key = self.node(event, span, depth)?;
+        Ok(match &key.kind {
+            Kind::Scalar(scalar) => Some(((*scalar.text).into(), scalar.plain)),
+            Kind::List(_) | Kind::Map(_) | Kind::Opaque(_) => None,
+        })
     }
 
     fn duplicate(&mut self, name: &str, place: Place, first: Place) {
@@ -340,10 +376,10 @@ fn merge(entries: &mut Vec<Entry>, merges: &[Arc<Value>]) {
     }
 }
 
-fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Kind {
+fn scalar(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&Tag>) -> Kind {
     let untagged = |plain, template| {
         Kind::Scalar(Scalar {
-            text: text.into(),
+            text: text.into_owned().into_boxed_str(),
             plain,
             template,
         })
