@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use testkit::bpffs::BpfFs;
 use testkit::fixtures;
 use testkit::netns::NetNs;
+use testkit::program::place;
 
 const BULKHEAD: &str = env!("CARGO_BIN_EXE_bulkhead");
 /// The trunk, as the sample names it.
@@ -46,16 +47,8 @@ impl Place {
     }
 
     fn command(&self, verb: &str, pins: PathBuf) -> std::process::Command {
-        let mut command = self.router.command(BULKHEAD);
-        command.arg(verb).arg("--pins").arg(pins);
-        for (option, name) in [
-            ("--state", "state.json"),
-            ("--store", "store"),
-            ("--publish", "published"),
-            ("--config", "bulkhead.toml"),
-        ] {
-            command.arg(option).arg(self.folder.path().join(name));
-        }
+        let command = self.router.command(BULKHEAD);
+        let mut command = place(command, &[verb], &pins, self.folder.path());
         command.arg("--site").arg(fixtures::sample_site());
         command.arg("--tenants").arg(fixtures::sample_tenants());
         command

@@ -12,9 +12,10 @@
 //! * [`site`]: a router, its trunk, and hosts on segments, built out of a description.
 //! * [`lab`]: the sample inventory as such a description.
 //! * [`peers`]: name servers of others, to talk to and to compare with.
+//! * [`program`]: how a test runs the program `bulkhead`.
 //! * [`fixtures`]: where the project's sample inventory is.
 //!
-//! Everything but [`frame`] and [`fixtures`] needs root. Nothing ever leaves the namespaces that the
+//! Everything but [`frame`], [`program`] and [`fixtures`] needs root. Nothing ever leaves the namespaces that the
 //! test made: they have no way out.
 
 pub mod bpffs;
@@ -27,6 +28,7 @@ pub mod lab;
 pub mod link;
 pub mod netns;
 pub mod peers;
+pub mod program;
 pub mod raw;
 pub mod site;
 pub mod switch;

@@ -17,6 +17,7 @@ use tempfile::TempDir;
 use testkit::bpffs::BpfFs;
 use testkit::fixtures;
 use testkit::netns::NetNs;
+use testkit::program::place;
 use testkit::wait::wait_at_most;
 use testkit::xdp::XdpPass;
 
@@ -132,18 +133,9 @@ impl Lab {
     }
 
     /// Says what to do, and where.
-    fn place(&self, mut command: Command, words: &[&str]) -> Command {
-        command.args(words).args(["--interface", TRUNK]);
-        command.arg("--pins").arg(self.pins().folder());
-        command.arg("--config").arg(self.path("bulkhead.toml"));
-        for (option, name) in [
-            ("--state", "state.json"),
-            ("--store", "store"),
-            ("--publish", "published"),
-        ] {
-            command.arg(option).arg(self.path(name));
-        }
-        command.stdin(Stdio::null());
+    fn place(&self, command: Command, words: &[&str]) -> Command {
+        let mut command = place(command, words, self.pins().folder(), self.folder.path());
+        command.args(["--interface", TRUNK]);
         command
     }
 

@@ -13,6 +13,7 @@ use testkit::bpffs::BpfFs;
 use testkit::fixtures;
 use testkit::frame::{Frame, tcp_flag};
 use testkit::netns::NetNs;
+use testkit::program::place;
 use testkit::raw::RawSocket;
 use testkit::wait::{PATIENCE, wait_at_most};
 
@@ -160,18 +161,8 @@ impl Lab {
     }
 
     fn command(&self, words: &[&str]) -> Command {
-        let mut command = self.hypervisor.command(env!("CARGO_BIN_EXE_bulkhead"));
-        command.args(words).arg("--pins").arg(self.pins().folder());
-        command.arg("--config").arg(self.path("bulkhead.toml"));
-        for (option, name) in [
-            ("--state", "state.json"),
-            ("--store", "store"),
-            ("--publish", "published"),
-        ] {
-            command.arg(option).arg(self.path(name));
-        }
-        command.stdin(Stdio::null());
-        command
+        let command = self.hypervisor.command(env!("CARGO_BIN_EXE_bulkhead"));
+        place(command, words, self.pins().folder(), self.folder.path())
     }
 
     /// Runs a command to its end; returns what it printed and what it said beside.

@@ -15,6 +15,7 @@ use netmodel::Model;
 use tempfile::TempDir;
 use testkit::bpffs::BpfFs;
 use testkit::netns::NetNs;
+use testkit::program::place;
 use testkit::raw::RawSocket;
 use testkit::xdp::XdpPass;
 
@@ -66,17 +67,9 @@ impl Line {
         let config = self.state.path().join("bulkhead.toml");
         // No VLAN devices: not every kernel that these tests run on has them.
         std::fs::write(&config, "[network]\nmanage = []\n").expect("a file can be written there");
-        let mut command = self.router.command(env!("CARGO_BIN_EXE_bulkhead"));
-        command.args([verb, "--interface", TRUNK]);
-        command.arg("--config").arg(config);
-        command.arg("--pins").arg(self.pins());
-        for (option, name) in [
-            ("--state", "state.json"),
-            ("--store", "store"),
-            ("--publish", "generation"),
-        ] {
-            command.arg(option).arg(self.state.path().join(name));
-        }
+        let command = self.router.command(env!("CARGO_BIN_EXE_bulkhead"));
+        let mut command = place(command, &[verb], &self.pins(), self.state.path());
+        command.args(["--interface", TRUNK]);
         command
     }
 

@@ -11,7 +11,7 @@ mod site;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -322,8 +322,11 @@ fn forgeries_reach_nobody(lab: &Lab) {
         for (_, frame) in &frames {
             socket.send(frame).unwrap();
         }
-        thread::sleep(SILENCE);
-        assert_eq!(ears.heard(from, &frames), [""; 0], "{}", from.name);
+        let heard = wait_at_most(SILENCE, "a forgery", || {
+            let heard = ears.heard(from, &frames);
+            (!heard.is_empty()).then_some(heard)
+        });
+        assert_eq!(heard.unwrap_or_default(), [""; 0], "{}", from.name);
         let of =
             |counts: &BTreeMap<String, u64>, reason: &str| counts.get(reason).copied().unwrap_or(0);
         // The machine's own kernel answers what it hears of others, and may be refused for the same reason.
@@ -364,18 +367,19 @@ fn honest_frame_arrives(from: &Machine, to: &Machine) {
     assert!(found.is_some(), "{} is not heard by {}", from.name, to.name);
 }
 
-/// A connection over which somebody speaks all the time.
-fn speaks(stream: TcpStream, until: Instant) -> Vec<(Instant, Duration)> {
-    let mut stream = stream;
-    let mut answers = Vec::new();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    while Instant::now() < until {
-        let asked = Instant::now();
+/// Echoes over a connection that must go on after the first of them.
+const ECHOES: usize = 100;
+/// How often a machine that has come says where it is.
+const ANNOUNCE_EVERY: Duration = Duration::from_millis(50);
+
+/// Speaks over a connection that was interrupted; returns when the first answer came.
+fn speaks(mut stream: TcpStream) -> Instant {
+    echo(&mut stream).unwrap();
+    let first = Instant::now();
+    for _ in 0..ECHOES {
         echo(&mut stream).unwrap();
-        answers.push((Instant::now(), asked.elapsed()));
-        thread::sleep(Duration::from_millis(10));
     }
-    answers
+    first
 }
 
 /// A machine that moves to the other hypervisor takes its connections and its identity with it.
@@ -399,19 +403,17 @@ fn machine_moves(lab: &Lab) {
     let appeared = Instant::now();
     let announcing = RawSocket::open(&api.ns, HOST_LINK).unwrap();
     let resumed = thread::scope(|scope| {
-        let talks = [near, far].map(|stream| {
-            scope.spawn(move || {
-                let until = appeared + Duration::from_secs(20);
-                speaks(stream, until).first().map(|(at, _)| *at)
-            })
-        });
+        let talks = [near, far].map(|stream| scope.spawn(move || speaks(stream)));
         // As a hypervisor does for a machine that has come, and its kernel for an address.
         let announcement = Frame::new(api.end.mac, BROADCAST).gratuitous_arp(api.end.ipv4);
-        for _ in 0..100 {
+        let is_over = || talks.iter().all(ScopedJoinHandle::is_finished);
+        loop {
             announcing.send(&announcement.build()).unwrap();
-            thread::sleep(Duration::from_millis(50));
+            if wait_at_most(ANNOUNCE_EVERY, "answers", || is_over().then_some(())).is_ok() {
+                break;
+            }
         }
-        talks.map(|talk| talk.join().unwrap().unwrap())
+        talks.map(|talk| talk.join().unwrap())
     });
     for (what, at) in ["in the segment", "by the router"].iter().zip(resumed) {
         eprintln!(

@@ -27,6 +27,7 @@ use testkit::bpffs::BpfFs;
 use testkit::forgery::{Endpoint, Surroundings};
 use testkit::kernel_vlan::BridgeVlan;
 use testkit::netns::NetNs;
+use testkit::program::place;
 use testkit::site::{HOST_LINK, Site, SiteSpec, Wiring};
 use testkit::wait::wait_at_most;
 use testkit::{fixtures, lab};
@@ -92,18 +93,10 @@ impl Bulkhead {
     }
 
     fn command(&self, ns: &NetNs, words: &[&str]) -> Command {
-        let mut command = ns.command(env!("CARGO_BIN_EXE_bulkhead"));
-        command.args(words).args(&self.words);
-        command.arg("--pins").arg(self.fs.path().join("bulkhead"));
-        for (option, name) in [
-            ("--config", "bulkhead.toml"),
-            ("--state", "state.json"),
-            ("--store", "store"),
-            ("--publish", "published"),
-        ] {
-            command.arg(option).arg(self.path(name));
-        }
-        command.stdin(Stdio::null());
+        let command = ns.command(env!("CARGO_BIN_EXE_bulkhead"));
+        let pins = self.fs.path().join("bulkhead");
+        let mut command = place(command, words, &pins, self.folder.path());
+        command.args(&self.words);
         command
     }
 
