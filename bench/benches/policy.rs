@@ -15,6 +15,7 @@ use dataplane_common::policy::Report;
 use dataplane_common::reason::DropReason;
 use dataplane_user::compile::{RouterFacts, compile};
 use dataplane_user::loader::Trunk;
+use netmodel::CONNECTIONS;
 use netmodel::ids::MacAddr;
 
 fn judge(tables: &HostTables, probe: &Probe) -> Result<(), DropReason> {
@@ -35,7 +36,7 @@ fn tables(segments: u16) -> HostTables {
         ifindex: 1,
         mac: ROUTER,
     };
-    tables.to_host(trunk.generation(&tables, 1, 250))
+    tables.to_host(trunk.generation(&tables, 1, 250, CONNECTIONS))
 }
 
 /// A frame, and what becomes of it.

@@ -147,7 +147,7 @@ drop_reasons! {
     HostIsolation = 60, "host-isolation";
     /// A host itself is no part of a tenant's segment.
     HostAddress = 61, "host-address";
-    /// More a second than the sender's tenant may send of this.
+    /// More a second than the sender's segment or port may send of this.
     RateLimited = 62, "rate-limited";
 }
 

@@ -373,7 +373,7 @@ fn answer_from(at: At<'_>, zone: &Zone, reply: &Reply<'_>, out: &mut Vec<u8>) ->
     let query = reply.query;
     let question = (query.name(), query.kind);
     let made = match zone.signing() {
-        Signing::NoKey => Err(Unsigned::NoKey),
+        Signing::NoKey(_) => Err(Unsigned::NoKey),
         Signing::On(_) if query.kind == rtype::NXNAME => {
             // RFC 9824, 3.5: it stands in NSEC, and is no type to ask for.
             let why = (Extended::InvalidQueryType, "NXNAME is not to be asked for");

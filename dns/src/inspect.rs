@@ -28,6 +28,7 @@ use crate::rdata::rtype;
 use crate::test_key;
 use crate::view::{View, ZoneId};
 use crate::world::World;
+use crate::zone::Signing;
 use shown::{Answer, Explained, Exported, Key, Keys, Record, SignedZone, Told, Zones};
 
 pub use shown::{Format, Imported, KeyTested};
@@ -189,9 +190,13 @@ fn keys(world: &World) -> Keys {
     });
     let mut keys: Vec<Key> = tsig.chain(http).collect();
     keys.sort_by(|a, b| (&a.name, a.kind).cmp(&(&b.name, b.kind)));
-    let signed = world.plan.signed.iter().map(|origin| SignedZone {
-        zone: origin.to_string(),
-        ds: world.zone_key(origin).map(|key| shown_ds(&key)),
+    let signed = world.plan.signed.iter().filter_map(|origin| {
+        let key = world.zone_key(origin)?;
+        Some(SignedZone {
+            zone: origin.to_string(),
+            ds: key.as_ref().ok().map(|key| shown_ds(key)),
+            problem: key.err(),
+        })
     });
     Keys {
         keys,
@@ -271,9 +276,17 @@ fn explain_to(world: &World, view: &View, name: &Name) -> Answer {
             zone: None,
             serial: None,
             records: Vec::new(),
-            instead: Some(instead),
+            instead: Some(instead.into()),
         };
     };
+    if let Signing::NoKey(why) = zone.signing() {
+        return Answer {
+            zone: Some(zone.origin().to_string()),
+            serial: Some(zone.serial()),
+            records: Vec::new(),
+            instead: Some(format!("SERVFAIL: the zone cannot be signed: {why}").into()),
+        };
+    }
     let mut sets: Vec<_> = zone.iter().filter(|(at, _)| *at == name).collect();
     sets.sort_by_key(|(_, set)| set.rtype);
     let records: Vec<Record> = sets
@@ -292,6 +305,7 @@ fn explain_to(world: &World, view: &View, name: &Name) -> Answer {
             (_, true, _) if !answer.is_authoritative => "below a delegation",
             (_, true, _) => "there are only names below it",
         }
+        .into()
     });
     Answer {
         zone: Some(zone.origin().to_string()),

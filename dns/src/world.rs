@@ -17,7 +17,7 @@ use crate::name::Name;
 use crate::plan::{Plan, ZoneSpec};
 use crate::rdata::rtype;
 use crate::view::{ViewId, ZoneId};
-use crate::zone::{Contents, Zone};
+use crate::zone::{Contents, Signing, Zone};
 
 /// A generation with its zones made.
 pub struct World {
@@ -170,12 +170,16 @@ impl World {
         all.find(|secondary| *secondary.name == *name)
     }
 
-    /// Returns the key that signs a zone, if it has one that can be used.
+    /// Returns the key that signs a zone, or why there is none that can be used; `None` if it is not to be signed.
     #[must_use]
-    pub fn zone_key(&self, origin: &Name) -> Option<Arc<ZoneKey>> {
+    pub fn zone_key(&self, origin: &Name) -> Option<Result<Arc<ZoneKey>, String>> {
         let mut all = self.plan.zones.iter().zip(&self.zones);
         let (_, zone) = all.find(|(spec, _)| spec.origin == *origin)?;
-        zone.load().key().cloned()
+        match zone.load().signing() {
+            Signing::Off => None,
+            Signing::NoKey(why) => Some(Err(why.clone())),
+            Signing::On(signatures) => Some(Ok(Arc::clone(signatures.key()))),
+        }
     }
 
     /// Returns a zone as it is now.
@@ -215,9 +219,9 @@ fn make_zone(plan: &Plan, spec: &ZoneSpec, store: &Store) -> Zone {
     if !spec.is_signed {
         return make(&contents);
     }
-    // Whoever found that a key cannot be used has said so.
-    let key = store.zone_keys().key(&spec.origin).ok();
-    if let Some(key) = &key {
+    let key = store.zone_keys().key(&spec.origin);
+    let key = key.map_err(|error| crate::chain(&error));
+    if let Ok(key) = &key {
         let contents = contents.to_mut();
         let delegations = contents.iter().filter(|(name, set)| {
             set.rtype == rtype::NS && **name != spec.origin && plan.signed.contains(*name)

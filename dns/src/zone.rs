@@ -23,8 +23,8 @@ pub use contents::{Contents, DEFAULT_TTL, NEGATIVE_TTL, RrOwner, RrSet, Soa};
 pub(crate) enum Signing {
     /// It is not.
     Off,
-    /// It is to be signed, and there is no key that can be used: it is not answered for.
-    NoKey,
+    /// It is to be signed, and there is no key that can be used, for this reason: it is not answered for.
+    NoKey(String),
     /// By what is in here.
     On(Box<Signatures>),
 }
@@ -111,9 +111,9 @@ impl Zone {
         zone
     }
 
-    /// Has it signed with a key, whose DNSKEY is among its records; without a key, it is not answered for.
+    /// Has it signed with a key, whose DNSKEY is among its records. If there is none, it is not answered for; then this is why.
     #[must_use]
-    pub fn signed_with(mut self, key: Option<Arc<ZoneKey>>) -> Self {
+    pub fn signed_with(mut self, key: Result<Arc<ZoneKey>, String>) -> Self {
         let places = self.nodes.iter().map(|(name, node)| {
             let kinds = Kinds {
                 sets: node.sets.iter().map(|set| set.rtype).collect(),
@@ -123,18 +123,10 @@ impl Zone {
             (name.clone(), kinds)
         });
         self.signing = match key {
-            Some(key) => Signing::On(Box::new(Signatures::new(key, places))),
-            None => Signing::NoKey,
+            Ok(key) => Signing::On(Box::new(Signatures::new(key, places))),
+            Err(why) => Signing::NoKey(why),
         };
         self
-    }
-
-    /// Returns the key that signs it.
-    pub(crate) fn key(&self) -> Option<&Arc<ZoneKey>> {
-        match &self.signing {
-            Signing::On(signatures) => Some(signatures.key()),
-            Signing::Off | Signing::NoKey => None,
-        }
     }
 
     /// Returns how it is signed.

@@ -30,5 +30,5 @@ mod yaml;
 
 pub use finding::{Code, Finding, Severity, explain};
 pub use model::Model;
-pub use options::{Bounds, Loaded, Options, load, load_trees};
+pub use options::{Bounds, CONNECTIONS, Loaded, Options, load, load_trees, promisable};
 pub use source::Sources;

@@ -209,22 +209,26 @@ pub struct Tenant {
     #[serde(default)]
     pub dnssec: bool,
     /// `limits`, for each of its segments at the router.
-    #[serde(default)]
+    #[serde(default = "Limits::segment")]
     pub limits: Limits,
     /// `limits.endpoint`, for each of its endpoints at its hypervisor's port.
-    #[serde(default)]
+    #[serde(default = "Limits::endpoint")]
     pub endpoint_limits: Limits,
     /// Key of the tenant in the registry.
     pub origin: Origin,
 }
 
 impl Tenant {
-    /// Returns what of its limits is not as for a tenant of which the inventory says nothing: key below `limits`, and value in words.
+    /// Returns its limits: key below `limits`, and value in words.
     #[must_use]
-    pub fn told_limits(&self) -> Vec<(String, String)> {
-        let own = self.limits.told("", Limits::SEGMENT);
-        let endpoint = self.endpoint_limits.told("endpoint.", Limits::ENDPOINT);
-        own.chain(endpoint).collect()
+    pub fn told_limits(&self) -> [(&'static str, String); 8] {
+        told_limits(self.limits, self.endpoint_limits)
+    }
+
+    /// Returns those that a tenant has of which the inventory says nothing.
+    #[must_use]
+    pub fn built_in_limits() -> [(&'static str, String); 8] {
+        told_limits(Limits::SEGMENT, Limits::ENDPOINT)
     }
 }
 
@@ -257,26 +261,35 @@ impl Limits {
         dhcp_rate: 10,
     };
 
-    fn told(self, prefix: &str, default: Self) -> impl Iterator<Item = (String, String)> {
-        let values = [self, default].map(|limits| {
-            [
-                ("connections", limits.connections, ""),
-                ("connection_rate", limits.connection_rate, "/s"),
-                ("neighbour_rate", limits.neighbour_rate, "/s"),
-                ("dhcp_rate", limits.dhcp_rate, "/s"),
-            ]
-        });
-        let [own, default] = values.map(<[_; 4]>::into_iter);
-        let differing = own.zip(default).filter(|(own, default)| own != default);
-        differing.map(move |((key, value, unit), _)| {
-            let value = match (value, unit) {
-                (0, "") => "a share".to_owned(),
-                (0, _) => "any".to_owned(),
-                (some, unit) => format!("{some}{unit}"),
-            };
-            (format!("{prefix}{key}"), value)
-        })
+    // Generations that an earlier version stored say nothing of limits.
+    fn segment() -> Self {
+        Self::SEGMENT
     }
+
+    fn endpoint() -> Self {
+        Self::ENDPOINT
+    }
+}
+
+fn told_limits(own: Limits, endpoint: Limits) -> [(&'static str, String); 8] {
+    let share = |connections: u32| match connections {
+        0 => "a share".to_owned(),
+        some => some.to_string(),
+    };
+    let rate = |rate: u32| match rate {
+        0 => "any".to_owned(),
+        some => format!("{some}/s"),
+    };
+    [
+        ("connections", share(own.connections)),
+        ("connection_rate", rate(own.connection_rate)),
+        ("neighbour_rate", rate(own.neighbour_rate)),
+        ("dhcp_rate", rate(own.dhcp_rate)),
+        ("endpoint.connections", share(endpoint.connections)),
+        ("endpoint.connection_rate", rate(endpoint.connection_rate)),
+        ("endpoint.neighbour_rate", rate(endpoint.neighbour_rate)),
+        ("endpoint.dhcp_rate", rate(endpoint.dhcp_rate)),
+    ]
 }
 
 /// The platform's consent that a zone may reach a tenant's hosts on some ports.

@@ -72,6 +72,16 @@ pub struct Options {
     pub tenant_bounds: Bounds,
 }
 
+/// Connections that are remembered at once unless a setting says otherwise.
+pub const CONNECTIONS: u32 = 262_144;
+
+/// Returns how many connections can be promised to segments, out of all that are remembered. Segments share the half at a hypervisor, and a
+/// quarter of that is for those that are promised none, the platform's among them.
+#[must_use]
+pub const fn promisable(connections: u32) -> u32 {
+    connections / 8 * 3
+}
+
 impl Options {
     /// Makes the options for two folders, all else by default.
     #[must_use]
@@ -82,7 +92,7 @@ impl Options {
             aliases: BTreeMap::new(),
             router: None,
             hypervisor: None,
-            connections: 262_144,
+            connections: CONNECTIONS,
             site_bounds: Bounds::SITE,
             tenant_bounds: Bounds::TENANT,
         }

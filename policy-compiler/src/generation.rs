@@ -5,9 +5,6 @@ use dataplane_common::host::HostTables;
 
 use crate::Tables;
 
-/// Connections that are remembered at once unless a setting says otherwise.
-pub const CONNECTIONS: u32 = 262_144;
-
 /// What the programs must know of the trunk.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Trunk {
@@ -44,15 +41,21 @@ impl Trunk {
 }
 
 impl Trunk {
-    /// Returns what the programs must know of a generation beside its tables; for slot 0.
+    /// Returns what the programs must know of a generation beside its tables; for slot 0. `room`: connections that segments share.
     #[must_use]
-    pub fn generation(&self, tables: &Tables, number: u32, ticks_per_second: u32) -> Generation {
+    pub fn generation(
+        &self,
+        tables: &Tables,
+        number: u32,
+        ticks_per_second: u32,
+        room: u32,
+    ) -> Generation {
         Generation {
             abi_version: ABI_VERSION,
             number,
             slot: 0,
             ticks_per_second,
-            share: tables.share(CONNECTIONS),
+            share: tables.share(room),
             router_mac: Mac::from_octets(self.mac),
             _pad: 0,
             router_link_local: Address::from_ipv6(self.link_local()),
@@ -63,7 +66,8 @@ impl Trunk {
 }
 
 impl Tables {
-    /// Returns how many connections are remembered for each segment that was promised none, where `room` are for all.
+    /// Returns how many connections are remembered for each segment that was promised none, where `room` are for all. They always have an
+    /// eighth of it: a smaller table than the inventory was checked for must not cost the platform its connections.
     #[must_use]
     pub fn share(&self, room: u32) -> u32 {
         let quotas = self.segments.values().map(|entry| entry.limits.connections);
@@ -72,6 +76,7 @@ impl Tables {
             left = left.saturating_sub(quota);
             others += u32::from(quota == 0);
         }
+        left = left.max(room / 8);
         left.checked_div(others).unwrap_or(left)
     }
 

@@ -41,7 +41,7 @@ use thiserror::Error;
 use self::classes::Classes;
 use self::decide::Decider;
 pub use self::evaluate::{Connection, Verdict, is_edge};
-pub use self::generation::{CONNECTIONS, Trunk};
+pub use self::generation::Trunk;
 use self::index::Index;
 pub use self::internet::Internet;
 pub use self::kinds::{DestinationKind, Own, SourceKind, Way, ip_of};

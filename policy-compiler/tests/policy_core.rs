@@ -13,6 +13,7 @@ use dataplane_common::host::{Buffer, HostTables, Slice};
 use dataplane_common::policy::{Report, Verdict};
 use dataplane_common::reason::{DropReason, outcome_name};
 use dataplane_common::rewrite;
+use netmodel::CONNECTIONS;
 use netmodel::ids::MacAddr;
 use oracle::Reason;
 use oracle::differential::{Backend, Outcome, Plan, Seen, compare};
@@ -53,7 +54,7 @@ impl Backend for Host {
                 ..RouterFacts::from_model(model)
             };
             let tables = compile(model, &facts)?;
-            let host = tables.to_host(trunk.generation(&tables, 0, TICKS));
+            let host = tables.to_host(trunk.generation(&tables, 0, TICKS, CONNECTIONS));
             self.compiled.push((tables, host));
         }
         Ok(())
@@ -67,7 +68,7 @@ impl Backend for Host {
         self.current = model;
         let (tables, next) = &mut self.compiled[model];
         let trunk = self.trunk.ok_or("no trunk")?;
-        next.generation = Some(trunk.generation(tables, self.number, TICKS));
+        next.generation = Some(trunk.generation(tables, self.number, TICKS, CONNECTIONS));
         next.flows.replace(flows);
         next.fragments.replace(fragments);
         next.now.set(now);

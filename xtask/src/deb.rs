@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::proc;
 use crate::setup::{self, Tier};
+use crate::test;
 
 /// Arguments of `cargo xtask deb`.
 #[derive(clap::Args)]
@@ -44,10 +45,18 @@ pub(crate) fn build(profile: &str) -> Result<()> {
     let folder = folder();
     fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
     let mut build = proc::cargo();
-    build.args(["build", "--profile", profile, "--bins"]);
+    build.args(["build", "--profile", profile]);
+    build.args(PROGRAMS.iter().flat_map(|(program, _)| ["--bin", program]));
     build.args(DOCUMENTS.iter().flat_map(|example| ["--example", example]));
-    for (_, package) in PROGRAMS {
-        build.args(["--package", package]);
+    if profile == test::PROFILE {
+        // As the tests were built: another choice of crates gives dependencies other features, and builds them again.
+        build.args(test::ALL_CRATES);
+    } else {
+        build.args(
+            PROGRAMS
+                .iter()
+                .flat_map(|(_, package)| ["--package", package]),
+        );
     }
     proc::run(&mut build)?;
     let built = proc::target_dir().join(profile);

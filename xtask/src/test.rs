@@ -204,11 +204,14 @@ fn host_commands(args: &Args, targets: &[TestTarget]) -> Vec<Command> {
 /// The profile of all rungs: one build of everything, as optimised as what is installed, that checks its arithmetic.
 pub(crate) const PROFILE: &str = "checked";
 
+/// All crates that can be built for the host, as arguments of cargo.
+pub(crate) const ALL_CRATES: [&str; 3] = ["--workspace", "--exclude", "dataplane-ebpf"];
+
 /// Cargo on all crates that can be built for the host.
 fn workspace(args: &[&str]) -> Command {
     let mut command = proc::cargo();
     command.args(args).args(["--profile", PROFILE]);
-    command.args(["--workspace", "--exclude", "dataplane-ebpf"]);
+    command.args(ALL_CRATES);
     command
 }
 

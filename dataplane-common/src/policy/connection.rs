@@ -281,7 +281,7 @@ fn enter<T: Tables>(context: &Context<'_, T>, scratch: &mut Scratch) -> Result<(
         // guard: connection-rate
         limit::check(context, limit_kind::CONNECTION, scratch)?;
         prepare(context, scratch);
-        // If there is no room, the next packet is judged anew: slower, not wider.
+        // If there is no room, nothing is remembered: UDP is judged anew, TCP's answer is `tcp-no-connection`.
         if ticket::take(context, scratch) {
             context.tables.insert_flow(&scratch.flow_key, &scratch.flow);
         }

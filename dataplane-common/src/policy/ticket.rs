@@ -76,7 +76,7 @@ fn release<T: Tables>(context: &Context<'_, T>, scratch: &mut Scratch, is_last: 
     true
 }
 
-/// Have both sides sent?
+/// Have both sides sent? It is known of TCP and UDP only; all else goes first.
 #[inline(always)]
 fn is_answered(flow: &FlowEntry) -> bool {
     matches!(

@@ -249,7 +249,23 @@ impl Controller {
                 new,
             )
         });
-        self.prepared(observed, applied?, (new?, desired.inventory), desired.host)
+        let new = new?;
+        self.check_promises(&new.build)?;
+        self.prepared(observed, applied?, (new, desired.inventory), desired.host)
+    }
+
+    /// Refuses what lint cannot see: maps that are there keep their size, whatever the settings say.
+    fn check_promises(&self, new: &Build) -> Result<(), RunError> {
+        let pins = Pins::at(&self.options.place.pins);
+        let room = pins.connections()?.unwrap_or(self.options.connections);
+        let segments = new.tables.segments.values();
+        let promised = segments
+            .map(|segment| u64::from(segment.limits.connections))
+            .sum();
+        if promised > u64::from(netmodel::promisable(room)) {
+            return Err(RunError::Promises { promised, room });
+        }
+        Ok(())
     }
 
     /// Finds out how the kernel differs from the generation that is current.

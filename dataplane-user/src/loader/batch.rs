@@ -83,7 +83,7 @@ pub(super) fn delete<K: Pod, V: Pod>(map: &MapData, keys: &[K]) -> io::Result<()
     unsafe { batch.call(DELETE_BATCH) }
 }
 
-/// Reads every element of an array or a hash table that nobody writes to meanwhile.
+/// Reads every element of an array or a hash table. Of one that is written to meanwhile, elements that come or go may be missing.
 pub(super) fn read<K, V>(map: &MapData) -> io::Result<Vec<(K, V)>>
 where
     K: Pod + Default,

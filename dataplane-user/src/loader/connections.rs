@@ -77,10 +77,17 @@ pub(super) fn entries(map: &MapData) -> Result<u32, LoaderError> {
 }
 
 impl Pins {
-    /// Returns how many connections fit into the pinned maps.
-    pub(super) fn connections(&self) -> Result<u32, LoaderError> {
+    /// Returns how many connections fit into the pinned maps; `None` if there are none.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's refusal.
+    pub fn connections(&self) -> Result<Option<u32>, LoaderError> {
+        if !self.has_maps() {
+            return Ok(None);
+        }
         let map = MapData::from_pin(self.map(FLOWS));
-        entries(&map.map_err(|source| LoaderError::map(FLOWS, source))?)
+        entries(&map.map_err(|source| LoaderError::map(FLOWS, source))?).map(Some)
     }
 }
 

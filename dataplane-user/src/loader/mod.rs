@@ -44,7 +44,6 @@ use self::publish::Publisher;
 pub use self::slot::TableDifference;
 pub use self::sweep::Swept;
 use self::templates::Templates;
-use crate::compile::CONNECTIONS;
 pub use crate::compile::Trunk;
 
 /// Maps that outlive the process.
@@ -68,7 +67,7 @@ const PINNED_MAPS: [&str; 16] = [
 ];
 
 /// Connections that `FLOWS` holds unless told otherwise: up to 80 MiB, with their tickets.
-pub const DEFAULT_CONNECTIONS: u32 = CONNECTIONS;
+pub const DEFAULT_CONNECTIONS: u32 = netmodel::CONNECTIONS;
 
 /// What to load.
 #[derive(Clone, Debug)]

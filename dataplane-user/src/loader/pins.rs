@@ -15,7 +15,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use dataplane_common::abi::{ABI_VERSION, Generation};
+use dataplane_common::abi::{ABI_VERSION, Generation, SegmentEntry};
 
 use super::connections::Sharing;
 use super::outer::Outer;
@@ -249,15 +249,31 @@ impl Pins {
     ///
     /// The kernel's refusal.
     pub fn tables(&self) -> Result<Option<(Generation, Tables)>, LoaderError> {
-        let generation = match self.generation() {
-            Ok(generation) if generation.number > 0 => generation,
-            Ok(_) | Err(LoaderError::AbiMismatch { .. } | LoaderError::NotRunning { .. }) => {
-                return Ok(None);
-            }
-            Err(error) => return Err(error),
+        let Some(generation) = self.judging()? else {
+            return Ok(None);
         };
         let slot = Slot::open(&Outers::open(self)?, generation.slot)?;
         Ok(slot.map(|slot| (generation, slot.tables(&generation))))
+    }
+
+    /// Reads what packets are judged by, of segments only, by VLAN id.
+    pub(super) fn segments(&self) -> Result<Option<(Generation, Vec<SegmentEntry>)>, LoaderError> {
+        let Some(generation) = self.judging()? else {
+            return Ok(None);
+        };
+        let segments = Slot::segments(&Outers::open(self)?, generation.slot)?;
+        Ok(Some((generation, segments)))
+    }
+
+    /// Returns the generation that packets are judged by; `None` if there is none, or it is another version's.
+    fn judging(&self) -> Result<Option<Generation>, LoaderError> {
+        match self.generation() {
+            Ok(generation) if generation.number > 0 => Ok(Some(generation)),
+            Ok(_) | Err(LoaderError::AbiMismatch { .. } | LoaderError::NotRunning { .. }) => {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Tells where the maps that packets are judged by differ from `tables`, and from what `trunk` is; if there are none, all of
@@ -287,13 +303,14 @@ impl Pins {
         };
         let mut differences = slot.differences(tables);
         // The router's MAC is in there, and the lengths of prefixes.
-        let mut wanted = trunk.generation(tables, generation.number, generation.ticks_per_second);
-        wanted.slot = generation.slot;
         let sharing = match self.has_ports() {
             true => Sharing::Ports,
             false => Sharing::Segments,
         };
-        wanted.share = tables.share(sharing.segments(self.connections()?));
+        let room = sharing.segments(self.connections()?.unwrap_or_default());
+        let (number, ticks) = (generation.number, generation.ticks_per_second);
+        let mut wanted = trunk.generation(tables, number, ticks, room);
+        wanted.slot = generation.slot;
         if wanted != generation {
             differences.push(TableDifference {
                 map: "GENERATION",

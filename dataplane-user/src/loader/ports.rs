@@ -273,7 +273,9 @@ impl PortPath {
         let wrap = |source| LoaderError::map("PORTS", source);
         let held: Result<Vec<_>, _> = self.ports.iter().collect();
         for (ifindex, entry) in held.map_err(wrap)? {
-            if ports.get(&ifindex) != Some(&entry) {
+            // One that only has another quota stays known: it is written over in one step.
+            let is_here = |new: &PortEntry| (new.mac, new.vlan_id) == (entry.mac, entry.vlan_id);
+            if !ports.get(&ifindex).is_some_and(is_here) {
                 self.ports.remove(&ifindex).map_err(wrap)?;
             }
         }

@@ -141,9 +141,9 @@ impl Publisher {
         slot.fill(tables, &self.templates)?;
         slot.install(&mut self.outers, index)?;
         self.slots.insert(index, slot);
-        let mut next = trunk.generation(tables, number, ticks_per_second());
+        let room = self.sharing.segments(self.connections);
+        let mut next = trunk.generation(tables, number, ticks_per_second(), room);
         next.slot = index;
-        next.share = tables.share(self.sharing.segments(self.connections));
         let published = self.flip(next)?;
         // It is published, whatever becomes of what follows. The next one makes tables itself if it finds none; a pin that cannot
         // be removed keeps memory, and the next one tries again.

@@ -144,6 +144,12 @@ impl Slot {
         }
     }
 
+    /// Reads what a slot says of segments, by VLAN id.
+    pub(super) fn segments(outers: &Outers, index: u32) -> Result<Vec<SegmentEntry>, LoaderError> {
+        let table = ArrayTable::open("SEGMENTS", VLAN_IDS, &outers.segments, index)?;
+        Ok(table.held)
+    }
+
     /// Changes what differs from `tables`.
     pub(super) fn fill(
         &mut self,

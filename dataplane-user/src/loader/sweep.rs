@@ -7,7 +7,7 @@ use std::collections::{HashMap as StdHashMap, HashSet};
 
 use aya::Pod;
 use aya::maps::{HashMap, Map, MapData, MapError};
-use dataplane_common::abi::{FlowEntry, FlowKey, PORT_HOLDER, PortEntry, Ticket};
+use dataplane_common::abi::{FlowEntry, FlowKey, PORT_HOLDER, PortEntry, Ticket, flow_state};
 use dataplane_common::policy::flow_timeout;
 
 use super::{LoaderError, Pins, batch, connections};
@@ -39,14 +39,13 @@ struct Held {
 }
 
 impl Held {
-    /// Returns a tick that is not after now. Every packet sets the end of its connection to its own time and a timeout, so the entries
-    /// tell the last packet's time; the kernel has no other way to tell its ticks.
+    /// Returns a tick that is not after now. Every packet sets the end of its connection to its own time and a timeout; the kernel has no
+    /// other way to tell its ticks. The longest timeout is taken for all: a packet may change the state on another CPU while the
+    /// end is written or read, and a wrong guess would end everybody's connections. It is now where established TCP speaks.
     fn now(&self) -> u64 {
-        let starts = self.flows.values().map(|flow| {
-            let timeout = flow_timeout(flow.sides[0].state) * self.ticks_per_second;
-            flow.expires.saturating_sub(timeout)
-        });
-        starts.max().unwrap_or(0)
+        let longest = flow_timeout(flow_state::ESTABLISHED) * self.ticks_per_second;
+        let ends = self.flows.values().map(|flow| flow.expires);
+        ends.max().unwrap_or(0).saturating_sub(longest)
     }
 
     fn ended(&self) -> Vec<FlowKey> {
@@ -92,13 +91,13 @@ impl Held {
 impl Pins {
     /// Takes away connections that ended a while ago, those of ports that are gone, those beyond a quota if there is little room,
     /// and tickets that nobody draws any more.
-    /// Nothing if nothing is enforced.
+    /// Nothing if nothing is enforced. Packets go on meanwhile: what was read while it came or went stays for the next time.
     ///
     /// # Errors
     ///
     /// The kernel's refusal.
     pub fn sweep(&self) -> Result<Swept, LoaderError> {
-        let Some((generation, tables)) = self.tables()? else {
+        let Some((generation, segments)) = self.segments()? else {
             return Ok(Swept::default());
         };
         let (flows, tickets) = (self.map_data("FLOWS")?, self.map_data("TICKETS")?);
@@ -108,12 +107,12 @@ impl Pins {
             ticks_per_second: generation.ticks_per_second.into(),
             room: connections::entries(&flows)? as usize,
         };
-        let segments = tables.segments.iter().map(|(&vlan_id, segment)| {
+        let segments = (0_u32..).zip(&segments).map(|(vlan_id, segment)| {
             let quota = match segment.limits.connections {
                 0 => generation.share,
                 own => own,
             };
-            (u32::from(vlan_id), quota)
+            (vlan_id, quota)
         });
         let mut quotas: Quotas = segments.collect();
         if self.has_ports() {
@@ -126,8 +125,13 @@ impl Pins {
         gone.extend(held.surplus(&quotas));
         let gone: HashSet<FlowKey> = gone.into_iter().collect();
         let unused = held.unused(&quotas, &gone);
-        remove::<_, FlowEntry>(flows, "FLOWS", gone.iter())?;
-        remove::<_, FlowKey>(tickets, "TICKETS", unused.iter())?;
+        let is_same = |key: &FlowKey, now: &FlowEntry| {
+            let read = held.flows.get(key);
+            read.is_some_and(|read| (read.expires, read.ticket) == (now.expires, now.ticket))
+        };
+        remove(flows, "FLOWS", gone.iter(), is_same)?;
+        let is_same = |_: &Ticket, _: &FlowKey| true;
+        remove(tickets, "TICKETS", unused.iter(), is_same)?;
         Ok(Swept {
             connections: gone.len(),
             tickets: unused.len(),
@@ -146,15 +150,20 @@ fn read<K: Pod + Default, V: Pod + Default>(
     batch::read(map).map_err(|source| LoaderError::Batch { map: name, source })
 }
 
-/// Removes entries, unless they have gone by themselves.
+/// Removes entries that are still the same, unless they have gone by themselves.
 fn remove<'k, K: Pod, V: Pod>(
     map: MapData,
     name: &'static str,
     keys: impl Iterator<Item = &'k K>,
+    is_same: impl Fn(&K, &V) -> bool,
 ) -> Result<(), LoaderError> {
     let wrap = |source| LoaderError::map(name, source);
     let mut map: HashMap<MapData, K, V> = Map::HashMap(map).try_into().map_err(wrap)?;
     for key in keys {
+        // A packet may have opened it again since it was read.
+        if !map.get(key, 0).is_ok_and(|now| is_same(key, &now)) {
+            continue;
+        }
         match map.remove(key) {
             Ok(()) | Err(MapError::KeyNotFound) => {}
             Err(MapError::SyscallError(error))
@@ -167,8 +176,6 @@ fn remove<'k, K: Pod, V: Pod>(
 
 #[cfg(test)]
 mod tests {
-    use dataplane_common::abi::flow_state;
-
     use super::*;
 
     const HZ: u64 = 250;
@@ -210,8 +217,12 @@ mod tests {
     fn connection_that_ended_a_while_ago_goes_and_no_other() {
         let now = 10_000_000;
         let at = |seconds: u64| flow(now - seconds * HZ, 100, 1);
+        // Established TCP that speaks: it tells what time it is.
+        let mut speaking = at(0);
+        speaking.sides[0].state = flow_state::ESTABLISHED;
+        speaking.expires = now + 7440 * HZ;
         let held = held(&[
-            (1, at(0)),
+            (1, speaking),
             (2, at(29)),
             (3, at(89)),
             (4, at(91)),
@@ -221,6 +232,17 @@ mod tests {
         let mut ended = held.ended();
         ended.sort_by_key(|key| key.port_a);
         assert_eq!(ended, [key(4), key(5)]);
+    }
+
+    #[test]
+    fn entry_that_was_read_half_changed_ends_nobodys_connection() {
+        let now = 10_000_000;
+        // Its state is of after a reset, its end of before.
+        let mut torn = flow(now, 100, 1);
+        torn.sides[0].state = flow_state::RESET;
+        torn.expires = now + 7440 * HZ;
+        let held = held(&[(1, torn), (2, flow(now, 101, 1))]);
+        assert_eq!(held.ended(), []);
     }
 
     #[test]

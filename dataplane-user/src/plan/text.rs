@@ -4,7 +4,7 @@
 use std::fmt::{self, Display};
 
 use netmodel::ids::TenantName;
-use netmodel::model::Origin;
+use netmodel::model::{Origin, Tenant};
 use serde::Serialize;
 
 use super::objects::{Action, Attribute, ObjectChange, ObjectKind};
@@ -473,7 +473,11 @@ fn unusual(attribute: &Attribute) -> Option<String> {
     let value = attribute.new.as_deref()?;
     let is_usual = (attribute.name.as_str(), value) == ("mtu", "1500");
     let is_gateway = attribute.name.starts_with("gateway");
-    (!is_usual && !is_gateway).then(|| format!("{} {value}", attribute.name))
+    let is_built_in = attribute.name.strip_prefix("limits.").is_some_and(|limit| {
+        let mut built_in = Tenant::built_in_limits().into_iter();
+        built_in.any(|(name, built_in)| name == limit && built_in == value)
+    });
+    (!is_usual && !is_gateway && !is_built_in).then(|| format!("{} {value}", attribute.name))
 }
 
 /// The rule, and where it is said.

@@ -71,6 +71,7 @@ struct Daemon<'a> {
     controller: Controller,
     inventory: Option<Watched<'a>>,
     last_sync: Instant,
+    last_sweep: Instant,
     /// The last error that was logged, so that it is not logged every minute.
     problem: Option<String>,
 }
@@ -81,6 +82,7 @@ impl<'a> Daemon<'a> {
             controller: Controller::new(options.control),
             inventory: options.inventory,
             last_sync: Instant::now(),
+            last_sweep: Instant::now(),
             problem: None,
         }
     }
@@ -179,15 +181,21 @@ impl<'a> Daemon<'a> {
         self.controller.undo_unconfirmed(false).await?;
         let converged = self.controller.converge(false).await?;
         self.hold(&converged).await?;
-        let swept = Pins::at(&self.controller.place().pins).sweep()?;
-        if swept != Swept::default() {
-            debug!(
+        Ok(converged)
+    }
+
+    /// Takes away what no holder of connections comes back to. Packets do not wait for it.
+    fn sweep(&mut self) {
+        self.last_sweep = Instant::now();
+        match Pins::at(&self.controller.place().pins).sweep() {
+            Ok(swept) if swept == Swept::default() => {}
+            Ok(swept) => debug!(
                 connections = swept.connections,
                 tickets = swept.tickets,
                 "swept"
-            );
+            ),
+            Err(error) => warn!("cannot sweep connections: {}", with_causes(&error)),
         }
-        Ok(converged)
     }
 
     fn complain(&mut self, problem: &RunError) {
@@ -212,6 +220,9 @@ impl<'a> Daemon<'a> {
         }
         if self.last_sync.elapsed() >= FULL_SYNC {
             self.look().await;
+        }
+        if self.last_sweep.elapsed() >= FULL_SYNC {
+            self.sweep();
         }
         let Some(watched) = &mut self.inventory else {
             return;
@@ -287,6 +298,7 @@ impl<'a> Daemon<'a> {
     /// Returns how long there is nothing to do.
     fn patience(&self) -> Duration {
         let sync = FULL_SYNC.saturating_sub(self.last_sync.elapsed());
+        let sync = sync.min(FULL_SYNC.saturating_sub(self.last_sweep.elapsed()));
         let confirm = match self.controller.store().pending() {
             Ok(Some(pending)) => pending.left().unwrap_or(Duration::ZERO),
             _ => sync,

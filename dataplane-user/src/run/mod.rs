@@ -195,6 +195,18 @@ pub enum RunError {
         /// Every reason.
         why: Vec<MergeError>,
     },
+    /// The inventory promises more than the maps hold, which keep their size.
+    #[error(
+        "`limits.connections` of the tenants promise {promised} connections, but of the {room} that the maps hold at most {} can be promised \
+         (remedy: promise less, or raise `connections` in bulkhead.toml and then `bulkhead detach` and `bulkhead apply`)",
+        netmodel::promisable(*room)
+    )]
+    Promises {
+        /// Connections that segments are promised.
+        promised: u64,
+        /// Connections that are remembered.
+        room: u32,
+    },
     /// Only a part cannot be the first.
     #[error(
         "nothing was applied yet, so there is nothing that --tenant could change (remedy: bulkhead apply)"

@@ -509,7 +509,7 @@ fn both_walls_hold_and_follow_a_machine_that_moves_with_native_xdp_on_the_router
 }
 
 #[test]
-fn both_walls_hold_and_cost_little_with_tc_on_the_router_and_segmentation_left_to_the_receiver() {
+fn both_walls_hold_with_tc_on_the_router_and_segmentation_left_to_the_receiver() {
     let lab = Lab::build(Router::Tc).unwrap();
     forgeries_reach_nobody(&lab);
     serve(&lab.machine(API).ns, 443).unwrap();

@@ -58,7 +58,7 @@ fn look_up(
     (name, query): (&[u8], &Query),
 ) -> Result<(Answer, bool), Unsigned> {
     match zone.signing() {
-        Signing::NoKey => Err(Unsigned::NoKey),
+        Signing::NoKey(_) => Err(Unsigned::NoKey),
         Signing::On(signatures) if query.wants_dnssec() => {
             let made = signatures.answer(zone, (name, query.kind), at.moment)?;
             Ok((made.value, true))

@@ -42,7 +42,7 @@ pub enum FolderError {
         source: io::Error,
     },
     /// Others could read it.
-    #[error("{} has mode {mode:o}: others can read the key (remedy: chmod 600 {})", path.display(), path.display())]
+    #[error("{} has mode {mode:o}: others can read the key (remedy: chmod 600 {}, then systemctl reload bulkhead-dns)", path.display(), path.display())]
     Mode {
         /// The file.
         path: PathBuf,
@@ -52,7 +52,7 @@ pub enum FolderError {
     /// It is no key.
     #[error(
         "{} is no ECDSA P-256 key in PKCS#8 (remedy: put it back from a backup; without one remove it, and give the parent \
-         the DS of the key that is made then: bulkhead dns keys)",
+         the DS of the key that is made then: bulkhead dns keys; then systemctl reload bulkhead-dns)",
         path.display()
     )]
     Damaged {

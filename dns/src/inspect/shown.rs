@@ -1,5 +1,6 @@
 //! What is shown, once: as text for people (`Display`) and as JSON for programs (`Serialize`).
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::SocketAddr;
 
@@ -148,6 +149,8 @@ pub(super) struct SignedZone {
     pub(super) zone: String,
     /// The digest of its key; none if it has no key that can be used.
     pub(super) ds: Option<String>,
+    /// Why it has none.
+    pub(super) problem: Option<String>,
 }
 
 impl fmt::Display for SignedZone {
@@ -156,8 +159,9 @@ impl fmt::Display for SignedZone {
             Some(ds) => write!(f, "{} IN DS {ds}", self.zone),
             None => write!(
                 f,
-                "; {} has no key that can be used: bulkhead-dns makes it, or its log says why not",
-                self.zone
+                "; {} has no key that can be used: {}",
+                self.zone,
+                self.problem.as_deref().unwrap_or_default()
             ),
         }
     }
@@ -246,7 +250,7 @@ pub(super) struct Answer {
     pub(super) serial: Option<u32>,
     pub(super) records: Vec<Record>,
     /// What is said instead of records.
-    pub(super) instead: Option<&'static str>,
+    pub(super) instead: Option<Cow<'static, str>>,
 }
 
 impl fmt::Display for Answer {

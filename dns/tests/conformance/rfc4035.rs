@@ -390,7 +390,7 @@ fn what_an_update_does_not_change_is_not_signed_again() {
 }
 
 #[test]
-fn without_room_a_signed_answer_is_truncated() {
+fn payload_below_512_octets_counts_as_512() {
     let world = all_signed();
     let mut octets = with_flags(question(&name("nowhere"), A), DO);
     let at = octets.len() - 8;

@@ -16,6 +16,7 @@ use crate::model::{
     Limits, Origin, Owner, Segment, SegmentId, Subnet4, Subnet6, Tenant, TenantId, TenantKind,
     TenantState,
 };
+use crate::options::promisable;
 use crate::source::Place;
 use crate::yaml::Entry;
 
@@ -444,8 +445,9 @@ fn read_share(cx: &mut Cx<'_>, maps: &[Fields], default: Limits) -> Limits {
             return default;
         };
         if limit.value > MOST {
-            let message = format!("{} is more than {MOST}", limit.value);
-            cx.invalid(limit.place, message, "write less; 0 is no limit");
+            let message = format!("`{name}` is {}, more than {MOST}", limit.value);
+            let help = "write less; 0 is any rate, and of `connections` an equal share";
+            cx.invalid(limit.place, message, help);
         }
         u32::try_from(limit.value).unwrap_or(default)
     };
@@ -459,7 +461,7 @@ fn read_share(cx: &mut Cx<'_>, maps: &[Fields], default: Limits) -> Limits {
 
 /// Checks that connections that segments are promised fit into a hypervisor's half of the table.
 pub(crate) fn check_promises(draft: &mut Draft, connections: u32) {
-    let (room, mut promised) = (u64::from(connections / 2), 0);
+    let (room, mut promised) = (u64::from(promisable(connections)), 0);
     let mut first_over = None;
     for tenant in &draft.tenants {
         let segments = tenant.tenant.segments.len() as u64;
@@ -472,12 +474,12 @@ pub(crate) fn check_promises(draft: &mut Draft, connections: u32) {
         draft.findings.push(
             Finding::new(
                 Code::LimitExceeded,
-                format!("`limits.connections` promise {promised} connections, but at most {room} can be"),
+                format!("`limits.connections` promise {promised} connections, but at most {room} of {connections} can be"),
                 place,
             )
             .label("with this tenant's, they are too many")
-            .note("half of the table is for segments; on a hypervisor, the other half is for its ports")
-            .help("promise less, or raise `connections` in bulkhead.toml on the router and every hypervisor"),
+            .note("half is for a hypervisor's ports, an eighth for segments that are promised none, the platform's among them")
+            .help("promise less, or raise `connections` in bulkhead.toml on the router and every hypervisor; maps that are there keep their size until `bulkhead detach`"),
         );
     }
 }

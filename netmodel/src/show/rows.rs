@@ -212,6 +212,9 @@ pub(super) fn tenants(model: &Model) -> Rows {
                 tenant
                     .told_limits()
                     .into_iter()
+                    .zip(Tenant::built_in_limits())
+                    .filter(|(own, built_in)| own != built_in)
+                    .map(|(own, _)| own)
                     .map(|(key, value)| format!("{key}={value}")),
             ),
             maybe(tenant.description.as_ref()),

@@ -225,7 +225,7 @@ tenants:
   alpha: { vlan_id: 100, accepts: [{ from_zone: clients, ports: [tcp/443] }] }
   beta: { vlan_id: 101 }
 ";
-    for (connections, errors) in [(2000, 0), (1999, 1)] {
+    for (connections, errors) in [(2672, 0), (2664, 1)] {
         let options = netmodel::Options {
             connections,
             ..netmodel::Options::default()

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use dataplane_common::host::HostTables;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use netmodel::CONNECTIONS;
 use netmodel::Model;
 use netmodel::ids::{HostName, MacAddr, SegmentName, TenantName, VlanId};
 use netmodel::model::*;
@@ -67,7 +68,7 @@ pub(crate) fn two_hosts(macs: [[u8; 6]; 2], mtu_of_second: u16, number: u32) -> 
         ifindex: 1,
         mac: ROUTER_MAC,
     };
-    tables.to_host(trunk.generation(&tables, number, 250))
+    tables.to_host(trunk.generation(&tables, number, 250, CONNECTIONS))
 }
 
 /// A site without anything in it.

@@ -10,6 +10,7 @@ use dataplane_common::abi::{
 use dataplane_common::host::{HostTables, Slice};
 use dataplane_common::policy::{self, Report, Scratch};
 use dataplane_common::reason::DropReason;
+use netmodel::CONNECTIONS;
 use netmodel::ids::MacAddr;
 use oracle::generate::{Hook, PortScenario, PortStep, port_scenario};
 use policy_compiler::{RouterFacts, Tables, Trunk, compile};
@@ -36,7 +37,7 @@ impl Host {
                 ..RouterFacts::from_model(model)
             };
             let tables = compile(model, &facts).expect("the model compiles");
-            let mut host = tables.to_host(trunk.generation(&tables, 1, TICKS));
+            let mut host = tables.to_host(trunk.generation(&tables, 1, TICKS, CONNECTIONS));
             plug(scenario, &mut host);
             (tables, host)
         });
@@ -61,7 +62,10 @@ impl Host {
         let now = last.now.get();
         self.current = model;
         let (tables, next) = &mut self.compiled[model];
-        next.generation = Some(self.trunk.generation(tables, self.number, TICKS));
+        next.generation = Some(
+            self.trunk
+                .generation(tables, self.number, TICKS, CONNECTIONS),
+        );
         next.flows.replace(flows);
         next.fragments.replace(fragments);
         next.now.set(now);
