@@ -88,7 +88,7 @@ fn block_on_change(controller: &mut Controller, request: Request) -> Result<Repo
 
 async fn change(controller: &mut Controller, request: Request<'_>) -> Result<Report, CliError> {
     let format = request.common.format;
-    let mut lock = controller.place().lock()?;
+    let mut lock = controller.lock()?;
     let mut prepared = controller.prepare(request.desired.clone()).await?;
     let review = Review::new(&prepared, request.allow_destroy);
     if let Some(file) = &request.file {
@@ -111,7 +111,7 @@ async fn change(controller: &mut Controller, request: Request<'_>) -> Result<Rep
         if !is_agreed()? {
             return Ok(Report::text("", NO).with_talk("bulkhead: nothing was changed"));
         }
-        lock = controller.place().lock()?;
+        lock = controller.lock()?;
         let digest = review.digest();
         prepared = controller.prepare(request.desired.clone()).await?;
         if Review::new(&prepared, request.allow_destroy).digest() != digest {

@@ -41,7 +41,7 @@ pub(super) async fn wait(
             () = stop.wanted() => true,
             Some(line) = typed.recv() => {
                 if matches!(line.trim(), "yes" | "confirm") {
-                    let _lock = controller.place().lock()?;
+                    let _lock = controller.lock()?;
                     controller.confirm()?;
                 }
                 false
@@ -67,7 +67,7 @@ async fn look(
     if !is_due {
         return Ok(None);
     }
-    let _lock = controller.place().lock()?;
+    let _lock = controller.lock()?;
     match controller.undo_unconfirmed(is_stopped).await? {
         Some(undone) => Ok(Some(Ending::Undone {
             to: undone.to,

@@ -24,10 +24,14 @@ mod review;
 mod rollback;
 mod verify;
 
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::panic::resume_unwind;
+use std::process;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use dataplane_common::hold::Needs;
 use netmodel::Model;
@@ -166,6 +170,8 @@ pub struct Controller {
     following: Option<Following>,
     /// Of use to the next [`Controller::prepare`].
     recall: Mutex<Option<Recall>>,
+    /// Tells it from every other one, of other processes too.
+    name: String,
     why: String,
 }
 
@@ -180,6 +186,7 @@ impl Controller {
             ports: None,
             following: None,
             recall: Mutex::new(None),
+            name: unique_name(),
             why: String::new(),
         }
     }
@@ -205,6 +212,31 @@ impl Controller {
     #[must_use]
     pub fn hold_needs(&self) -> Option<&Needs> {
         self.options.hold.as_ref()
+    }
+
+    /// Takes the right to change the enforcement, as [`Place::lock`] does. Whoever had it before may have died while it filled tables: if
+    /// it was another one, what this one knows of them counts no more.
+    ///
+    /// # Errors
+    ///
+    /// As [`Place::lock`].
+    pub fn lock(&mut self) -> Result<File, RunError> {
+        let lock = self.options.place.lock()?;
+        let was_mine =
+            leave_name(&lock, &self.name).map_err(RunError::io("write the lock file"))?;
+        if !was_mine {
+            self.forget_tables();
+        }
+        Ok(lock)
+    }
+
+    fn forget_tables(&mut self) {
+        if let Some(datapath) = &mut self.datapath {
+            datapath.forget_tables();
+        }
+        if let Some(ports) = &mut self.ports {
+            ports.forget_tables();
+        }
     }
 
     /// Returns how to attach.
@@ -383,6 +415,27 @@ impl Controller {
     pub fn stored(&self, number: u32) -> Result<Desired, RunError> {
         stored(&self.store, number)
     }
+}
+
+/// Writes a name into the lock file; tells whether it was there already.
+fn leave_name(mut lock: &File, name: &str) -> io::Result<bool> {
+    let mut last = String::new();
+    // Whatever somebody wrote into it is not this name.
+    let was_mine = lock.read_to_string(&mut last).is_ok() && last == name;
+    if !was_mine {
+        lock.set_len(0)?;
+        lock.seek(SeekFrom::Start(0))?;
+        lock.write_all(name.as_bytes())?;
+    }
+    Ok(was_mine)
+}
+
+fn unique_name() -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let began = SystemTime::now().duration_since(UNIX_EPOCH);
+    let began = began.unwrap_or_default().as_nanos();
+    format!("{} {began} {count}\n", process::id())
 }
 
 /// How an apply is done.

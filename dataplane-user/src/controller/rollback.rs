@@ -249,12 +249,7 @@ impl Controller {
         let why = changes.join("; ");
         info!("the kernel is not what generation {current} says: {why}");
         // Whoever changed these tables may have changed those that are filled next, too.
-        if let Some(datapath) = &mut self.datapath {
-            datapath.forget_tables();
-        }
-        if let Some(ports) = &mut self.ports {
-            ports.forget_tables();
-        }
+        self.forget_tables();
         let how = How {
             cause: Cause::Repair,
             confirm_within: None,

@@ -87,8 +87,8 @@ impl<'a> Daemon<'a> {
         }
     }
 
-    fn lock(&self) -> Result<File, RunError> {
-        self.controller.place().lock()
+    fn lock(&mut self) -> Result<File, RunError> {
+        self.controller.lock()
     }
 
     /// What cannot be enforced at the beginning ends the process: whoever starts it must see it. But a trunk that is not there

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use netmodel::published::{self, PublishedError};
 use thiserror::Error;
+use tracing::warn;
 
 pub use self::daemon::{DaemonOptions, run};
 pub(crate) use self::link::{attachment, is_port_attached};
@@ -29,8 +30,11 @@ use crate::network::{NetlinkError, NetworkError};
 use crate::plan::tenant::MergeError;
 use crate::store::{self, StoreError};
 
-/// How long another process may take for its change: a large site's first apply takes seconds.
-const LOCK_PATIENCE: Duration = Duration::from_secs(10);
+/// How long another process may take for its change: a large site's first apply takes seconds, and so does the kernel's verifier on a slow
+/// processor, each time that `bulkhead run` has to load programs.
+const LOCK_PATIENCE: Duration = Duration::from_secs(30);
+/// After so long, whoever waits is told.
+const LOCK_SURPRISE: Duration = Duration::from_secs(2);
 
 /// Folder of the pin folders.
 pub const PINS: &str = "/sys/fs/bpf/bulkhead";
@@ -73,11 +77,19 @@ impl Place {
     ///
     /// [`RunError::Busy`] if another process has it and keeps it for longer than [`LOCK_PATIENCE`].
     pub fn lock(&self) -> Result<File, RunError> {
-        let deadline = Instant::now() + LOCK_PATIENCE;
+        let begin = Instant::now();
+        let mut is_told = false;
         loop {
             match self.lock_file("lock") {
-                Err(RunError::Busy { .. }) if Instant::now() < deadline => {
-                    std::thread::sleep(LOCK_PATIENCE / 100);
+                Err(RunError::Busy { .. }) if begin.elapsed() < LOCK_PATIENCE => {
+                    if !is_told && begin.elapsed() > LOCK_SURPRISE {
+                        warn!(
+                            "waiting for another bulkhead that works on {}",
+                            self.interface
+                        );
+                        is_told = true;
+                    }
+                    std::thread::sleep(Duration::from_millis(50));
                 }
                 result => return result,
             }
@@ -98,7 +110,12 @@ impl Place {
         let path = self.state.with_extension(extension);
         state::make_folder(&path).map_err(RunError::io(wrap))?;
         let mut options = File::options();
-        options.write(true).create(true).truncate(false).mode(0o600);
+        options
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600);
         let file = options.open(&path).map_err(RunError::io(wrap))?;
         match file.try_lock() {
             Ok(()) => Ok(file),
