@@ -174,7 +174,7 @@ impl Lab {
         self.spawn(self.place(command, words), "log")
     }
 
-    fn spawn(&self, mut command: Command, log: &str) -> Running {
+    pub(crate) fn spawn(&self, mut command: Command, log: &str) -> Running {
         let log = self.path(log);
         let file = fs::File::create(&log).unwrap();
         command.stdout(Stdio::null()).stderr(file);

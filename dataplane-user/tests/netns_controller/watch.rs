@@ -1,6 +1,9 @@
 //! `run --watch`: a change of the inventory becomes a plan and, if allowed, an apply.
 
 use std::fs;
+use std::os::unix::net::UnixDatagram;
+
+use nix::sys::signal::Signal;
 
 use crate::lab::{Lab, PATIENCE};
 use testkit::wait::wait_at_most;
@@ -113,4 +116,45 @@ fn emptied_inventory_is_never_applied_by_itself() {
     fs::rename(lab.path("tenants/grooveiq"), lab.path("elsewhere")).unwrap();
     run.wait_until_it_says("refused");
     assert_eq!(lab.enforced(), 1);
+}
+
+#[test]
+fn service_manager_is_told_when_it_is_ready_that_it_lives_and_that_it_ends() {
+    let lab = Lab::new();
+    lab.bulkhead(&["apply", "--yes"]).expect(0);
+    let path = lab.path("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let told = || {
+        let mut buffer = [0; 4096];
+        let octets = socket.recv(&mut buffer).expect("something is told");
+        String::from_utf8_lossy(&buffer[..octets]).into_owned()
+    };
+    let told_until = |word: &str| -> Vec<String> {
+        let mut all = Vec::new();
+        while !all.last().is_some_and(|last: &String| last.contains(word)) {
+            all.push(told());
+        }
+        all
+    };
+    let mut command = lab.command(&["run"]);
+    command
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "1000000");
+    let mut run = lab.spawn(command, "log");
+    let begin = told_until("READY=1");
+    let is_told = |words: &str| begin.iter().any(|told| told.contains(words));
+    assert!(is_told("is as it should be"), "{begin:?}");
+    // Not only at the beginning.
+    for _ in 0..3 {
+        told_until("WATCHDOG=1");
+    }
+    // What a foreign hand has done is repaired when it is asked to look.
+    lab.lose_an_endpoint();
+    run.signal(Signal::SIGHUP);
+    told_until("repaired, as generation 2");
+    run.signal(Signal::SIGTERM);
+    told_until("STOPPING=1");
+    assert_eq!(run.end(), 0, "{}", run.said());
+    assert_eq!(lab.enforced(), 2, "enforcement stays");
 }
