@@ -100,9 +100,10 @@ impl Tap {
     /// If the kernel has no taps, or the name is taken.
     pub fn open(ns: &NetNs, name: &str, offloads: bool) -> Result<Self> {
         ensure!(name.len() < libc::IFNAMSIZ, "{name} is too long");
+        let flags = libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
         let mut request = Request {
             name: [0; libc::IFNAMSIZ],
-            flags: (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as libc::c_short,
+            flags: libc::c_short::try_from(flags)?,
             _rest: [0; 22],
         };
         request.name[..name.len()].copy_from_slice(name.as_bytes());

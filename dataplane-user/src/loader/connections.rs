@@ -1,6 +1,6 @@
 //! How many connections whoever shares `FLOWS` may have in it (ADR 0014).
 
-use aya::maps::{Map, MapData, MapError};
+use aya::maps::{Map, MapData};
 
 use super::{LoaderError, Pins};
 
@@ -64,15 +64,17 @@ pub(super) fn sizes(connections: u32) -> [(&'static str, u32); 2] {
 
 /// Returns how many connections fit in.
 pub(super) fn room(flows: &Map) -> Result<u32, LoaderError> {
-    match flows {
-        Map::HashMap(map) => entries(map),
-        _ => Err(LoaderError::MissingMap(FLOWS)),
+    if let Map::HashMap(map) = flows {
+        entries(map)
+    } else {
+        Err(LoaderError::MissingMap(FLOWS))
     }
 }
 
 pub(super) fn entries(map: &MapData) -> Result<u32, LoaderError> {
-    let info = map.info().map_err(MapError::from);
-    let info = info.map_err(|source| LoaderError::map(FLOWS, source))?;
+    let info = map
+        .info()
+        .map_err(|source| LoaderError::map(FLOWS, source))?;
     Ok(info.max_entries())
 }
 

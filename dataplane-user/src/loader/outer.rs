@@ -39,9 +39,10 @@ impl Outer {
         name: &'static str,
         pins: Option<&Pins>,
     ) -> Result<Self, LoaderError> {
-        match take_map(ebpf, name)? {
-            Map::ArrayOfMaps(map) => Self::new(name, map, pins.cloned()),
-            _ => Err(LoaderError::MissingMap(name)),
+        if let Map::ArrayOfMaps(map) = take_map(ebpf, name)? {
+            Self::new(name, map, pins.cloned())
+        } else {
+            Err(LoaderError::MissingMap(name))
         }
     }
 

@@ -79,7 +79,7 @@ fn collect(tap: &Tap, port: u16, octets: usize) -> Vec<(ParsedFrame, Left)> {
 }
 
 fn payload(octets: usize) -> Vec<u8> {
-    (0..octets).map(|at| (at % 251) as u8).collect()
+    (0..=250).cycle().take(octets).collect()
 }
 
 fn payload_of(frames: &[(ParsedFrame, Left)]) -> Vec<u8> {
