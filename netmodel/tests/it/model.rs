@@ -210,8 +210,12 @@ tenants:
         .collect();
     let expected = [
         "connections=5000",
+        "connection_rate=5000/s",
+        "neighbour_rate=1000/s",
         "dhcp_rate=7/s",
         "endpoint.connections=9",
+        "endpoint.connection_rate=1000/s",
+        "endpoint.neighbour_rate=200/s",
         "endpoint.dhcp_rate=any",
     ];
     assert_eq!(told, expected);
