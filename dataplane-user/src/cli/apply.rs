@@ -82,13 +82,14 @@ pub(super) fn rollback(common: &Common, args: &RollbackArgs) -> Result<Report, C
 
 fn block_on_change(controller: &mut Controller, request: Request) -> Result<Report, CliError> {
     // What it does, it says itself.
-    log_to_stderr(tracing::Level::WARN);
+    log_to_stderr(tracing::Level::WARN, Format::Text);
     block_on(change(controller, request))
 }
 
 async fn change(controller: &mut Controller, request: Request<'_>) -> Result<Report, CliError> {
     let format = request.common.format;
     let mut lock = controller.lock()?;
+    check_nothing_waits(controller, &request).await?;
     let mut prepared = controller.prepare(request.desired.clone()).await?;
     let review = Review::new(&prepared, request.allow_destroy);
     if let Some(file) = &request.file {
@@ -112,6 +113,7 @@ async fn change(controller: &mut Controller, request: Request<'_>) -> Result<Rep
             return Ok(Report::text("", NO).with_talk("bulkhead: nothing was changed"));
         }
         lock = controller.lock()?;
+        check_nothing_waits(controller, &request).await?;
         let digest = review.digest();
         prepared = controller.prepare(request.desired.clone()).await?;
         if Review::new(&prepared, request.allow_destroy).digest() != digest {
@@ -123,6 +125,27 @@ async fn change(controller: &mut Controller, request: Request<'_>) -> Result<Rep
     let applied = do_it(controller, &prepared, &request).await?;
     drop(lock);
     finish(controller, &request, applied, stop).await
+}
+
+/// What waits for its confirmation is not built upon. A rollback is a way to say no to it.
+async fn check_nothing_waits(
+    controller: &mut Controller,
+    request: &Request<'_>,
+) -> Result<(), CliError> {
+    if let Some(undone) = controller.undo_unconfirmed(false).await? {
+        let generation = undone.generation;
+        say(&format!(
+            "generation {generation} was not confirmed in time: it was undone"
+        ));
+    }
+    let is_no = matches!(request.cause, Cause::Rollback { .. }) && request.confirm_within.is_none();
+    match controller.store().pending().map_err(RunError::from)? {
+        Some(pending) if !is_no => Err(CliError::Waits {
+            generation: pending.generation,
+            seconds: pending.left().map_or(0, |left| left.as_secs()),
+        }),
+        _ => Ok(()),
+    }
 }
 
 async fn do_it(
@@ -138,6 +161,9 @@ async fn do_it(
         summary: review.summary(),
     };
     let applied = controller.apply(prepared, how).await?;
+    if request.confirm_within.is_none() {
+        controller.abandon(applied.number)?;
+    }
     for warning in &applied.warnings {
         say(&format!("warning: {warning}"));
     }

@@ -58,6 +58,17 @@ pub enum CliError {
         "what would be done has changed while you were asked; nothing was changed (remedy: again)"
     )]
     PlanIsStale,
+    /// An apply is not confirmed yet.
+    #[error(
+        "generation {generation} waits for its confirmation, for {seconds} s more; nothing was changed (remedy: `bulkhead confirm` or \
+         `bulkhead rollback` first)"
+    )]
+    Waits {
+        /// The generation that waits.
+        generation: u32,
+        /// How long it does.
+        seconds: u64,
+    },
     /// Nobody said which interface the trunk is, and the inventory has errors.
     #[error("which interface? the inventory has errors, so say --interface IF")]
     NoInterface,
@@ -100,6 +111,7 @@ impl CliError {
             | Self::Run(_)
             | Self::PlanFile(_)
             | Self::PlanIsStale
+            | Self::Waits { .. }
             | Self::NoDns(_)
             | Self::Dns { .. } => NO,
             Self::Ask(_) | Self::NoInterface | Self::NoTrunk | Self::NoSuchCode(_) => USAGE,

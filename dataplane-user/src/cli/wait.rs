@@ -11,7 +11,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::controller::Controller;
 use crate::run::RunError;
-use crate::store::Outcome;
+use crate::store::{Cause, Outcome};
 
 /// How often the store is looked at.
 const PERIOD: Duration = Duration::from_millis(200);
@@ -61,7 +61,9 @@ async fn look(
 ) -> Result<Option<Ending>, RunError> {
     let waits = controller.store().pending()?;
     let is_due = match waits {
-        Some(pending) if pending.generation == number => pending.left().is_none() || is_stopped,
+        Some(pending) if controller.store().waiting(&pending).contains(&number) => {
+            pending.left().is_none() || is_stopped
+        }
         _ => return settled(controller, number),
     };
     if !is_due {
@@ -82,13 +84,19 @@ fn settled(controller: &Controller, number: u32) -> Result<Option<Ending>, RunEr
     let record = controller.store().record(number)?;
     Ok(Some(match record.outcome {
         Outcome::Applied => Ending::Stays,
-        Outcome::RolledBack { by } => Ending::Undone {
-            to: record.previous,
-            by,
-        },
-        Outcome::Applying | Outcome::Unconfirmed | Outcome::Failed { .. } => {
-            Ending::Undone { to: None, by: 0 }
+        Outcome::RolledBack { by } => {
+            let to = match controller.store().record(by)?.cause {
+                Cause::Rollback { to, .. } => Some(to),
+                Cause::Apply | Cause::Watch | Cause::Repair => record.previous,
+            };
+            Ending::Undone { to, by }
         }
+        Outcome::Failed { .. } => Ending::Undone { to: None, by: 0 },
+        // Whoever undid it died before it could say so.
+        Outcome::Applying | Outcome::Unconfirmed => Ending::Undone {
+            to: record.previous,
+            by: controller.store().current()?.unwrap_or(0),
+        },
     }))
 }
 

@@ -9,9 +9,9 @@ use super::ports::release_strays;
 use super::{Controller, How, Prepared};
 use crate::loader::{Attached, Datapath, Hook, LoadOptions, Mode, Pins, WantedMode, is_bpf_fs};
 use crate::nat;
-use crate::network::{Change, Network};
+use crate::network::{Change, Network, rx_vlan_offload};
 use crate::run::{PINS, Place, RunError, State, with_causes};
-use crate::store::{Outcome, Pending, Record};
+use crate::store::{Cause, Outcome, Pending, Record};
 
 /// Only the services, which are of one group, and root read what is published.
 const PUBLISHED_MODE: u32 = 0o640;
@@ -33,8 +33,13 @@ impl Controller {
     /// If the store or the kernel refuses. The generation before it is then current and enforced, or the text says
     /// why not.
     pub async fn apply(&mut self, prepared: &Prepared, how: How) -> Result<Applied, RunError> {
-        let enforced = prepared.observed.enforcement.generation;
-        let number = self.store.next_number(enforced)?;
+        let enforcement = &prepared.observed.enforcement;
+        if how.confirm_within.is_some() && prepared.old.is_none() && enforcement.is_of_something() {
+            return Err(RunError::NothingToGoBackTo {
+                store: self.options.place.store.clone(),
+            });
+        }
+        let number = self.store.next_number(enforcement.generation)?;
         let mut record = Record::new(number, prepared.base, how.cause, &prepared.inventory);
         record.host = prepared
             .host
@@ -42,17 +47,33 @@ impl Controller {
         record.summary = how.summary;
         let bytes = prepared.body.to_file(number, &prepared.inventory);
         self.store.add(&bytes, &record, &how.plan)?;
-        if let Some(within) = how.confirm_within {
-            let pending = Pending::new(number, prepared.base, within);
-            self.store.set_pending(&pending)?;
+        // What is damaged is told by whoever undoes what nobody confirmed.
+        let waited = self.store.pending().ok().flatten();
+        let pending = match (how.confirm_within, &waited) {
+            (Some(within), _) => Some(Pending::new(number, prepared.base, within)),
+            // Else a repair would confirm what it repairs.
+            (None, Some(waited)) if record.cause == Cause::Repair => {
+                let is_repaired = |base| self.store.waiting(waited).contains(&base);
+                let inherits = prepared.base.is_some_and(is_repaired);
+                inherits.then(|| waited.clone().inherited_by(number))
+            }
+            (None, _) => None,
+        };
+        if let Some(pending) = &pending {
+            self.store.set_pending(pending)?;
         }
         // From here on the generation is meant: whoever finds an unfinished apply finishes it.
         self.store.set_current(number)?;
         if let Err(error) = self.enforce(prepared, number).await {
             self.give_up(prepared.base, number, &error)?;
+            match (pending, waited) {
+                (None, _) => {}
+                (Some(_), Some(waited)) => self.store.set_pending(&waited)?,
+                (Some(_), None) => self.store.clear_pending()?,
+            }
             return Err(error);
         }
-        let outcome = match how.confirm_within {
+        let outcome = match pending {
             Some(_) => Outcome::Unconfirmed,
             None => Outcome::Applied,
         };
@@ -68,7 +89,6 @@ impl Controller {
             Some(base) => self.store.set_current(base)?,
             None => self.store.clear_current()?,
         }
-        self.store.clear_pending()?;
         let why = with_causes(error);
         self.store.set_outcome(number, Outcome::Failed { why })?;
         Ok(())
@@ -84,7 +104,9 @@ impl Controller {
         let network = Network::connect()?;
         let changes = &prepared.network;
         apply_all(&network, changes.prepare()).await?;
-        if !prepared.nat.is_empty() {
+        // Guards come before what they guard, and go after it.
+        let guards_go = prepared.ruleset.is_empty();
+        if !prepared.nat.is_empty() && !guards_go {
             nat::apply(&prepared.ruleset)?;
         }
         // A bridge filters VLANs behind programs, and carries nothing that they do not know.
@@ -100,7 +122,11 @@ impl Controller {
         if !is_new {
             self.flip(prepared, number)?;
         }
-        apply_all(&network, changes.after_flip()).await
+        apply_all(&network, changes.after_flip()).await?;
+        if !prepared.nat.is_empty() && guards_go {
+            nat::apply(&prepared.ruleset)?;
+        }
+        Ok(())
     }
 
     /// The same where programs and maps are as they should be.
@@ -122,26 +148,23 @@ impl Controller {
         let place = self.options.place.clone();
         check_bpf_fs(&place)?;
         drop_stale_link(&place, prepared)?;
+        // Not what was observed: what was prepared for this flip may have switched it off.
+        let rx_vlan = rx_vlan_offload(&place.interface)?;
         if self.datapath.is_none() {
             let (pins, wanted) = (Pins::at(&place.pins), self.options.mode);
             self.datapath = Some(Datapath::load(&LoadOptions {
                 pins: Some(place.pins.clone()),
                 connections: self.options.connections,
-                hook: Some(Hook::first(&pins, wanted, prepared.observed.rx_vlan)),
+                hook: Some(Hook::first(&pins, wanted, rx_vlan)),
             })?);
         }
         let Some(datapath) = &mut self.datapath else {
             return Ok(());
         };
-        let observed = &prepared.observed;
-        let published = datapath.publish(&prepared.new.tables, &observed.trunk, number)?;
-        let attached = datapath.attach(
-            &place.interface,
-            self.options.mode,
-            observed.rx_vlan,
-            published,
-        )?;
-        warn_of(&place, self.options.mode, &attached, observed.rx_vlan);
+        let trunk = &prepared.observed.trunk;
+        let published = datapath.publish(&prepared.new.tables, trunk, number)?;
+        let attached = datapath.attach(&place.interface, self.options.mode, rx_vlan, published)?;
+        warn_of(&place, self.options.mode, &attached, rx_vlan);
         self.why = why(&place, &attached);
         Ok(())
     }
@@ -173,15 +196,18 @@ impl Controller {
         );
         let noted = self.store.set_outcome(number, outcome);
         note("note the outcome", noted.map_err(RunError::from));
-        let needed: Vec<u32> = prepared.base.into_iter().chain([number]).collect();
+        let back = self.store.pending().ok().flatten().and_then(|p| p.previous);
+        let needed = [Some(number), prepared.base, back];
+        let needed: Vec<u32> = needed.into_iter().flatten().collect();
         let pruned = self.store.prune(self.options.kept, &needed);
         note("remove old generations", pruned.map_err(RunError::from));
         info!(
-            "generation {number}: {} segments, {} tenants on {} ({})",
-            prepared.new.model.segments.len(),
-            prepared.new.model.tenants.len(),
-            place.interface,
-            self.why
+            generation = number,
+            segments = prepared.new.model.segments.len(),
+            tenants = prepared.new.model.tenants.len(),
+            interface = place.interface,
+            why = self.why,
+            "enforced"
         );
         warnings
     }

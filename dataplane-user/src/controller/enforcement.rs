@@ -166,6 +166,11 @@ impl Enforcement {
         !self.held && attached.is_some_and(|(_, ifindex)| ifindex == self.ifindex)
     }
 
+    /// Is there anything that a generation left, be it of another layout?
+    pub(super) fn is_of_something(&self) -> bool {
+        self.generation > 0 || self.other_abi.is_some() || self.is_attached()
+    }
+
     /// Tells what has to change so that `tables` and the generation after `base` are enforced.
     pub(super) fn changes(
         &self,

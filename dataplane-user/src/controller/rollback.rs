@@ -47,6 +47,17 @@ pub enum Converged {
     Repaired(u32),
 }
 
+impl Converged {
+    /// Returns the generation that was brought into the kernel, if one was.
+    #[must_use]
+    pub fn generation(&self) -> Option<u32> {
+        match self {
+            Self::Nothing | Self::NoGeneration => None,
+            Self::Restored(number) | Self::Repaired(number) => Some(*number),
+        }
+    }
+}
+
 impl Controller {
     /// Lets the generation that waits for its confirmation stay.
     ///
@@ -60,11 +71,28 @@ impl Controller {
         if pending.left().is_none() {
             return Ok(Confirmed::TooLate(pending.generation));
         }
-        // In this order: whoever sees that nothing waits any more finds out why, and what dies in between was confirmed.
-        let outcome = Outcome::Applied;
-        self.store.set_outcome(pending.generation, outcome)?;
-        self.store.clear_pending()?;
+        self.settle(&pending, &Outcome::Applied)?;
         Ok(Confirmed::Generation(pending.generation))
+    }
+
+    /// Notes that what waited for its confirmation, if anything did, was undone by a generation.
+    ///
+    /// # Errors
+    ///
+    /// If the store refuses.
+    pub fn abandon(&self, by: u32) -> Result<(), RunError> {
+        match self.store.pending()? {
+            Some(pending) => self.settle(&pending, &Outcome::RolledBack { by }),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends a wait. In this order: whoever sees that nothing waits any more finds out why, and what dies in between has this outcome.
+    fn settle(&self, pending: &Pending, outcome: &Outcome) -> Result<(), RunError> {
+        for number in self.store.waiting(pending) {
+            self.store.set_outcome(number, outcome.clone())?;
+        }
+        Ok(self.store.clear_pending()?)
     }
 
     /// Undoes the generation that waits for its confirmation, if its time is up, or at once if `now`.
@@ -79,21 +107,29 @@ impl Controller {
         if pending.left().is_some() && !now {
             return Ok(None);
         }
-        if self.store.current()? != Some(pending.generation) {
+        let waiting = self.store.waiting(&pending);
+        let Some(generation) = self.store.current()?.filter(|n| waiting.contains(n)) else {
             // It was undone, or never began.
             self.store.clear_pending()?;
             return Ok(None);
-        }
-        let generation = pending.generation;
-        warn!("generation {generation} was not confirmed in time: undoing it");
+        };
+        warn!(
+            generation,
+            previous = pending.previous,
+            "generation {generation} was not confirmed in time: undoing it"
+        );
         let by = match pending.previous {
-            Some(previous) => Some(self.go_back(previous, generation).await?),
+            Some(previous) => {
+                let by = self.go_back(previous, generation).await?;
+                self.settle(&pending, &Outcome::RolledBack { by })?;
+                Some(by)
+            }
             None => {
-                self.release(generation).await?;
+                let why = self.release().await?.to_owned();
+                self.settle(&pending, &Outcome::Failed { why })?;
                 None
             }
         };
-        self.store.clear_pending()?;
         Ok(Some(Undone {
             generation,
             to: pending.previous,
@@ -128,7 +164,14 @@ impl Controller {
             return Ok(None);
         }
         let up = std::time::Duration::ZERO;
-        Ok(Some(Pending::new(current, record.previous, up)))
+        let pending = Pending::new(current, record.previous, up);
+        // What it repaired did not stay either.
+        let first = self.store.waiting(&pending).last().copied();
+        let previous = self.store.record(first.unwrap_or(current))?.previous;
+        Ok(Some(Pending {
+            previous,
+            ..pending
+        }))
     }
 
     async fn go_back(&mut self, to: u32, from: u32) -> Result<u32, RunError> {
@@ -142,14 +185,11 @@ impl Controller {
             plan: format!("Generation {from} was not confirmed in time: back to {to}.\n"),
             summary: Summary::default(),
         };
-        let applied = self.apply(&prepared, how).await?;
-        let by = applied.number;
-        self.store.set_outcome(from, Outcome::RolledBack { by })?;
-        Ok(by)
+        Ok(self.apply(&prepared, how).await?.number)
     }
 
-    /// The first generation was not confirmed: as before it, the trunk is held, or nothing is enforced.
-    async fn release(&mut self, generation: u32) -> Result<(), RunError> {
+    /// The first generation was not confirmed: as before it, the trunk is held, or nothing is enforced. Returns which of them.
+    async fn release(&mut self) -> Result<&'static str, RunError> {
         let place = &self.options.place;
         let pins = Pins::at(&place.pins);
         if !pins.has_ports() {
@@ -172,11 +212,7 @@ impl Controller {
             detach(place).await?;
         }
         self.store.clear_current()?;
-        let outcome = Outcome::Failed {
-            why: why.to_owned(),
-        };
-        self.store.set_outcome(generation, outcome)?;
-        Ok(())
+        Ok(why)
     }
 
     /// Removes the devices and addresses that bulkhead made, and its table of the uplinks.
@@ -247,7 +283,11 @@ impl Controller {
             .map(ToString::to_string)
             .collect();
         let why = changes.join("; ");
-        info!("the kernel is not what generation {current} says: {why}");
+        info!(
+            generation = current,
+            drift = why,
+            "the kernel is not what it should be"
+        );
         // Whoever changed these tables may have changed those that are filled next, too.
         self.forget_tables();
         let how = How {
@@ -264,20 +304,16 @@ impl Controller {
         let place = &self.options.place;
         let bytes = std::fs::read(self.store.generation_path(number))
             .map_err(RunError::io("read the generation that is published"))?;
-        let is_waiting = self
-            .store
-            .pending()?
-            .is_some_and(|p| p.generation == number);
+        let pending = self.store.pending()?;
+        let is_waiting = pending.is_some_and(|p| self.store.waiting(&p).contains(&number));
         let outcome = match is_waiting {
             true => Outcome::Unconfirmed,
             false => Outcome::Applied,
         };
         self.tell_of(prepared, number, outcome, &bytes);
         let published = published::head(&place.published);
-        info!(
-            "published: generation {}",
-            published.map_or(0, |head| head.number)
-        );
+        let generation = published.map_or(0, |head| head.number);
+        info!(generation, "published");
         Ok(())
     }
 

@@ -232,6 +232,16 @@ pub enum RunError {
     /// There is nothing to go back to.
     #[error("there is no generation before the current one (`bulkhead history` lists them)")]
     NoPrevious,
+    /// What is enforced could not be brought back.
+    #[error(
+        "there is nothing to go back to: something is enforced, and {} does not say what, so this generation could not be undone \
+         (remedy: bulkhead apply without --confirm-within; it mends the store)",
+        store.display()
+    )]
+    NothingToGoBackTo {
+        /// The folder of the generations.
+        store: PathBuf,
+    },
     /// Files cannot be watched.
     #[error("cannot watch files (many folders? remedy: sysctl fs.inotify.max_user_watches)")]
     Watch(#[source] notify::Error),

@@ -231,6 +231,25 @@ impl Store {
             .map_err(|what| StoreError::Damaged { path, what })
     }
 
+    /// Returns the generations that wait with a pending apply: its own, and those that it is a repair of, the newest first. They have
+    /// one fate.
+    #[must_use]
+    pub fn waiting(&self, pending: &Pending) -> Vec<u32> {
+        let mut all = vec![pending.generation];
+        let mut at = pending.generation;
+        while let Ok(record) = self.record(at)
+            && record.cause == Cause::Repair
+            && let Some(repaired) = record.previous
+            && repaired < at
+            && let Ok(before) = self.record(repaired)
+            && before.outcome == Outcome::Unconfirmed
+        {
+            all.push(repaired);
+            at = repaired;
+        }
+        all
+    }
+
     /// Notes that an apply waits for its confirmation.
     ///
     /// # Errors

@@ -42,6 +42,12 @@ impl Pending {
         }
     }
 
+    /// Lets a repair of the generation that waits wait in its place, until the same moment.
+    #[must_use]
+    pub fn inherited_by(self, generation: u32) -> Self {
+        Self { generation, ..self }
+    }
+
     /// Returns how long there is left; `None` if the time is up.
     #[must_use]
     pub fn left(&self) -> Option<Duration> {

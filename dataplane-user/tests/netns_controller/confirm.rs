@@ -85,6 +85,102 @@ fn interrupt_undoes_it_at_once() {
     is_undone(&lab);
 }
 
+/// Generation 2 waits, and `bulkhead run` has repaired it as generation 3.
+fn unconfirmed_and_repaired() -> (Lab, Running, Running) {
+    let (lab, apply) = unconfirmed("10m");
+    let run = lab.start_logged(&["run"], "run.log");
+    run.wait_until_it_says("is as it should be");
+    lab.lose_an_endpoint();
+    run.signal(Signal::SIGHUP);
+    run.wait_until_it_says("repaired, as generation 3");
+    assert_eq!(lab.outcome(3), "unconfirmed");
+    (lab, apply, run)
+}
+
+#[test]
+fn repair_of_what_waits_is_undone_with_it() {
+    let (lab, mut apply, _run) = unconfirmed_and_repaired();
+    apply.signal(Signal::SIGINT);
+    assert_eq!(apply.end(), 1);
+    assert!(
+        apply
+            .said()
+            .contains("1 is enforced again, as generation 4"),
+        "{}",
+        apply.said()
+    );
+    assert_eq!(lab.model(4), lab.model(1));
+    assert_eq!(lab.enforced(), 4);
+    for number in [2, 3] {
+        assert_eq!(lab.outcome(number), "rolled-back", "{number}");
+    }
+    lab.bulkhead(&["drift"]).expect(0);
+}
+
+#[test]
+fn repair_of_what_waits_is_confirmed_with_it() {
+    let (lab, mut apply, _run) = unconfirmed_and_repaired();
+    lab.bulkhead(&["confirm"]).expect(0);
+    assert_eq!(apply.end(), 0, "{}", apply.said());
+    for number in [2, 3] {
+        assert_eq!(lab.outcome(number), "applied", "{number}");
+    }
+    assert_eq!(lab.enforced(), 3);
+    assert!(!lab.path("store/pending.json").exists());
+}
+
+#[test]
+fn damaged_pending_file_of_a_repair_goes_back_to_what_was_confirmed() {
+    let (lab, mut apply, run) = unconfirmed_and_repaired();
+    drop(run);
+    apply.kill();
+    fs::write(lab.path("store/pending.json"), "{").unwrap();
+    let run = lab.start(&["run"]);
+    wait_at_most(PATIENCE, "generation 4", || {
+        (lab.enforced() == 4).then_some(())
+    })
+    .unwrap();
+    run.wait_until_it_says("is as it should be");
+    assert_eq!(lab.model(4), lab.model(1));
+}
+
+#[test]
+fn what_waits_is_not_built_upon_and_a_rollback_says_no_to_it() {
+    let (lab, mut apply) = unconfirmed("10m");
+    let said = lab.bulkhead(&["apply", "--yes"]).expect(1);
+    assert!(
+        said.talk
+            .contains("generation 2 waits for its confirmation"),
+        "{}",
+        said.talk
+    );
+    assert_eq!(lab.enforced(), 2);
+    lab.bulkhead(&["rollback", "--yes"]).expect(0);
+    assert_eq!(apply.end(), 1);
+    assert!(
+        apply
+            .said()
+            .contains("1 is enforced again, as generation 3"),
+        "{}",
+        apply.said()
+    );
+    is_undone(&lab);
+}
+
+#[test]
+fn what_could_not_be_undone_is_not_applied_on_trial() {
+    let lab = Lab::new();
+    lab.bulkhead(&["apply", "--yes"]).expect(0);
+    fs::remove_dir_all(lab.path("store")).unwrap();
+    let said = lab
+        .bulkhead(&["apply", "--yes", "--confirm-within", "2s"])
+        .expect(1);
+    assert!(said.talk.contains("nothing to go back to"), "{}", said.talk);
+    assert_eq!(lab.enforced(), 1);
+    lab.bulkhead(&["apply", "--yes"]).expect(0);
+    assert_eq!(lab.enforced(), 2);
+}
+
 #[test]
 fn killed_apply_is_undone_by_run() {
     let lab = Lab::new();
