@@ -412,7 +412,8 @@ Examples:
   bulkhead run                                       keep the kernel as the last apply made it
   bulkhead run --watch                               and look at changes of the inventory; see [watch] in bulkhead.toml
   bulkhead run --interface eth1 --mode tcx
-  kill -HUP PID                                      compare everything now")]
+  bulkhead run --format json                         log one JSON object a line
+  kill -HUP PID                                      compare everything now, and read the inventory again")]
 pub struct RunArgs {
     /// Where
     #[command(flatten)]

@@ -17,7 +17,7 @@ pub(super) fn run(common: &Common, args: &HoldArgs) -> Result<Report, CliError> 
         Some(interface) => named(&args.place, interface),
         None => place(common, &args.place)?.0,
     };
-    log_to_stderr(tracing::Level::INFO);
+    log_to_stderr(tracing::Level::INFO, common.format);
     let _lock = place.lock()?;
     let held = block_on(hold(&place, &settings.needs(), wanted(args.mode)))?;
     Ok(Report::text("", YES).with_talk(&format!("bulkhead: {}", told(&place, &settings, &held))))

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use netmodel::finding::{Audience, Style, to_text};
 
-use super::args::{Common, HowArgs, ModeArg, RunArgs};
+use super::args::{Common, Format, HowArgs, ModeArg, RunArgs};
 use super::inventory::{chosen_host, load, options};
 use super::place::place_of_enforcement;
 use super::report::{CliError, Report, YES};
@@ -20,7 +20,7 @@ use crate::store::KEPT;
 pub(super) fn run(common: &Common, args: &RunArgs) -> Result<Report, CliError> {
     let place = place_of_enforcement(common, &args.place)?;
     let control = control_options(common, place, &args.how)?;
-    log_to_stderr(tracing::Level::INFO);
+    log_to_stderr(tracing::Level::INFO, common.format);
     let inventory = match args.watch {
         true => Some(watched(common)?),
         false => None,
@@ -114,8 +114,9 @@ pub(super) fn wanted(mode: ModeArg) -> WantedMode {
     }
 }
 
-/// `RUST_LOG` chooses another level than the usual one. For people on a terminal, for the journal otherwise: that has the time itself.
-pub(super) fn log_to_stderr(usual: tracing::Level) {
+/// `RUST_LOG` chooses another level than the usual one. For people on a terminal, for the journal otherwise: that has the time itself. As JSON,
+/// a line is an object with `timestamp`, `level`, `message` and the fields of what is told.
+pub(super) fn log_to_stderr(usual: tracing::Level, format: Format) {
     let level = tracing_subscriber::EnvFilter::builder()
         .with_default_directive(usual.into())
         .from_env_lossy();
@@ -124,7 +125,9 @@ pub(super) fn log_to_stderr(usual: tracing::Level) {
         .with_writer(std::io::stderr)
         .with_target(false)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
-    if std::env::var_os("JOURNAL_STREAM").is_some() {
+    if format == Format::Json {
+        log.with_ansi(false).json().flatten_event(true).init();
+    } else if std::env::var_os("JOURNAL_STREAM").is_some() {
         log.without_time().init();
     } else {
         log.init();

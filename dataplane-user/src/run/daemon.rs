@@ -54,6 +54,10 @@ pub async fn run(options: DaemonOptions<'_>) -> Result<(), RunError> {
         match wish {
             Wish::End => break,
             Wish::Look => daemon.look().await,
+            Wish::LookAndRead => {
+                daemon.look().await;
+                daemon.read_again();
+            }
             Wish::Inventory => daemon.inventory_changed(),
             Wish::Nothing => {}
         }
@@ -67,6 +71,16 @@ pub async fn run(options: DaemonOptions<'_>) -> Result<(), RunError> {
     Ok(())
 }
 
+/// What became of a reading of the inventory.
+enum Taken {
+    /// It is what is applied.
+    Is,
+    /// It is not applied, and why.
+    Not(String),
+    /// The same, but not for what it says: it is read again.
+    Later(String),
+}
+
 struct Daemon<'a> {
     controller: Controller,
     inventory: Option<Watched<'a>>,
@@ -74,6 +88,10 @@ struct Daemon<'a> {
     last_sweep: Instant,
     /// The last error that was logged, so that it is not logged every minute.
     problem: Option<String>,
+    /// Why the inventory is not applied.
+    waiting: Option<String>,
+    /// The generation that was current at the last look.
+    current: Option<u32>,
 }
 
 impl<'a> Daemon<'a> {
@@ -84,6 +102,8 @@ impl<'a> Daemon<'a> {
             last_sync: Instant::now(),
             last_sweep: Instant::now(),
             problem: None,
+            waiting: None,
+            current: None,
         }
     }
 
@@ -98,19 +118,14 @@ impl<'a> Daemon<'a> {
             Err(error) if error.is_missing_link() => self.complain(&error),
             result => result?,
         }
-        if let Some(watched) = &mut self.inventory {
-            watched.now();
-        }
+        self.read_again();
         notify(&[NotifyState::Ready]);
         Ok(())
     }
 
     async fn begin(&mut self) -> Result<(), RunError> {
-        let _lock = self.lock()?;
-        self.controller.undo_unconfirmed(false).await?;
-        let converged = self.controller.converge(true).await?;
+        let converged = self.converge(true).await?;
         self.tell(&converged);
-        self.hold(&converged).await?;
         #[cfg(feature = "debug-log")]
         self.controller.follow_debug_log()?;
         Ok(())
@@ -129,7 +144,7 @@ impl<'a> Daemon<'a> {
                 place.store.display()
             ),
             Converged::NoGeneration if self.controller.hold_needs().is_some() => {
-                "nothing was applied yet: bulkhead apply".to_owned()
+                "nothing was applied yet, and the trunk is held: bulkhead apply".to_owned()
             }
             Converged::NoGeneration => format!(
                 "nothing was applied yet, and nothing is enforced on {}: every frame passes \
@@ -137,14 +152,17 @@ impl<'a> Daemon<'a> {
                 place.interface
             ),
         };
-        info!("{text}");
+        info!(
+            interface = place.interface,
+            generation = converged.generation(),
+            "{text}"
+        );
         notify(&[NotifyState::Status(&text)]);
     }
 
-    /// Where there is no generation, there is the hold, if it is configured.
-    async fn hold(&self, converged: &Converged) -> Result<(), RunError> {
-        let (Converged::NoGeneration, Some(needs)) = (converged, self.controller.hold_needs())
-        else {
+    /// Where no generation is enforced, there is the hold, if it is configured.
+    async fn hold(&self) -> Result<(), RunError> {
+        let Some(needs) = self.controller.hold_needs() else {
             return Ok(());
         };
         let place = self.controller.place();
@@ -165,23 +183,37 @@ impl<'a> Daemon<'a> {
     /// Compares the kernel with the current generation, and repairs it.
     async fn look(&mut self) {
         self.last_sync = Instant::now();
-        let result = self.converge().await;
-        match result {
-            Ok(Converged::Nothing | Converged::NoGeneration) => self.problem = None,
+        let converged = self.converge(false).await;
+        self.notice_generation();
+        match converged {
+            Ok(Converged::Nothing | Converged::NoGeneration) => self.well(),
             Ok(converged) => {
-                self.problem = None;
+                self.well();
                 self.tell(&converged);
             }
             Err(error) => self.complain(&error),
         }
     }
 
-    async fn converge(&mut self) -> Result<Converged, RunError> {
+    async fn converge(&mut self, renew: bool) -> Result<Converged, RunError> {
         let _lock = self.lock()?;
-        self.controller.undo_unconfirmed(false).await?;
-        let converged = self.controller.converge(false).await?;
-        self.hold(&converged).await?;
-        Ok(converged)
+        let undone = self.controller.undo_unconfirmed(false).await;
+        let converged = match undone {
+            Ok(_) => self.controller.converge(renew).await,
+            Err(error) => Err(error),
+        };
+        match &converged {
+            Ok(Converged::NoGeneration) => self.hold().await?,
+            Ok(_) => {}
+            // A damaged store after a reboot: nothing can be enforced, and all would pass.
+            Err(_) => match self.hold().await {
+                Err(error) if !error.is_missing_link() => {
+                    warn!("cannot hold the trunk: {}", with_causes(&error));
+                }
+                _ => {}
+            },
+        }
+        converged
     }
 
     /// Takes away what no holder of connections comes back to. Packets do not wait for it.
@@ -205,6 +237,35 @@ impl<'a> Daemon<'a> {
             notify(&[NotifyState::Status(&format!("problem: {text}"))]);
         }
         self.problem = Some(text);
+        self.show();
+    }
+
+    /// What another process has applied may be what the inventory says.
+    fn notice_generation(&mut self) {
+        let current = self.controller.store().current().ok().flatten();
+        if std::mem::replace(&mut self.current, current) != current && self.waiting.is_some() {
+            self.read_again();
+        }
+    }
+
+    fn well(&mut self) {
+        self.problem = None;
+        self.show();
+    }
+
+    /// Lets `status` show what the operator should know, the most urgent first.
+    fn show(&self) {
+        let place = self.controller.place();
+        let notice = self.problem.as_ref().or(self.waiting.as_ref());
+        if let Err(error) = State::set_notice(&place.state, &place.interface, notice.cloned()) {
+            warn!("cannot write {}: {error}", place.state.display());
+        }
+    }
+
+    fn read_again(&mut self) {
+        if let Some(watched) = &mut self.inventory {
+            watched.now();
+        }
     }
 
     fn inventory_changed(&mut self) {
@@ -243,46 +304,53 @@ impl<'a> Daemon<'a> {
 
     /// Makes a plan of what the inventory says, and applies it if that is allowed.
     async fn take(&mut self, reading: Reading) {
-        let notice = match reading.desired {
+        let taken = match reading.desired {
             Ok(desired) => match self.plan(desired).await {
-                Ok(notice) => notice,
-                Err(error) => Some(with_causes(&error)),
+                Ok(taken) => taken,
+                Err(error) => Taken::Later(with_causes(&error)),
             },
-            Err(problem) => Some(problem),
+            Err(problem) => Taken::Not(problem),
         };
-        match &notice {
-            Some(notice) => {
-                warn!("the inventory has changed, and is not applied: {notice}");
+        if let (Taken::Later(_), Some(watched)) = (&taken, &mut self.inventory) {
+            watched.again();
+        }
+        let before = self.waiting.take();
+        self.waiting = match taken {
+            Taken::Is => None,
+            Taken::Not(why) | Taken::Later(why) => Some(why),
+        };
+        match &self.waiting {
+            // It is tried again and again.
+            Some(_) if self.waiting == before => {}
+            Some(why) => {
+                warn!("the inventory has changed, and is not applied: {why}");
                 notify(&[NotifyState::Status("the inventory is not what is applied")]);
             }
             None => info!("the inventory is what is applied"),
         }
-        let place = self.controller.place();
-        if let Err(error) = State::set_notice(&place.state, notice) {
-            warn!("cannot write {}: {error}", place.state.display());
-        }
+        self.show();
     }
 
-    /// Returns why the inventory is not applied; `None` if it is.
-    async fn plan(&mut self, desired: Desired) -> Result<Option<String>, RunError> {
+    async fn plan(&mut self, desired: Desired) -> Result<Taken, RunError> {
         let Some(settings) = self.inventory.as_ref().map(|watched| watched.settings) else {
-            return Ok(None);
+            return Ok(Taken::Is);
         };
         let _lock = self.lock()?;
         let prepared = self.controller.prepare(desired).await?;
         let review = Review::new(&prepared, Some(settings.allow_destroy));
         if review.is_empty() {
-            return Ok(None);
+            return Ok(Taken::Is);
         }
         if review.is_refused() {
-            return Ok(Some(format!("refused: {}", review.refusals())));
+            return Ok(Taken::Not(format!("refused: {}", review.refusals())));
         }
         if self.controller.store().pending()?.is_some() {
-            return Ok(Some("an apply waits for its confirmation".to_owned()));
+            let why = "an apply waits for its confirmation".to_owned();
+            return Ok(Taken::Later(why));
         }
         if !settings.apply {
             let summary = review.summary_line();
-            return Ok(Some(format!("{summary} (remedy: bulkhead apply)")));
+            return Ok(Taken::Not(format!("{summary} (remedy: bulkhead apply)")));
         }
         let how = How {
             cause: Cause::Watch,
@@ -292,7 +360,7 @@ impl<'a> Daemon<'a> {
         };
         let applied = self.controller.apply(&prepared, how).await?;
         self.tell(&Converged::Restored(applied.number));
-        Ok(None)
+        Ok(Taken::Is)
     }
 
     /// Returns how long there is nothing to do.

@@ -8,6 +8,9 @@ use std::time::{Duration, Instant};
 
 use crate::controller::Desired;
 
+/// What could not be dealt with is tried again so much later.
+const AGAIN: Duration = Duration::from_secs(5);
+
 /// What reading the inventory gave.
 #[derive(Clone, Debug)]
 pub struct Reading {
@@ -64,6 +67,13 @@ impl<'a> Watched<'a> {
     pub(super) fn now(&mut self) {
         self.taken = None;
         self.touched();
+    }
+
+    /// What was taken could not be dealt with: it is read again after a while.
+    pub(super) fn again(&mut self) {
+        self.taken = None;
+        self.seen = None;
+        self.at = Some(Instant::now() + self.settings.quiet.max(AGAIN));
     }
 
     /// Something has changed.

@@ -29,7 +29,7 @@ pub(crate) async fn attachment(
 ) -> Attachment {
     let path = pins.link(mode);
     if mode == Mode::Clsact {
-        let on_trunk = netlink.has_bpf_filter(ifindex).await;
+        let on_trunk = netlink.has_our_filter(ifindex).await;
         let program = ProgramInfo::from_pin(&path).map(|info| info.id()).ok();
         return Attachment {
             program,

@@ -1,8 +1,10 @@
 //! What wakes the daemon: signals, the store, the kernel's network, the inventory, the clock.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use notify::event::{AccessKind, AccessMode, EventKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
@@ -14,7 +16,7 @@ use futures_util::StreamExt as _;
 
 use super::inventory::Watched;
 use super::{Place, RunError};
-use crate::network::{self, Network, WatchOptions};
+use crate::network::{self, Event, Network, TrunkEvent, WatchOptions};
 
 /// What is wanted of the daemon.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -23,6 +25,8 @@ pub(super) enum Wish {
     End,
     /// To look at everything again.
     Look,
+    /// The same, and to read the inventory whether or not it has changed.
+    LookAndRead,
     /// To note that the inventory's files are being changed.
     Inventory,
     /// To look at the clock.
@@ -37,33 +41,104 @@ pub(super) struct Signals {
     changes: UnboundedReceiver<Wish>,
     network: network::Watch,
     /// Watches for as long as it lives.
-    _watcher: RecommendedWatcher,
+    watcher: RecommendedWatcher,
+    folders: Vec<Folder>,
+}
+
+/// A folder of the inventory, watched with all that is in it. What has its path may become another one: a checkout that is put in the
+/// place of the last one, a symbolic link that points elsewhere.
+struct Folder {
+    path: PathBuf,
+    /// Device, inode and birth of what is watched (inodes are used again); `None`: there was nothing.
+    watched: Option<(u64, u64, Option<SystemTime>)>,
+}
+
+impl Folder {
+    /// Watches what is there now; tells whether that is another one than before.
+    fn follow(&mut self, watcher: &mut RecommendedWatcher) -> Result<bool, notify::Error> {
+        let found = fs::metadata(&self.path).ok();
+        let found = found.map(|folder| (folder.dev(), folder.ino(), folder.created().ok()));
+        if found == self.watched {
+            return Ok(false);
+        }
+        if self.watched.take().is_some() {
+            // What was removed is not watched any more.
+            let _ = watcher.unwatch(&self.path);
+        }
+        if found.is_some() {
+            watcher.watch(&self.path, RecursiveMode::Recursive)?;
+        }
+        self.watched = found;
+        Ok(true)
+    }
 }
 
 impl Signals {
     pub(super) fn new(place: &Place, inventory: Option<&Watched<'_>>) -> Result<Self, RunError> {
         let catch = |kind| signal(kind).map_err(RunError::io("catch signals"));
         let (tell, changes) = unbounded_channel();
-        let folders = inventory.map(|watched| watched.folders.clone());
+        let paths = inventory.map_or(&[][..], |watched| &watched.folders);
+        let paths: Result<Vec<_>, _> = paths.iter().map(std::path::absolute).collect();
+        let paths = paths.map_err(RunError::io("find the inventory"))?;
+        let mut watcher = watch(&place.store, &paths, tell)?;
+        let mut folders = Vec::new();
+        for path in paths {
+            let mut folder = Folder {
+                path,
+                watched: None,
+            };
+            folder.follow(&mut watcher).map_err(RunError::Watch)?;
+            folders.push(folder);
+        }
         Ok(Self {
             hangup: catch(SignalKind::hangup())?,
             interrupt: catch(SignalKind::interrupt())?,
             terminate: catch(SignalKind::terminate())?,
             changes,
             network: Network::connect()?.watch(&place.interface, WatchOptions::default())?,
-            _watcher: watch(&place.store, folders.unwrap_or_default(), tell)?,
+            watcher,
+            folders,
         })
     }
 
     /// Waits for the next wish, but no longer than `patience`.
     pub(super) async fn next(&mut self, patience: Duration) -> Wish {
+        let wish = self.wait(patience).await;
+        match (self.folders_changed(), wish) {
+            (true, Wish::Look) => Wish::LookAndRead,
+            (true, Wish::Nothing) => Wish::Inventory,
+            (_, wish) => wish,
+        }
+    }
+
+    /// Follows the inventory's folders, where others have their paths now.
+    fn folders_changed(&mut self) -> bool {
+        let mut changed = false;
+        for folder in &mut self.folders {
+            match folder.follow(&mut self.watcher) {
+                Ok(is_another) => changed |= is_another,
+                Err(error) => warn!("cannot watch {}: {error}", folder.path.display()),
+            }
+        }
+        changed
+    }
+
+    async fn wait(&mut self, patience: Duration) -> Wish {
         tokio::select! {
             biased;
             _ = self.terminate.recv() => Wish::End,
             _ = self.interrupt.recv() => Wish::End,
-            _ = self.hangup.recv() => Wish::Look,
+            _ = self.hangup.recv() => Wish::LookAndRead,
             Some(wish) = self.changes.recv() => wish,
-            Some(_) = self.network.next() => Wish::Look,
+            Some(event) = self.network.next() => {
+                if let Event::Trunk(TrunkEvent::Renamed { to, .. }) = event {
+                    warn!(
+                        "the trunk is called {to} now: what is attached to it stays, but nothing else of it can be followed \
+                         (remedy: give it its name back, or change the inventory's)"
+                    );
+                }
+                Wish::Look
+            }
             () = tokio::time::sleep(patience) => Wish::Nothing,
         }
     }
@@ -71,27 +146,28 @@ impl Signals {
 
 fn watch(
     store: &Path,
-    folders: Vec<PathBuf>,
+    folders: &[PathBuf],
     tell: UnboundedSender<Wish>,
 ) -> Result<RecommendedWatcher, RunError> {
     fs::create_dir_all(store).map_err(RunError::io("make the folder of the generations"))?;
-    let of_store = store.to_owned();
+    let (of_store, of_inventory) = (store.to_owned(), folders.to_vec());
     let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         // The other end is gone when the daemon ends.
-        let _ = tell.send(wish(&of_store, event));
+        let _ = tell.send(wish(&of_store, &of_inventory, event));
     });
     let mut watcher = watcher.map_err(RunError::Watch)?;
-    let whole = RecursiveMode::Recursive;
-    watcher
-        .watch(store, RecursiveMode::NonRecursive)
-        .map_err(RunError::Watch)?;
-    for folder in folders {
-        watcher.watch(&folder, whole).map_err(RunError::Watch)?;
+    // A folder that is replaced is told of by what it is in.
+    let parents = folders.iter().filter_map(|folder| folder.parent());
+    let parents: BTreeSet<_> = parents.chain([store]).collect();
+    for folder in parents {
+        watcher
+            .watch(folder, RecursiveMode::NonRecursive)
+            .map_err(RunError::Watch)?;
     }
     Ok(watcher)
 }
 
-fn wish(store: &Path, event: notify::Result<notify::Event>) -> Wish {
+fn wish(store: &Path, folders: &[PathBuf], event: notify::Result<notify::Event>) -> Wish {
     let event = match event {
         Ok(event) => event,
         Err(error) => {
@@ -116,5 +192,9 @@ fn wish(store: &Path, event: notify::Result<notify::Event>) -> Wish {
             false => Wish::Nothing,
         };
     }
-    Wish::Inventory
+    let is_inventory = |path: &PathBuf| folders.iter().any(|folder| path.starts_with(folder));
+    match event.paths.is_empty() || event.paths.iter().any(is_inventory) {
+        true => Wish::Inventory,
+        false => Wish::Nothing,
+    }
 }

@@ -11,6 +11,8 @@ use crate::compile::Tables;
 
 /// Version of the file.
 const FORMAT_VERSION: u32 = 1;
+/// [`State::why`] before the first generation.
+const NOTHING_YET: &str = "nothing was enforced yet";
 
 /// The file. Nothing is enforced by it; without it, `status` and `observe` know less.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -87,15 +89,21 @@ impl State {
         fs::rename(&draft, path)
     }
 
-    /// Changes the notice of the file; nothing to do if there is no file.
+    /// Changes the notice of the file, which is made if nothing was enforced yet.
     ///
     /// # Errors
     ///
     /// As [`State::write`].
-    pub fn set_notice(path: &Path, notice: Option<String>) -> io::Result<()> {
+    pub fn set_notice(path: &Path, interface: &str, notice: Option<String>) -> io::Result<()> {
         match Self::read(path) {
-            Some(state) if state.notice != notice => Self { notice, ..state }.write(path),
-            _ => Ok(()),
+            Some(state) if state.notice == notice => Ok(()),
+            Some(state) => Self { notice, ..state }.write(path),
+            None if notice.is_none() => Ok(()),
+            None => Self {
+                notice,
+                ..Self::new(interface, NOTHING_YET, 0, &Tables::empty())
+            }
+            .write(path),
         }
     }
 

@@ -33,6 +33,19 @@ fn daemon_holds_the_trunk_until_something_is_applied_and_then_lets_it_be_judged(
 }
 
 #[test]
+fn daemon_holds_the_trunk_after_a_reboot_if_the_generation_is_damaged() {
+    let lab = Lab::new();
+    lab.configure(HOLD);
+    lab.bulkhead(&["apply", "--yes"]).expect(0);
+    // What a reboot leaves.
+    lab.bulkhead(&["detach", "--yes"]).expect(0);
+    std::fs::write(lab.path("store/generations/1/generation"), "{").unwrap();
+    let mut run = lab.start(&["run"]);
+    assert_eq!(run.end(), 1, "{}", run.said());
+    assert!(is_held(&lab), "{}", run.said());
+}
+
+#[test]
 fn first_generation_that_nobody_confirms_gives_the_trunk_back_to_the_hold() {
     let lab = Lab::new();
     lab.configure(HOLD);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aya::maps::{ArrayOfMaps, HashMap, Map, MapData};
-use dataplane_common::abi::{EndpointEntry, EndpointKey};
+use dataplane_common::abi::{EndpointEntry, EndpointKey, endpoint_flags};
 use dataplane_user::loader::Pins;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -198,14 +198,16 @@ impl Lab {
         self.edit(file, "tcp/443", "tcp/8443");
     }
 
-    /// Takes an endpoint out of the enforced tables, behind bulkhead's back.
+    /// Takes a machine's endpoint out of the enforced tables, behind bulkhead's back.
     pub(crate) fn lose_an_endpoint(&self) {
         let slot = self.pins().generation().unwrap().slot;
         let outer = MapData::from_pin(self.pins().map("ENDPOINTS")).unwrap();
         let outer: ArrayOfMaps<_, HashMap<MapData, EndpointKey, EndpointEntry>> =
             Map::ArrayOfMaps(outer).try_into().unwrap();
         let mut inner = outer.get(&slot, 0).unwrap();
-        let key = inner.keys().next().unwrap().unwrap();
+        let mut entries = inner.iter().map(Result::unwrap);
+        let machine = entries.find(|(_, entry)| entry.flags & endpoint_flags::MAC_KNOWN != 0);
+        let (key, _) = machine.unwrap();
         inner.remove(&key).unwrap();
     }
 
@@ -298,7 +300,7 @@ impl Drop for Running {
 }
 
 /// Copies a folder with all that is in it.
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

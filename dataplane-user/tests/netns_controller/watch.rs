@@ -5,7 +5,7 @@ use std::os::unix::net::UnixDatagram;
 
 use nix::sys::signal::Signal;
 
-use crate::lab::{Lab, PATIENCE};
+use crate::lab::{Lab, PATIENCE, copy};
 use testkit::wait::wait_at_most;
 
 const EAGER: &str = "[watch]\napply = true\nquiet_milliseconds = 200\n";
@@ -108,6 +108,44 @@ fn broken_inventory_keeps_the_old_generation_and_shows_in_status() {
 }
 
 #[test]
+fn change_that_found_an_apply_waiting_is_applied_once_that_is_confirmed() {
+    let lab = Lab::new();
+    lab.configure(EAGER);
+    lab.bulkhead(&["apply", "--yes"]).expect(0);
+    lab.withdraw_offer();
+    let mut apply = lab.start_logged(&["apply", "--yes", "--confirm-within", "10m"], "apply.log");
+    apply.wait_until_it_says("it is undone in");
+    let file = "tenants/grooveiq/group_vars/grooveiq/firewall.yml";
+    lab.edit(file, "tcp/8443", "tcp/9443");
+    let run = lab.start(&["run", "--watch"]);
+    run.wait_until_it_says("an apply waits for its confirmation");
+    assert_eq!(lab.enforced(), 2);
+    lab.bulkhead(&["confirm"]).expect(0);
+    assert_eq!(apply.end(), 0);
+    generation(&lab, 3);
+}
+
+#[test]
+fn folder_that_another_one_takes_the_place_of_is_followed() {
+    let lab = Lab::new();
+    lab.configure(EAGER);
+    let run = lab.start(&["run", "--watch"]);
+    generation(&lab, 1);
+    run.wait_until_it_says("the inventory is what is applied");
+    // As a deployment does it: the new tree is complete before it is put into place.
+    let (site, next) = (lab.path("site"), lab.path("next"));
+    copy(&site, &next);
+    let file = "next/group_vars/all/tenants.yml";
+    lab.edit(file, "Electronics projects", "Electronics");
+    fs::rename(&site, lab.path("last")).unwrap();
+    fs::rename(&next, &site).unwrap();
+    generation(&lab, 2);
+    let file = "site/group_vars/all/tenants.yml";
+    lab.edit(file, "Financial tracking", "Finance");
+    generation(&lab, 3);
+}
+
+#[test]
 fn emptied_inventory_is_never_applied_by_itself() {
     let lab = Lab::new();
     lab.configure(EAGER);
@@ -116,6 +154,31 @@ fn emptied_inventory_is_never_applied_by_itself() {
     fs::rename(lab.path("tenants/grooveiq"), lab.path("elsewhere")).unwrap();
     run.wait_until_it_says("refused");
     assert_eq!(lab.enforced(), 1);
+}
+
+#[test]
+fn what_the_daemon_does_can_be_read_by_programs() {
+    let lab = Lab::new();
+    lab.bulkhead(&["apply", "--yes"]).expect(0);
+    let mut run = lab.start(&["run", "--format", "json"]);
+    run.wait_until_it_says("is as it should be");
+    lab.lose_an_endpoint();
+    run.signal(Signal::SIGHUP);
+    run.wait_until_it_says("repaired");
+    run.signal(Signal::SIGTERM);
+    assert_eq!(run.end(), 0);
+    let said = run.said();
+    let lines = said.lines().map(serde_json::from_str::<serde_json::Value>);
+    let lines: Result<Vec<_>, _> = lines.collect();
+    let lines = lines.unwrap_or_else(|error| panic!("{error}: {said}"));
+    let is_enforced = |line: &&serde_json::Value| line["message"] == "enforced";
+    let enforced = lines.iter().rfind(is_enforced);
+    let enforced = enforced.unwrap_or_else(|| panic!("{said}"));
+    assert_eq!(enforced["generation"], 2);
+    assert_eq!(enforced["interface"], "eth0");
+    assert_eq!(enforced["level"], "INFO");
+    let drift = lines.iter().find_map(|line| line["drift"].as_str());
+    assert!(drift.unwrap().contains("ENDPOINTS"), "{said}");
 }
 
 #[test]
