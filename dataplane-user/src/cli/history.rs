@@ -79,8 +79,9 @@ fn line(record: &Record, paint: Paint) -> String {
         Outcome::Failed { .. } => paint.bad(&outcome),
     };
     let counts = record.summary;
+    let inventory = record.inventory.get(..12).unwrap_or(&record.inventory);
     format!(
-        "{}  {:<12}  {:<24}  +{} ~{} -{}  {outcome}",
+        "{}  {:<12}  {:<24}  {inventory}  +{} ~{} -{}  {outcome}",
         utc(record.at),
         record.who,
         record.cause.to_string(),

@@ -36,7 +36,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use dataplane_common::hold::Needs;
 use netmodel::Model;
 use netmodel::model::HostId;
-use netmodel::published::{Body, Published};
+use netmodel::published::{self, Body, Published};
 
 pub use self::apply::Applied;
 pub use self::build::Recall;
@@ -400,10 +400,13 @@ impl Controller {
             .hosts
             .iter()
             .position(|host| Some(&host.name) == name.as_ref());
+        // It is neither the one inventory nor the other: hosts with one digest have one policy.
+        let parts = [&applied.inventory, tenant, &desired.inventory];
+        let inventory = published::digest(parts.join(" ").as_bytes());
         Ok(Desired {
             host: host.map(HostId),
             model,
-            inventory: desired.inventory,
+            inventory,
         })
     }
 

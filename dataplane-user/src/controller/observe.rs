@@ -1,5 +1,6 @@
 //! What the kernel has.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use netmodel::Model;
@@ -9,7 +10,7 @@ use super::ports::hypervisor;
 use super::{Controller, Desired, Enforcement};
 use crate::compile::{RouterFacts, Trunk};
 use crate::nat;
-use crate::network::{self, Netlink, Network, rx_vlan_offload};
+use crate::network::{self, Address, Netlink, Network, Origin, rx_vlan_offload};
 use crate::ports::Ports;
 use crate::run::RunError;
 
@@ -45,8 +46,10 @@ impl Controller {
             ifindex: interface.ifindex,
             mac: interface.mac,
         };
+        let network = Network::connect()?.observe(&place.interface).await?;
         let addresses = netlink.addresses().await?;
-        let addresses = beside_the_model(addresses, &desired.model);
+        let on_links = network.links.values().flat_map(|link| &link.addresses);
+        let addresses = beside_the_model(addresses, &desired.model, on_links);
         Ok(Observed {
             trunk,
             rx_vlan: rx_vlan_offload(&place.interface)?,
@@ -57,7 +60,7 @@ impl Controller {
                 addresses,
             },
             enforcement: Enforcement::observe(place, &trunk, &netlink).await?,
-            network: Network::connect()?.observe(&place.interface).await?,
+            network,
             nat: match self.options.network.manage.nat {
                 true => Some(nat::observe()?),
                 false => None,
@@ -68,20 +71,61 @@ impl Controller {
 }
 
 /// Leaves out what the model declares as the router's anyway (the gateways, which come and go with the devices that bulkhead
-/// makes), and what no packet can be sent to from another link.
-fn beside_the_model(mut addresses: Vec<IpAddr>, model: &Model) -> Vec<IpAddr> {
+/// makes), the gateways that bulkhead has made and that go with their segment, and what no packet can be sent to from another link.
+fn beside_the_model<'a>(
+    mut addresses: Vec<IpAddr>,
+    model: &Model,
+    on_links: impl Iterator<Item = &'a Address>,
+) -> Vec<IpAddr> {
     let gateways4 = model.segments.iter().filter_map(|s| s.ipv4);
     let gateways6 = model.segments.iter().filter_map(|s| s.ipv6);
-    let gateways: std::collections::HashSet<IpAddr> = gateways4
+    let gateways: HashSet<IpAddr> = gateways4
         .map(|subnet| IpAddr::V4(subnet.gateway))
         .chain(gateways6.map(|subnet| IpAddr::V6(subnet.gateway)))
         .collect();
+    let (mut ours, mut others) = (HashSet::new(), HashSet::new());
+    for address in on_links {
+        let set = match address.origin {
+            Origin::Ours => &mut ours,
+            Origin::Kernel | Origin::RouterAdvertisement | Origin::Foreign => &mut others,
+        };
+        set.insert(address.net.addr());
+    }
     addresses.retain(|address| {
+        let goes = ours.contains(address) && !others.contains(address);
         let stays_on_link = match address {
             IpAddr::V4(ip) => ip.is_loopback(),
             IpAddr::V6(ip) => ip.is_loopback() || ip.is_unicast_link_local(),
         };
-        !stays_on_link && !gateways.contains(address)
+        !stays_on_link && !gateways.contains(address) && !goes
     });
     addresses
+}
+
+#[cfg(test)]
+mod tests {
+    use testkit::{fixtures, lab};
+
+    use super::*;
+
+    #[test]
+    fn gateway_that_goes_with_its_segment_is_no_address_of_the_router() {
+        let model = lab::load(&fixtures::sample()).unwrap();
+        let addresses = ["10.77.0.1", "10.78.0.1", "192.0.2.1", "10.100.0.1"];
+        let found: Vec<IpAddr> = addresses.map(|ip| ip.parse().unwrap()).to_vec();
+        // Somebody else has the second, too, so it stays.
+        let on_links = [
+            ("10.77.0.1/24", Origin::Ours),
+            ("10.78.0.1/24", Origin::Ours),
+            ("10.78.0.1/24", Origin::Foreign),
+            ("192.0.2.1/24", Origin::Foreign),
+        ]
+        .map(|(net, origin)| Address {
+            net: net.parse().unwrap(),
+            origin,
+        });
+        let left = beside_the_model(found, &model, on_links.iter());
+        let left: Vec<_> = left.iter().map(ToString::to_string).collect();
+        assert_eq!(left, ["10.78.0.1", "192.0.2.1"]);
+    }
 }

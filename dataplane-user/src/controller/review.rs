@@ -63,13 +63,13 @@ pub struct Review<'p> {
     prepared: &'p Prepared,
     difference: Difference,
     kernel: Vec<KernelChange>,
-    /// Refusals count.
+    /// What is in the way counts.
     is_checked: bool,
 }
 
 impl<'p> Review<'p> {
-    /// Looks at what was prepared. `allow_destroy`: how many objects may be destroyed; `None`: whatever the change is, it is
-    /// not refused (it goes back to what was).
+    /// Looks at what was prepared. `allow_destroy`: how many objects may be destroyed; `None`: any number, and what is in the way does
+    /// not hinder either (it goes back to what was). No plan cuts a protected flow.
     #[must_use]
     pub fn new(prepared: &'p Prepared, allow_destroy: Option<usize>) -> Self {
         let most = allow_destroy.unwrap_or(usize::MAX);
@@ -99,7 +99,7 @@ impl<'p> Review<'p> {
     #[must_use]
     pub fn is_refused(&self) -> bool {
         let conflicts = &self.prepared.network.conflicts;
-        self.is_checked && (!self.difference.refusals.is_empty() || !conflicts.is_empty())
+        !self.difference.refusals.is_empty() || (self.is_checked && !conflicts.is_empty())
     }
 
     /// Returns why it must not be applied, in one line.

@@ -127,15 +127,13 @@ impl Netlink {
         Ok(addresses)
     }
 
-    /// Is there a filter of eBPF on the ingress of the interface?
+    /// Is there a filter of ours on the ingress of the interface?
     ///
     /// # Errors
     ///
     /// If the kernel refuses to tell.
-    pub async fn has_bpf_filter(&self, ifindex: u32) -> Result<bool, NetlinkError> {
-        let bpf = TcAttribute::Kind("bpf".to_owned());
-        let filters = self.filters(ifindex, true).await?;
-        Ok(filters.iter().any(|f| f.attributes.contains(&bpf)))
+    pub async fn has_our_filter(&self, ifindex: u32) -> Result<bool, NetlinkError> {
+        self.has_filter(ifindex, true).await
     }
 
     /// Are there filters of ours on ingress and egress of the interface?
@@ -144,18 +142,17 @@ impl Netlink {
     ///
     /// If the kernel refuses to tell.
     pub async fn has_port_filters(&self, ifindex: u32) -> Result<bool, NetlinkError> {
+        Ok(self.has_filter(ifindex, true).await? && self.has_filter(ifindex, false).await?)
+    }
+
+    async fn has_filter(&self, ifindex: u32, is_ingress: bool) -> Result<bool, NetlinkError> {
         let bpf = TcAttribute::Kind("bpf".to_owned());
-        for is_ingress in [true, false] {
-            let filters = self.filters(ifindex, is_ingress).await?;
-            let is_ours = |filter: &TcMessage| {
-                let handle = u32::from(filter.header.handle);
-                is_our_filter(filter.header.info >> 16, handle) && filter.attributes.contains(&bpf)
-            };
-            if !filters.iter().any(is_ours) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        let filters = self.filters(ifindex, is_ingress).await?;
+        let is_ours = |filter: &TcMessage| {
+            let handle = u32::from(filter.header.handle);
+            is_our_filter(filter.header.info >> 16, handle) && filter.attributes.contains(&bpf)
+        };
+        Ok(filters.iter().any(is_ours))
     }
 
     async fn filters(

@@ -1,6 +1,12 @@
 //! Plan, apply, roll back, drift.
 
-use crate::lab::Lab;
+use std::net::Ipv4Addr;
+use std::time::Instant;
+
+use testkit::frame::{Frame, ParsedFrame, tcp_flag};
+use testkit::raw::RawSocket;
+
+use crate::lab::{FAR_TRUNK, Lab, PATIENCE, TRUNK};
 
 #[test]
 fn first_apply_makes_generation_1_and_a_second_plan_is_empty() {
@@ -70,6 +76,89 @@ fn plan_file_is_applied_once_and_refused_when_anything_has_changed_since() {
     assert_eq!(lab.enforced(), 1);
 }
 
+/// A machine at the far end of the trunk: hardware address, VLAN, address.
+type Machine = ([u8; 6], u16, Ipv4Addr);
+const WEB: Machine = (
+    [2, 0xdd, 0xee, 0x65, 0, 1],
+    101,
+    Ipv4Addr::new(10, 101, 0, 10),
+);
+const API: Machine = (
+    [2, 0xdd, 0xee, 0x64, 0, 1],
+    100,
+    Ipv4Addr::new(10, 100, 0, 10),
+);
+const OPERATOR: Machine = (
+    [0, 0, 0x5e, 0, 0x53, 0x67],
+    99,
+    Ipv4Addr::new(10, 20, 99, 66),
+);
+
+#[test]
+fn flip_cuts_the_connection_that_it_denies_and_no_other() {
+    let lab = Lab::new();
+    lab.bulkhead(&["apply", "--yes"]).expect(0);
+    let wire = RawSocket::open(&lab.far, FAR_TRUNK).unwrap();
+    let router = lab.router.mac(TRUNK).unwrap();
+    let segment = |from: Machine, to: Machine, ports: (u16, u16), flags| {
+        let frame = Frame::new(from.0, router).vlan(from.1);
+        let frame = frame.ip(from.2.into(), to.2.into());
+        frame.tcp(ports.0, ports.1, flags).build()
+    };
+    // The source ports of what the router passes on, in order; the last one that is sent must be among them.
+    let passing = |frames: [Vec<u8>; 2], last: u16| {
+        for frame in &frames {
+            wire.send(frame).unwrap();
+        }
+        let mut seen = Vec::new();
+        let deadline = Instant::now() + PATIENCE;
+        while seen.last() != Some(&last) {
+            let frame = wire.receive(deadline).unwrap().expect("a frame");
+            let parsed = ParsedFrame::parse(&frame);
+            let transport = parsed.as_ref().and_then(ParsedFrame::transport);
+            seen.extend(transport.map(|ports| ports.source_port));
+        }
+        seen
+    };
+    // An operator's segment behind each of them: that one goes on.
+    let (forth, back) = ((WEB, API, (50_001, 443)), (API, WEB, (443, 50_001)));
+    let seen = |(from, to, ports), flags: u8| {
+        let first = flags == tcp_flag::SYN;
+        let own = if first { tcp_flag::SYN } else { tcp_flag::ACK };
+        let operators = segment(OPERATOR, API, (50_002, 22), own);
+        let frames = [segment(from, to, ports, flags), operators];
+        passing(frames, 50_002)
+    };
+    assert_eq!(seen(forth, tcp_flag::SYN), [50_001, 50_002]);
+    assert_eq!(seen(back, tcp_flag::SYN | tcp_flag::ACK), [443, 50_002]);
+    assert_eq!(seen(forth, tcp_flag::ACK), [50_001, 50_002]);
+    lab.withdraw_offer();
+    lab.bulkhead(&["apply", "--yes"]).expect(0);
+    assert_eq!(seen(forth, tcp_flag::ACK), [50_002]);
+    assert_eq!(seen(back, tcp_flag::ACK), [50_002]);
+}
+
+#[test]
+fn history_tells_who_applied_what_and_why() {
+    let lab = Lab::new();
+    lab.bulkhead(&["apply", "--yes"]).expect(0);
+    lab.withdraw_offer();
+    let plan = lab.bulkhead(&["plan"]).expect(2).out;
+    lab.bulkhead(&["apply", "--yes"]).expect(0);
+    let told = lab.json(&["history", "2"]);
+    let record = &told["record"];
+    let who = dataplane_user::store::who();
+    assert_eq!(record["who"], who.as_str());
+    assert_eq!(record["cause"]["kind"], "apply");
+    assert_eq!(record["previous"], 1);
+    let published = netmodel::published::read(&lab.path("published")).unwrap();
+    assert_eq!(record["inventory"], published.inventory.as_str());
+    assert_eq!(told["plan"].as_str().unwrap(), plan);
+    let text = lab.bulkhead(&["history"]).expect(0).out;
+    assert!(text.contains(&who), "{text}");
+    assert!(text.contains(&published.inventory[..12]), "{text}");
+}
+
 #[test]
 fn rollback_is_a_new_generation_with_the_old_model() {
     let lab = Lab::new();
@@ -86,6 +175,47 @@ fn rollback_is_a_new_generation_with_the_old_model() {
     lab.bulkhead(&["plan"]).expect(0);
     let said = lab.bulkhead(&["rollback", "77", "--yes"]).expect(1);
     assert!(said.talk.contains("no generation 77"), "{}", said.talk);
+}
+
+#[test]
+fn rollback_cuts_no_protected_flow() {
+    let lab = Lab::new();
+    let file = "tenants/grooveiq/group_vars/grooveiq/firewall.yml";
+    let path = lab.path("site/group_vars/all/zz.yml");
+    lab.edit(file, "tcp/443", "tcp/8443");
+    lab.bulkhead(&["apply", "--yes"]).expect(0);
+    lab.edit(file, "tcp/8443", "tcp/443");
+    let flow =
+        "protected_flows: [{ from: vintronics, to: grooveiq/grooveiq-api01, ports: [tcp/443] }]\n";
+    std::fs::write(path, flow).unwrap();
+    lab.bulkhead(&["apply", "--yes"]).expect(0);
+    let said = lab.bulkhead(&["rollback", "--yes"]).expect(1);
+    assert!(said.out.contains("protected"), "{}", said.out);
+    assert_eq!(lab.enforced(), 2);
+}
+
+#[test]
+fn apply_of_one_tenant_leaves_the_others_and_is_nobodys_inventory() {
+    let lab = Lab::new();
+    lab.bulkhead(&["apply", "--yes"]).expect(0);
+    lab.withdraw_offer();
+    let file = "tenants/moneyrouter/group_vars/moneyrouter/network.yml";
+    lab.edit(file, "tcp/5432", "tcp/5433");
+    lab.bulkhead(&["apply", "--tenant", "grooveiq", "--yes"])
+        .expect(0);
+    let plan = lab.bulkhead(&["plan"]).expect(2);
+    assert!(plan.out.contains("tcp/5433"), "{}", plan.out);
+    assert!(!plan.out.contains("tcp/8443"), "{}", plan.out);
+    lab.bulkhead(&["apply", "--yes"]).expect(0);
+    let digest = |number: u32| {
+        let history = lab.json(&["history", &number.to_string()]);
+        history["record"]["inventory"].as_str().unwrap().to_owned()
+    };
+    assert_ne!(
+        digest(2),
+        digest(3),
+        "hosts with one digest have one policy"
+    );
 }
 
 #[test]
