@@ -22,6 +22,9 @@ const CASES: u64 = 4;
 /// Steps of a sequence, after each of which everything settles. `BULKHEAD_STEPS` changes it.
 const STEPS: u64 = 12;
 
+/// A subnet goes now and then.
+const APPLY: [&str; 4] = ["apply", "--yes", "--allow-destroy", "1"];
+
 /// A number of the environment, for longer and for shorter runs.
 fn asked_for(variable: &str, default: u64) -> u64 {
     let number = std::env::var(variable);
@@ -33,11 +36,15 @@ fn asked_for(variable: &str, default: u64) -> u64 {
 enum Step {
     /// The tenants' file of rules is edited, and applied.
     Edit,
+    /// A tenant gets a subnet of the other family, or loses it: with it go an address of the router and a part of its tables.
+    Grow,
+    /// An apply on trial is killed at a random moment: somebody else undoes it.
+    Trial,
     /// The generation before is applied.
     Rollback,
     /// A foreign hand takes an entry out of a map.
     LoseEntry,
-    /// A foreign hand takes an address of ours away, or sets a device of ours down.
+    /// A foreign hand sets a device of ours down.
     BreakLink,
     /// The trunk goes down and comes up.
     Flap,
@@ -51,8 +58,10 @@ enum Step {
     Readdress,
 }
 
-const ALL: [Step; 9] = [
+const ALL: [Step; 11] = [
     Step::Edit,
+    Step::Grow,
+    Step::Trial,
     Step::Rollback,
     Step::LoseEntry,
     Step::BreakLink,
@@ -89,11 +98,22 @@ fn hostile(model: &Model, router: [u8; 6]) -> Vec<Vec<u8>> {
             frames.push(open.tcp(HOSTILE[0], 9999, tcp_flag::SYN).build());
             let forged = frame.ip(host(other.net, 66), host(other.net, 67));
             frames.push(forged.tcp(HOSTILE[1], 22, tcp_flag::SYN).build());
+            for tags in [
+                vec![NO_VLAN],
+                vec![from.vlan_id.as_u16(), to.vlan_id.as_u16()],
+            ] {
+                let frame = Frame::new(unknown, router);
+                let tagged = tags.into_iter().fold(frame, Frame::vlan);
+                let open = tagged.ip(host(own.net, 66), host(other.net, 67));
+                frames.push(open.tcp(HOSTILE[0], 443, tcp_flag::SYN).build());
+            }
         }
     }
     frames
 }
 
+/// A VLAN that carries no segment.
+const NO_VLAN: u16 = 4000;
 /// Source ports of the hostile frames, and of the friendly one.
 const HOSTILE: [u16; 2] = [40_000, 40_001];
 const FRIENDLY: u16 = 40_100;
@@ -175,6 +195,8 @@ struct Story {
     random: Rng,
     /// Which of two versions of the rules is in the inventory.
     edited: bool,
+    /// Whether the tenant has both families.
+    grown: bool,
     addresses: u8,
 }
 
@@ -208,7 +230,28 @@ impl Story {
         match step {
             Step::Edit => {
                 self.edit();
-                self.lab.bulkhead(&["apply", "--yes"]).expect(0);
+                self.lab.bulkhead(&APPLY).expect(0);
+            }
+            Step::Grow => {
+                let (small, large) = (
+                    "subnet: 10.102.0.0/24",
+                    "subnet: 10.102.0.0/24\n    subnet6: fd00:102::/64",
+                );
+                let (from, to) = match self.grown {
+                    false => (small, large),
+                    true => (large, small),
+                };
+                self.lab.edit("site/group_vars/all/tenants.yml", from, to);
+                self.grown = !self.grown;
+                self.lab.bulkhead(&APPLY).expect(0);
+            }
+            Step::Trial => {
+                self.edit();
+                let words = [&APPLY[..], &["--confirm-within", "1s"]].concat();
+                let mut apply = self.lab.start_logged(&words, "apply.log");
+                let moment = self.random.u64(0..800);
+                std::thread::sleep(Duration::from_millis(moment));
+                apply.kill();
             }
             Step::Rollback => {
                 // There may be nothing to go back to.
@@ -227,7 +270,7 @@ impl Story {
             }
             Step::KillApply => {
                 self.edit();
-                let mut apply = self.lab.start_logged(&["apply", "--yes"], "apply.log");
+                let mut apply = self.lab.start_logged(&APPLY, "apply.log");
                 let moment = self.random.u64(0..400);
                 std::thread::sleep(Duration::from_millis(moment));
                 apply.kill();
@@ -248,7 +291,8 @@ impl Story {
             run.signal(nix::sys::signal::Signal::SIGHUP);
         }
         let settled = wait_at_most(PATIENCE, "no drift", || {
-            (self.lab.bulkhead(&["drift"]).code == 0).then_some(())
+            let waits = self.lab.path("store/pending.json").exists();
+            (!waits && self.lab.bulkhead(&["drift"]).code == 0).then_some(())
         });
         let drift = || self.lab.bulkhead(&["drift"]).out;
         let said = || self.run.as_ref().map(Running::said);
@@ -283,6 +327,7 @@ fn live(seed: u64) {
         lab,
         random: Rng::with_seed(seed),
         edited: false,
+        grown: false,
         addresses: 0,
     };
     let far = story.lab.far.clone();
