@@ -7,6 +7,7 @@
 //! For each number of tenants: the first plan and apply, then one tenant's edit, then a hundred tenants', each by the process
 //! that did the one before, as `bulkhead run --watch` does. Wall-clock time.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -294,7 +295,31 @@ fn table(all: &[Measured]) -> String {
             row.memory
         );
     }
+    for (tenants, each) in further(all) {
+        let _ = writeln!(
+            text,
+            "{tenants:>7} tenants: each further change adds {:.3} ms to an apply",
+            each.as_secs_f64() * 1e3
+        );
+    }
     text
+}
+
+/// By the size of the site: what a change adds to an apply that has others already. The rest of an apply is there for any change: one
+/// file is written and synced, and the tables are compared, and both grow with the site.
+fn further(all: &[Measured]) -> Vec<(u16, Duration)> {
+    let sites: BTreeSet<u16> = all.iter().map(|row| row.tenants).collect();
+    let each = sites.into_iter().filter_map(|tenants| {
+        let of_site = || all.iter().filter(move |row| row.tenants == tenants);
+        let mut ones: Vec<_> = of_site().filter(|row| row.changed == 1).collect();
+        ones.sort_by_key(|row| row.apply);
+        let one = ones.get(ones.len() / 2)?;
+        // The first row is the first apply.
+        let many = of_site().last().filter(|row| row.changed > 1)?;
+        let more = many.apply.saturating_sub(one.apply);
+        Some((tenants, more / u32::from(many.changed - one.changed)))
+    });
+    each.collect()
 }
 
 /// The baseline of a case is the same change on the smallest site.
@@ -320,6 +345,20 @@ fn rows(all: &[Measured]) -> serde_json::Value {
                 "ratio": value.as_secs_f64() / baseline.as_secs_f64(),
             }));
         }
+    }
+    let all = further(all);
+    for (tenants, each) in &all {
+        let base = all.first().map_or(*each, |(_, each)| *each);
+        rows.push(json!({
+            "bench": "apply",
+            "case": format!("{tenants}-tenants/each-further-change"),
+            "mode": "wall",
+            "metric": "apply",
+            "value": each.as_secs_f64() * 1e9,
+            "unit": "ns",
+            "baseline": base.as_secs_f64() * 1e9,
+            "ratio": each.as_secs_f64() / base.as_secs_f64(),
+        }));
     }
     rows.into()
 }
