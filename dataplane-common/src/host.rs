@@ -87,6 +87,8 @@ pub struct HostTables {
     pub fragments: RefCell<HashMap<FragmentKey, FragmentEntry>>,
     /// The time, in ticks.
     pub now: Cell<u64>,
+    /// The time, in nanoseconds. It goes apart from `now`.
+    pub nanoseconds: Cell<u64>,
     /// A hypervisor's ports, by interface index.
     pub ports: HashMap<u32, PortEntry>,
     /// The hardware addresses on the host.
@@ -109,6 +111,7 @@ impl Default for HostTables {
             holders: RefCell::default(),
             fragments: RefCell::default(),
             now: Cell::new(1),
+            nanoseconds: Cell::new(1),
             ports: HashMap::new(),
             stations: HashMap::new(),
         }
@@ -181,6 +184,13 @@ impl Tables for HostTables {
         }))
     }
 
+    fn known_holder(&self, number: u32) -> Option<Self::Holder<'_>> {
+        RefMut::filter_map(self.holders.borrow_mut(), |holders| {
+            holders.get_mut(&number)
+        })
+        .ok()
+    }
+
     fn fragment(&self, key: &FragmentKey) -> Option<FragmentEntry> {
         self.fragments.borrow().get(key).copied()
     }
@@ -192,6 +202,10 @@ impl Tables for HostTables {
 
     fn now(&self) -> u64 {
         self.now.get()
+    }
+
+    fn nanoseconds(&self) -> u64 {
+        self.nanoseconds.get()
     }
 }
 
@@ -208,6 +222,22 @@ impl Holder for RefMut<'_, HolderEntry> {
     fn replace_bucket(&mut self, kind: usize, old: u64, new: u64) -> bool {
         let bucket = self.buckets.get_mut(kind).filter(|bucket| **bucket == old);
         bucket.map(|bucket| *bucket = new).is_some()
+    }
+
+    fn occupy(&mut self, way: usize, time: u64) -> u64 {
+        let Some(until) = self.busy_until.get_mut(way) else {
+            return 0;
+        };
+        let before = *until;
+        *until = before.wrapping_add(time);
+        before
+    }
+
+    fn replace_busy(&mut self, way: usize, old: u64, new: u64) {
+        let busy = self.busy_until.get_mut(way).filter(|busy| **busy == old);
+        if let Some(busy) = busy {
+            *busy = new;
+        }
     }
 }
 

@@ -149,6 +149,8 @@ drop_reasons! {
     HostAddress = 61, "host-address";
     /// More a second than the sender's segment or port may send of this.
     RateLimited = 62, "rate-limited";
+    /// More octets a second than the tenant or the port may send or receive.
+    OverBandwidth = 63, "over-bandwidth";
 }
 
 impl fmt::Display for DropReason {

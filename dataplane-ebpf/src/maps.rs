@@ -8,7 +8,7 @@ use core::ptr::NonNull;
 
 use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST};
 use aya_ebpf::btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, RingBuf};
-use aya_ebpf::helpers::bpf_jiffies64;
+use aya_ebpf::helpers::{bpf_jiffies64, bpf_ktime_get_ns};
 use aya_ebpf::macros::btf_map;
 use dataplane_common::abi::{
     BoundMacKey, EndpointEntry, EndpointKey, Event, FlowEntry, FlowKey, FragmentEntry, FragmentKey,
@@ -51,9 +51,9 @@ static FLOWS: HashMap<FlowKey, FlowEntry, 262_144, ON_DEMAND> = HashMap::new();
 /// Which connection has which place of its holder's. The loader makes it twice as large as `FLOWS`.
 #[btf_map]
 static TICKETS: HashMap<Ticket, FlowKey, 524_288, ON_DEMAND> = HashMap::new();
-/// What holders have taken. More than there can be segments and ports at once: who is not there any more goes first.
+/// What holders have taken. More than there can be segments, ports and tenants at once: who is not there any more goes first.
 #[btf_map]
-static HOLDERS: LruHashMap<u32, HolderEntry, 16_384> = LruHashMap::new();
+static HOLDERS: LruHashMap<u32, HolderEntry, 32_768> = LruHashMap::new();
 /// Judged first fragments.
 #[btf_map]
 static FRAGMENTS: LruHashMap<FragmentKey, FragmentEntry, 16_384> = LruHashMap::new();
@@ -190,6 +190,11 @@ impl Tables for KernelTables {
     }
 
     #[inline(always)]
+    fn known_holder(&self, number: u32) -> Option<KernelHolder> {
+        NonNull::new(HOLDERS.get_ptr_mut(number)?).map(KernelHolder)
+    }
+
+    #[inline(always)]
     fn fragment(&self, key: &FragmentKey) -> Option<FragmentEntry> {
         // SAFETY: as for `flow`; the entry is copied.
         unsafe { FRAGMENTS.get(key).copied() }
@@ -204,6 +209,12 @@ impl Tables for KernelTables {
     fn now(&self) -> u64 {
         // SAFETY: the helper takes nothing and returns a number.
         unsafe { bpf_jiffies64() }
+    }
+
+    #[inline(always)]
+    fn nanoseconds(&self) -> u64 {
+        // SAFETY: as for `now`.
+        unsafe { bpf_ktime_get_ns() }
     }
 }
 
@@ -234,6 +245,18 @@ impl Holder for KernelHolder {
             None => false,
         }
     }
+
+    #[inline(always)]
+    fn occupy(&mut self, way: usize, time: u64) -> u64 {
+        // SAFETY: as for `next_ticket`.
+        unsafe { atomic::fetch_add(self.line(way), time) }
+    }
+
+    #[inline(always)]
+    fn replace_busy(&mut self, way: usize, old: u64, new: u64) {
+        // SAFETY: as for `next_ticket`.
+        unsafe { atomic::compare_exchange(self.line(way), old, new) };
+    }
 }
 
 impl KernelHolder {
@@ -243,5 +266,14 @@ impl KernelHolder {
         let buckets = unsafe { &raw mut (*self.0.as_ptr()).buckets };
         // SAFETY: below the array's length.
         (kind < 4).then(|| unsafe { buckets.cast::<u64>().add(kind) })
+    }
+
+    #[inline(always)]
+    fn line(&self, way: usize) -> *mut u64 {
+        // SAFETY: as for `place`; there are two, and the remainder is below that.
+        unsafe {
+            let lines = &raw mut (*self.0.as_ptr()).busy_until;
+            lines.cast::<u64>().add(way % 2)
+        }
     }
 }

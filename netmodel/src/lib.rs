@@ -15,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 mod ansible;
+pub mod bandwidth;
 mod check;
 pub mod finding;
 pub mod ids;

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
+use crate::bandwidth::Bandwidth;
 use crate::ids::{HostName, MacAddr, SegmentName, TenantName, VlanId};
 
 /// The place in the inventory that says a thing; shown to the operator as `file:line:column`.
@@ -221,13 +222,13 @@ pub struct Tenant {
 impl Tenant {
     /// Returns its limits: key below `limits`, and value in words.
     #[must_use]
-    pub fn told_limits(&self) -> [(&'static str, String); 8] {
+    pub fn told_limits(&self) -> [(&'static str, String); 10] {
         told_limits(self.limits, self.endpoint_limits)
     }
 
     /// Returns those that a tenant has of which the inventory says nothing.
     #[must_use]
-    pub fn built_in_limits() -> [(&'static str, String); 8] {
+    pub fn built_in_limits() -> [(&'static str, String); 10] {
         told_limits(Limits::SEGMENT, Limits::ENDPOINT)
     }
 }
@@ -243,6 +244,10 @@ pub struct Limits {
     pub neighbour_rate: u32,
     /// DHCP to all.
     pub dhcp_rate: u32,
+    /// Octets of frames: of a tenant what all of its segments send over the router, of an endpoint what it sends and what it
+    /// receives at its port.
+    #[serde(default)]
+    pub bandwidth: Bandwidth,
 }
 
 impl Limits {
@@ -252,6 +257,7 @@ impl Limits {
         connection_rate: 5_000,
         neighbour_rate: 1_000,
         dhcp_rate: 100,
+        bandwidth: Bandwidth::ANY,
     };
     /// Of a tenant's endpoint of which the inventory says nothing.
     pub const ENDPOINT: Self = Self {
@@ -259,6 +265,7 @@ impl Limits {
         connection_rate: 1_000,
         neighbour_rate: 200,
         dhcp_rate: 10,
+        bandwidth: Bandwidth::ANY,
     };
 
     // Generations that an earlier version stored say nothing of limits.
@@ -271,7 +278,7 @@ impl Limits {
     }
 }
 
-fn told_limits(own: Limits, endpoint: Limits) -> [(&'static str, String); 8] {
+fn told_limits(own: Limits, endpoint: Limits) -> [(&'static str, String); 10] {
     let share = |connections: u32| match connections {
         0 => "a share".to_owned(),
         some => some.to_string(),
@@ -285,10 +292,12 @@ fn told_limits(own: Limits, endpoint: Limits) -> [(&'static str, String); 8] {
         ("connection_rate", rate(own.connection_rate)),
         ("neighbour_rate", rate(own.neighbour_rate)),
         ("dhcp_rate", rate(own.dhcp_rate)),
+        ("bandwidth", own.bandwidth.to_string()),
         ("endpoint.connections", share(endpoint.connections)),
         ("endpoint.connection_rate", rate(endpoint.connection_rate)),
         ("endpoint.neighbour_rate", rate(endpoint.neighbour_rate)),
         ("endpoint.dhcp_rate", rate(endpoint.dhcp_rate)),
+        ("endpoint.bandwidth", endpoint.bandwidth.to_string()),
     ]
 }
 

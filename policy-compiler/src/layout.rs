@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use dataplane_common::abi::{
     Address, BoundMacKey, EndpointEntry, EndpointKey, Limits, Mac, NO_PREFIX_LENGTH,
     PREFIX_LENGTHS, PrefixEntry, PrefixKey, SegmentEntry, bound_mac_flags, endpoint_flags,
-    limit_kind, prefix_flags, segment_flags,
+    limit_kind, octet_time, prefix_flags, segment_flags,
 };
 use ipnet::IpNet;
 use netmodel::ids::MacAddr;
@@ -322,7 +322,9 @@ fn segment_entry(index: &Index, id: SegmentId) -> SegmentEntry {
             connections: tenant.limits.connections,
             rates: rates(tenant.limits),
         };
+        entry.octet_time = octet_time(tenant.limits.bandwidth.kbit());
         entry.port_rates = rates(tenant.endpoint_limits);
+        entry.port_octet_time = octet_time(tenant.endpoint_limits.bandwidth.kbit());
         if index.has_local_policy(id) {
             entry.flags |= segment_flags::LOCAL_POLICY;
         }

@@ -4,6 +4,8 @@ use core::mem::size_of;
 
 /// Of a holder's number: the rest is the interface index of an access port, and not the VLAN id of a segment.
 pub const PORT_HOLDER: u32 = 1 << 31;
+/// Of a holder's number: the rest is [`crate::abi::SegmentEntry::tenant`]. Bandwidth at the router is all of a tenant's segments' together.
+pub const TENANT_HOLDER: u32 = 1 << 30;
 
 /// Indexes of [`Limits::rates`] and [`HolderEntry::buckets`].
 pub mod limit_kind {
@@ -30,6 +32,31 @@ pub struct Limits {
 
 const _: () = assert!(size_of::<Limits>() == 20);
 
+/// Indexes of [`HolderEntry::busy_until`].
+pub mod way {
+    /// What the holder sends.
+    pub const SENT: usize = 0;
+    /// What it receives.
+    pub const RECEIVED: usize = 1;
+}
+
+/// Returns the time that an octet takes at a bandwidth of `kbit` thousand bits a second, in 1/1024 ns, at least one of these; 0
+/// if there is no limit.
+#[must_use]
+pub const fn octet_time(kbit: u32) -> u32 {
+    if kbit == 0 {
+        return 0;
+    }
+    let time = 8 * 1024 * 1_000_000 / kbit as u64;
+    if time == 0 {
+        1
+    } else if time > u32::MAX as u64 {
+        u32::MAX
+    } else {
+        time as u32
+    }
+}
+
 /// A place for one connection of a holder. Key of `TICKETS`, whose value is the key of the connection that has it.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
 #[repr(C)]
@@ -51,6 +78,9 @@ pub struct HolderEntry {
     /// By [`limit_kind`]: the tick of the last packet that was let through (low half), and the credit that it left, in
     /// packets times ticks per second (high half).
     pub buckets: [u64; 4],
+    /// By [`way`]: when all that was let through so far would have passed a line of the holder's bandwidth; nanoseconds of
+    /// `CLOCK_MONOTONIC`.
+    pub busy_until: [u64; 2],
 }
 
-const _: () = assert!(size_of::<HolderEntry>() == 40);
+const _: () = assert!(size_of::<HolderEntry>() == 56);

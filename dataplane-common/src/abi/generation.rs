@@ -125,6 +125,9 @@ pub struct SegmentEntry {
     pub prefix_len6: u8,
     /// Mask of the IPv4 subnet, in wire order.
     pub mask4: u32,
+    /// What its tenant may send over the router, as [`crate::abi::octet_time`]; 0: any bandwidth. All of the tenant's
+    /// segments have it together.
+    pub octet_time: u32,
     /// IPv4 network address, as [`Address`].
     pub net4: Address,
     /// IPv4 gateway, as [`Address`].
@@ -139,11 +142,13 @@ pub struct SegmentEntry {
     pub limits: Limits,
     /// What each of its endpoints may send at its port, as [`Limits::rates`].
     pub port_rates: [u32; 4],
+    /// What each of its endpoints may send, and may receive, at its port, as [`crate::abi::octet_time`]; 0: any bandwidth.
+    pub port_octet_time: u32,
 }
 
 const _: () = {
-    assert!(size_of::<SegmentEntry>() == 144);
-    assert!(offset_of!(SegmentEntry, net4) == 28);
+    assert!(size_of::<SegmentEntry>() == 152);
+    assert!(offset_of!(SegmentEntry, net4) == 32);
 };
 
 /// Key of `ENDPOINTS`.

@@ -31,7 +31,9 @@ pub use self::address::{Address, Mac};
 pub use self::connection::{
     FlowEntry, FlowKey, FlowSide, FragmentEntry, FragmentKey, LINK_PLANS, flow_state, side_flags,
 };
-pub use self::fairness::{HolderEntry, Limits, PORT_HOLDER, Ticket, limit_kind};
+pub use self::fairness::{
+    HolderEntry, Limits, PORT_HOLDER, TENANT_HOLDER, Ticket, limit_kind, octet_time, way,
+};
 pub use self::generation::{
     ALLOW_ANY, BoundMacKey, EndpointEntry, EndpointKey, Generation, PairEntry, PairKey,
     PrefixEntry, PrefixKey, PrefixLength, RuleKey, SegmentEntry, bound_mac_flags, endpoint_flags,
@@ -43,7 +45,7 @@ pub use self::port::{
 };
 
 /// Version of every layout in this module.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// Number of generations whose tables can be in the kernel at once: the one that packets are judged by,
 /// and the next one while it is filled. The flip (an update of the map-in-map `GENERATION`) waits until

@@ -9,7 +9,7 @@ use crate::abi::{Address, FlowKey, Mac};
 use crate::policy::connection::{self, End};
 use crate::policy::next_hop::{self, Outgoing};
 use crate::policy::packet::length_and_flags;
-use crate::policy::{Frame, Report, Tables, Verdict, link};
+use crate::policy::{Frame, Report, Tables, Verdict, limit, link};
 use crate::wire::{Be16, Ipv4, Ipv6, Transport, ether_type, protocol, tcp_flags};
 
 /// What the fast path reads of a packet.
@@ -38,11 +38,11 @@ pub fn established<F: Frame, T: Tables>(frame: &F, tables: &T) -> Option<Report>
         ether_type::IPV6 => read_ipv6(frame, outer.l3)?,
         _ => return None,
     };
-    let vpc_id = tables.segment(generation.slot, outer.vlan_id)?.vpc_id;
+    let segment = tables.segment(generation.slot, outer.vlan_id)?;
     let mut key = FlowKey::default();
     let from_a = connection::write_key(
         &mut key,
-        vpc_id,
+        segment.vpc_id,
         packet.protocol,
         (&packet.from.address, packet.from.port),
         (&packet.to.address, packet.to.port),
@@ -58,6 +58,10 @@ pub fn established<F: Frame, T: Tables>(frame: &F, tables: &T) -> Option<Report>
         && from.mac == frame.read::<Mac>(6)?;
     // guard: established-live
     if !judged || flow.expires <= now {
+        return None;
+    }
+    // guard: established-bandwidth
+    if segment.octet_time != 0 && !limit::has_bandwidth(tables, segment, frame.length()) {
         return None;
     }
     connection::advance(
@@ -77,6 +81,7 @@ pub fn established<F: Frame, T: Tables>(frame: &F, tables: &T) -> Option<Report>
         hop: hop.unwrap_or_default(),
         opened: false,
         l3: outer.l3,
+        departs: 0,
     })
 }
 

@@ -163,6 +163,9 @@ pub struct Report {
     pub opened: bool,
     /// Where the frame goes, with [`Verdict::Forward`].
     pub hop: Hop,
+    /// When it leaves a port of a hypervisor whose sender or receiver has a bandwidth, in nanoseconds of `CLOCK_MONOTONIC`;
+    /// 0: at once.
+    pub departs: u64,
 }
 
 impl Report {
@@ -184,6 +187,7 @@ impl Report {
                 vlan_id: half,
                 ipv4: false,
             },
+            departs: zero(),
         }
     }
 }
@@ -263,5 +267,6 @@ pub fn from_trunk<F: Frame, T: Tables>(
         // guard: unknown-ether-type
         _ => return Err(DropReason::UnknownEtherType),
     }
-    ip::judge(frame, &context, scratch)
+    ip::judge(frame, &context, scratch)?;
+    limit::check_bandwidth(&context, frame.length(), scratch)
 }

@@ -13,14 +13,14 @@
 
 use crate::abi::{
     Address, BoundMacKey, EndpointKey, Generation, MARK_MASK, Mac, PortEntry, SegmentEntry,
-    StationEntry, StationKey, endpoint_flags, judged_mark, prefix_flags, segment_flags,
+    StationEntry, StationKey, endpoint_flags, judged_mark, prefix_flags, segment_flags, way,
 };
 use crate::policy::packet::shape;
 use crate::policy::source::{self, Binding, Source};
 use crate::policy::tables::{Keys, Scratch};
 use crate::policy::{
-    Context, Frame, Packet, Report, Tables, connection, destination, fragment, ip, link, options,
-    packet, related,
+    Context, Frame, Packet, Report, Tables, connection, destination, fragment, ip, limit, link,
+    options, packet, related,
 };
 use crate::reason::DropReason;
 use crate::wire::{Be16, dhcp_port, ether_type, protocol};
@@ -106,16 +106,21 @@ pub fn to_tenant<F: Frame, T: Tables + Ports>(
     // guard: egress-no-generation
     // off: let Some(generation) = tables.generation() else { return Ok(()) };
     let generation = tables.generation().ok_or(DropReason::NoGeneration)?;
-    let (port, _) = known_port(tables, generation, ifindex, &mut scratch.keys)?;
+    let (port, segment) = known_port(tables, generation, ifindex, &mut scratch.keys)?;
     scratch.report.vlan_id = port.vlan_id;
     check_mark(mark, port.vlan_id)?;
     check_untagged(frame)?;
-    let (_, destination) = link::read_macs(frame)?;
+    let (source, destination) = link::read_macs(frame)?;
     // guard: not-for-port
     if !destination.is_multicast() && destination != port.mac {
         return Err(DropReason::NotForPort);
     }
-    Ok(())
+    if segment.port_octet_time == 0 {
+        return Ok(());
+    }
+    let time = (frame.length(), segment.port_octet_time);
+    pay_as_sender(tables, source, time, scratch)?;
+    pay(tables, (ifindex, way::RECEIVED), time, scratch)
 }
 
 /// Is it a frame of the router, by its source MAC? Then [`from_router`] decides on it, else [`from_peer`]: in the kernel they
@@ -235,19 +240,56 @@ pub fn to_uplink<F: Frame, T: Tables + Ports>(
     frame: &F,
     mark: u32,
     tables: &T,
-    report: &mut Report,
+    scratch: &mut Scratch,
 ) -> Result<(), DropReason> {
-    *report = Report::blank();
+    scratch.report = Report::blank();
     // guard: leaving-no-generation
     // off: let Some(generation) = tables.generation() else { return Ok(()) };
     let generation = tables.generation().ok_or(DropReason::NoGeneration)?;
     let outer = link::outer_tag(frame)?;
-    link::check_tag(&outer, tables, generation, report)?;
+    let segment = link::check_tag(&outer, tables, generation, &mut scratch.report)?;
     let (source, _) = link::read_macs(frame)?;
     if mark & MARK_MASK == 0 && is_host(tables, source) {
         return Ok(());
     }
-    check_mark(mark, outer.vlan_id)
+    check_mark(mark, outer.vlan_id)?;
+    if segment.port_octet_time == 0 {
+        return Ok(());
+    }
+    let time = (frame.length(), segment.port_octet_time);
+    pay_as_sender(tables, source, time, scratch)
+}
+
+/// [`pay`] of the port whose endpoint sent a frame, where the frame leaves: that is where it can be made to wait. What came
+/// in over the uplink was sent elsewhere.
+#[inline(always)]
+fn pay_as_sender<T: Tables + Ports>(
+    tables: &T,
+    source: Mac,
+    time: (usize, u32),
+    scratch: &mut Scratch,
+) -> Result<(), DropReason> {
+    match station(tables, source) {
+        Some(at) if at.ifindex != 0 => pay(tables, (at.ifindex, way::SENT), time, scratch),
+        _ => Ok(()),
+    }
+}
+
+/// Takes the bandwidth of a port, and lets the frame wait for its turn.
+#[inline(always)]
+fn pay<T: Tables>(
+    tables: &T,
+    port: (u32, usize),
+    time: (usize, u32),
+    scratch: &mut Scratch,
+) -> Result<(), DropReason> {
+    let turn = limit::at_port(tables, port, time, scratch);
+    // guard: port-bandwidth
+    if turn == 0 {
+        return Err(DropReason::OverBandwidth);
+    }
+    scratch.report.departs = scratch.report.departs.max(turn);
+    Ok(())
 }
 
 /// Returns who is behind a port, and its segment, if the generation knows the endpoint there.

@@ -75,6 +75,10 @@ pub trait Holder {
     fn bucket(&self, kind: usize) -> u64;
     /// Replaces a bucket if it is what it was; returns whether it did.
     fn replace_bucket(&mut self, kind: usize, old: u64, new: u64) -> bool;
+    /// Adds to the time until which a line is busy, modulo 2^64; returns what it was.
+    fn occupy(&mut self, way: usize, time: u64) -> u64;
+    /// Replaces the time until which a line is busy if it is what it was.
+    fn replace_busy(&mut self, way: usize, old: u64, new: u64);
 }
 
 /// The tables of the current generation, the state that outlives it, and the clock.
@@ -120,6 +124,8 @@ pub trait Tables {
     fn insert_ticket(&self, ticket: &Ticket, key: &FlowKey) -> bool;
     /// Returns what a holder has taken; who is not known yet is entered with `nothing`.
     fn holder(&self, number: u32, nothing: &HolderEntry) -> Option<Self::Holder<'_>>;
+    /// Returns what a holder has taken who is known.
+    fn known_holder(&self, number: u32) -> Option<Self::Holder<'_>>;
     /// Returns what a first fragment was judged to be, live or not.
     fn fragment(&self, key: &FragmentKey) -> Option<FragmentEntry>;
     /// Remembers a judged first fragment.
@@ -127,4 +133,6 @@ pub trait Tables {
 
     /// Returns the time in ticks of [`Generation::ticks_per_second`].
     fn now(&self) -> u64;
+    /// Returns the time in nanoseconds of `CLOCK_MONOTONIC`.
+    fn nanoseconds(&self) -> u64;
 }

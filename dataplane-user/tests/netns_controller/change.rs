@@ -1,7 +1,7 @@
 //! Plan, apply, roll back, drift.
 
 use std::net::Ipv4Addr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use testkit::frame::{Frame, ParsedFrame, tcp_flag};
 use testkit::raw::RawSocket;
@@ -116,7 +116,9 @@ fn flip_cuts_the_connection_that_it_denies_and_no_other() {
             let frame = wire.receive(deadline).unwrap().expect("a frame");
             let parsed = ParsedFrame::parse(&frame);
             let transport = parsed.as_ref().and_then(ParsedFrame::transport);
-            seen.extend(transport.map(|ports| ports.source_port));
+            // The kernel's own multicast is of no interest.
+            let port = transport.map(|ports| ports.source_port);
+            seen.extend(port.filter(|port| [443, 50_001, 50_002].contains(port)));
         }
         seen
     };
@@ -136,6 +138,64 @@ fn flip_cuts_the_connection_that_it_denies_and_no_other() {
     lab.bulkhead(&["apply", "--yes"]).expect(0);
     assert_eq!(seen(forth, tcp_flag::ACK), [50_002]);
     assert_eq!(seen(back, tcp_flag::ACK), [50_002]);
+}
+
+#[test]
+fn tenant_sends_over_the_router_at_its_bandwidth_and_the_platform_at_any() {
+    /// Octets a second of `800kbit`, and frames that are sent as fast as it goes.
+    const RATE: f64 = 100_000.0;
+    const FRAMES: u32 = 2000;
+    let lab = Lab::new();
+    lab.edit(
+        "site/group_vars/all/tenants.yml",
+        "description: Electronics projects",
+        "description: Electronics projects\n    limits: { bandwidth: 800kbit }",
+    );
+    lab.bulkhead(&["apply", "--yes"]).expect(0);
+    let wire = RawSocket::open(&lab.far, FAR_TRUNK).unwrap();
+    let router = lab.router.mac(TRUNK).unwrap();
+    let rush = |from: Machine, ports: (u16, u16)| {
+        let frame = Frame::new(from.0, router).vlan(from.1);
+        let frame = frame.ip(from.2.into(), API.2.into());
+        let open = frame.clone().tcp(ports.0, ports.1, tcp_flag::SYN).build();
+        let data = frame.tcp(ports.0, ports.1, tcp_flag::ACK);
+        let data = data.payload(&[7; 1000]).build();
+        let begin = Instant::now();
+        wire.send(&open).unwrap();
+        for _ in 0..FRAMES {
+            wire.send(&data).unwrap();
+        }
+        let (mut arrived, mut after) = (0, begin.elapsed());
+        let is_of_it = |frame: &[u8]| {
+            let parsed = ParsedFrame::parse(frame);
+            let transport = parsed.as_ref().and_then(ParsedFrame::transport);
+            (transport?.source_port == ports.0).then_some(())
+        };
+        let soon = || Instant::now() + Duration::from_millis(300);
+        while wire.receive_where(soon(), is_of_it).unwrap().is_some() {
+            arrived += 1;
+            after = begin.elapsed();
+        }
+        (arrived, after, data.len())
+    };
+    let over_bandwidth = || {
+        let status = lab.json(&["status"]);
+        let rows = status["counters"].as_array().unwrap().iter();
+        let row = rows.filter(|row| row["outcome"] == "over-bandwidth");
+        row.map(|row| row["packets"].as_u64().unwrap()).sum::<u64>()
+    };
+    let (arrived, after, octets) = rush(WEB, (50_001, 443));
+    let most = RATE * (after.as_secs_f64() + 0.1) / octets as f64 + 2.0;
+    assert!(
+        arrived > 1 && f64::from(arrived) < most,
+        "{arrived} of {most}, {after:?}"
+    );
+    let dropped = over_bandwidth();
+    assert!(dropped > 0, "{arrived} frames arrived");
+    let (arrived, ..) = rush(OPERATOR, (50_002, 22));
+    assert_eq!(arrived, FRAMES + 1);
+    // Each drop is counted for both segments.
+    assert_eq!(over_bandwidth(), dropped, "nobody else is limited");
 }
 
 #[test]

@@ -97,6 +97,23 @@ impl Lab {
         lab
     }
 
+    /// Changes the registry, in a copy of the sample.
+    pub(crate) fn edit_registry(&self, from: &str, to: &str) {
+        let mut cp = Command::new("cp");
+        cp.arg("-r")
+            .arg(fixtures::sample_site())
+            .arg(self.path("site"));
+        assert!(cp.status().unwrap().success());
+        let path = self.path("site/group_vars/all/tenants.yml");
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains(from), "no `{from}` in the registry");
+        fs::write(path, text.replace(from, to)).unwrap();
+        let settings = self.path("bulkhead.toml");
+        let text = fs::read_to_string(&settings).unwrap();
+        let sample = fixtures::sample_site().display().to_string();
+        fs::write(settings, text.replace(&sample, "site")).unwrap();
+    }
+
     /// Makes a port of the bridge, with a far end.
     pub(crate) fn cable(&self, name: &str) {
         self.hypervisor

@@ -291,6 +291,10 @@ const NOT_ON_THE_WIRE: &[(DropReason, &str)] = &[
         DropReason::RateLimited,
         "many frames, not one: the flood of netns_hypervisor",
     ),
+    (
+        DropReason::OverBandwidth,
+        "many frames, not one: bandwidth of netns_hypervisor",
+    ),
 ];
 
 /// Their rows are those of the test `netns_ports`.

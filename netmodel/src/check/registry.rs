@@ -10,6 +10,7 @@ use super::segments::read_vlan;
 use super::subnets::{
     check_net4, check_net6, default_gateway4, default_gateway6, read_net4, read_net6,
 };
+use crate::bandwidth::Bandwidth;
 use crate::finding::{Code, Finding};
 use crate::ids::{SegmentName, TenantName, VlanId};
 use crate::model::{
@@ -46,12 +47,13 @@ const COUNTS: &[&str] = &[
     "firewall_rules",
     "hosts",
 ];
-/// Keys of `limits` about what packets may take; the first four are those of `endpoint` as well.
+/// Keys of `limits` about what packets may take; all but the last are those of `endpoint` as well.
 const SHARES: &[&str] = &[
     "connections",
     "connection_rate",
     "neighbour_rate",
     "dhcp_rate",
+    "bandwidth",
     "endpoint",
 ];
 /// The most that a share can be: the packet path counts in 32 bits.
@@ -456,7 +458,14 @@ fn read_share(cx: &mut Cx<'_>, maps: &[Fields], default: Limits) -> Limits {
         connection_rate: read("connection_rate", default.connection_rate),
         neighbour_rate: read("neighbour_rate", default.neighbour_rate),
         dhcp_rate: read("dhcp_rate", default.dhcp_rate),
+        bandwidth: read_bandwidth(cx, maps).unwrap_or(default.bandwidth),
     }
+}
+
+fn read_bandwidth(cx: &mut Cx<'_>, maps: &[Fields]) -> Option<Bandwidth> {
+    let said = maps.iter().find_map(|fields| fields.get("bandwidth"))?;
+    let form = "a bandwidth: `64kbit` to `100gbit`, such as `200mbit`, or `any`";
+    Some(cx.parse(&said.value, "`bandwidth`", form)?.value)
 }
 
 /// Checks that connections that segments are promised fit into a hypervisor's half of the table.

@@ -177,9 +177,9 @@ tenants:
 #[test]
 fn shares_are_the_tenants_own_then_the_defaults_then_the_built_in_ones() {
     let registry = "-- site/group_vars/all/zz.yml --
-tenant_defaults: { services: [logs], internet: nat, limits: { dhcp_rate: 7, endpoint: { connections: 9 } } }
+tenant_defaults: { services: [logs], internet: nat, limits: { dhcp_rate: 7, bandwidth: 1gbit, endpoint: { connections: 9, bandwidth: 200mbit } } }
 tenants:
-  alpha: { vlan_id: 100, accepts: [{ from_zone: clients, ports: [tcp/443] }], limits: { connections: 5000, endpoint: { dhcp_rate: 0 } } }
+  alpha: { vlan_id: 100, accepts: [{ from_zone: clients, ports: [tcp/443] }], limits: { connections: 5000, bandwidth: any, endpoint: { dhcp_rate: 0 } } }
   beta: { vlan_id: 101, limits: { dhcp_rate: 8 } }
 ";
     let model = load_files(&base_with(registry)).model.unwrap();
@@ -191,6 +191,7 @@ tenants:
     };
     let endpoint = Limits {
         connections: 9,
+        bandwidth: "200mbit".parse().unwrap(),
         ..Limits::ENDPOINT
     };
     let without = Limits {
@@ -200,6 +201,7 @@ tenants:
     assert_eq!(of(0), (own, without));
     let own = Limits {
         dhcp_rate: 8,
+        bandwidth: "1gbit".parse().unwrap(),
         ..Limits::SEGMENT
     };
     assert_eq!(of(1), (own, endpoint));
@@ -213,10 +215,12 @@ tenants:
         "connection_rate=5000/s",
         "neighbour_rate=1000/s",
         "dhcp_rate=7/s",
+        "bandwidth=any",
         "endpoint.connections=9",
         "endpoint.connection_rate=1000/s",
         "endpoint.neighbour_rate=200/s",
         "endpoint.dhcp_rate=any",
+        "endpoint.bandwidth=200mbit",
     ];
     assert_eq!(told, expected);
 }
@@ -250,6 +254,11 @@ fn share_that_makes_no_sense_is_refused() {
     for (limits, why) in [
         ("{ connections: 1000001 }", "more than 1000000"),
         ("{ endpoint: { dhcp_rate: -1 } }", "negative"),
+        ("{ bandwidth: 5 }", "such as `200mbit`"),
+        (
+            "{ endpoint: { bandwidth: 5kbit } }",
+            "`64kbit` to `100gbit`",
+        ),
         ("{ endpoint: { endpoint: {} } }", "no key `endpoint`"),
         ("{ endpoint: 5 }", "a map"),
         ("{ conections: 5 }", "did you mean `connections`?"),

@@ -411,3 +411,131 @@ fn port_that_was_used_before_does_not_pay_for_what_comes_over_the_uplink() {
         (1, 1)
     );
 }
+
+/// Octets of `frame` that pass of `count` that come at once; the rest is refused for the bandwidth.
+fn octets_of(frame: &[u8], count: u64, judge: impl Fn() -> Result<(), DropReason>) -> u64 {
+    let judged: Vec<_> = (0..count).map(|_| judge()).collect();
+    let over = Err(DropReason::OverBandwidth);
+    assert!(judged.iter().all(|seen| seen.is_ok() || *seen == over));
+    frame.len() as u64 * judged.iter().filter(|seen| seen.is_ok()).count() as u64
+}
+
+/// What 1 Mbit/s carries in a tenth of a second, and the frame that began before its end.
+fn is_a_burst(octets: u64, frame: &[u8]) -> bool {
+    (12_500..=12_500 + frame.len() as u64).contains(&octets)
+}
+
+#[test]
+fn segments_of_a_tenant_have_its_bandwidth_together_and_another_tenant_has_its_own() {
+    for (tenant_of_b, is_shared) in [(1, true), (2, false)] {
+        let mut tables = site();
+        for (vlan_id, tenant) in [(100, 1), (101, tenant_of_b)] {
+            tables.segments[vlan_id].tenant = tenant;
+            tables.segments[vlan_id].octet_time = octet_time(1_000);
+        }
+        converse(&tables, A, B, (1, 2));
+        // Packets of a live connection, and such as open one.
+        for frame in [udp(A, B, (1, 2)), tcp(A, B, (7, 7), 2)] {
+            tables
+                .nanoseconds
+                .set(tables.nanoseconds.get() + 1_000_000_000);
+            let passed = octets_of(&frame, 1000, || judge(&tables, &frame));
+            assert!(is_a_burst(passed, &frame), "{passed}");
+        }
+        let back = judge(&tables, &udp(B, A, (2, 1)));
+        let expected = if is_shared {
+            Err(DropReason::OverBandwidth)
+        } else {
+            Ok(())
+        };
+        assert_eq!(back, expected, "tenant {tenant_of_b}");
+        // 8 ms are 1,000 octets.
+        tables.nanoseconds.set(tables.nanoseconds.get() + 8_000_000);
+        let frame = udp(A, B, (1, 2));
+        let passed = octets_of(&frame, 1000, || judge(&tables, &frame));
+        assert!((900..=1100).contains(&passed), "{passed}");
+    }
+}
+
+#[test]
+fn what_is_not_lawful_costs_no_bandwidth() {
+    let mut tables = site();
+    tables.segments[100].octet_time = octet_time(1_000);
+    let elsewhere = (MAC_B, 101, [10, 99, 0, 1]);
+    for _ in 0..1000 {
+        let denied = judge(&tables, &udp(A, elsewhere, (1, 2)));
+        assert_eq!(denied, Err(DropReason::NotInternet));
+    }
+    assert_eq!(judge(&tables, &udp(A, B, (1, 2))), Ok(()));
+}
+
+/// Judges a frame on its way out; tells when it may leave.
+fn leaves(
+    tables: &HostTables,
+    frame: &[u8],
+    exit: impl Fn(&Slice<'_>, &HostTables, &mut Scratch) -> Result<(), DropReason>,
+) -> Result<u64, DropReason> {
+    let mut scratch = Box::<Scratch>::default();
+    let slice = Slice {
+        bytes: frame,
+        tag: None,
+    };
+    exit(&slice, tables, &mut scratch)?;
+    Ok(scratch.report.departs)
+}
+
+#[test]
+fn endpoint_sends_and_receives_at_its_bandwidth_and_waits_for_its_turn() {
+    const MARK: u32 = judged_mark(0, A.1);
+    let uplink = |tables: &HostTables, frame: &[u8]| {
+        leaves(tables, frame, |f, t, s| policy::to_uplink(f, MARK, t, s))
+    };
+    let port = |tables: &HostTables, frame: &[u8]| {
+        leaves(tables, frame, |f, t, s| {
+            policy::to_tenant(f, (PORT, MARK), t, s)
+        })
+    };
+    let mut tables = hypervisor();
+    let sent = udp(A, B, (1, 2));
+    let from = |mac: [u8; 6]| [&MAC_A, &mac[..], &sent[16..]].concat();
+    let received = from(ROUTER_MAC);
+    // Without a bandwidth nothing waits.
+    assert_eq!(
+        (uplink(&tables, &sent), port(&tables, &received)),
+        (Ok(0), Ok(0))
+    );
+    tables.segments[100].port_octet_time = octet_time(1_000);
+    let now = tables.nanoseconds.get();
+    // 46 octets take 368 µs.
+    for turn in 0..5 {
+        assert_eq!(uplink(&tables, &sent), Ok(now + turn * 368_000));
+    }
+    let passed = octets_of(&sent, 1000, || uplink(&tables, &sent).map(drop));
+    assert!(
+        is_a_burst(passed + 5 * sent.len() as u64, &sent),
+        "{passed}"
+    );
+    // It receives all the same, from the router and from elsewhere.
+    let passed = octets_of(&received, 1000, || port(&tables, &received).map(drop));
+    assert!(is_a_burst(passed, &received), "{passed}");
+    tables.nanoseconds.set(now + 1_000_000_000);
+    assert_eq!(port(&tables, &from(MAC_B)), Ok(now + 1_000_000_000));
+    // What a neighbour on this host sends is paid by both.
+    tables.nanoseconds.set(now + 2_000_000_000);
+    let neighbour = StationEntry {
+        ifindex: 9,
+        vlan_id: A.1,
+        _pad: 0,
+    };
+    let mac = Mac::from_octets(MAC_B);
+    tables
+        .stations
+        .insert(StationKey { mac, _pad: 0 }, neighbour);
+    let passed = octets_of(&received, 1000, || port(&tables, &from(MAC_B)).map(drop));
+    assert!(is_a_burst(passed, &received), "{passed}");
+    let busy = |number: u32| tables.holders.borrow()[&(PORT_HOLDER | number)].busy_until;
+    let now = tables.nanoseconds.get();
+    assert!(busy(9)[way::SENT] > now + 100_000_000);
+    assert!(busy(PORT)[way::RECEIVED] > now + 99_000_000);
+    assert_eq!(busy(9)[way::RECEIVED], 0);
+}

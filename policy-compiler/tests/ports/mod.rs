@@ -8,7 +8,7 @@ use dataplane_common::abi::{
     StationEntry, StationKey, Ticket, judged_mark,
 };
 use dataplane_common::host::{HostTables, Slice};
-use dataplane_common::policy::{self, Report, Scratch};
+use dataplane_common::policy::{self, Scratch};
 use dataplane_common::reason::DropReason;
 use netmodel::CONNECTIONS;
 use netmodel::ids::MacAddr;
@@ -115,7 +115,7 @@ fn judge(tables: &HostTables, hook: Hook, frame: Slice<'_>) -> Result<u16, DropR
             return Ok(0);
         }
         Hook::ToUplink(judged) => {
-            policy::to_uplink(&frame, mark(judged), tables, &mut Report::default())?;
+            policy::to_uplink(&frame, mark(judged), tables, &mut scratch)?;
             return Ok(0);
         }
     }

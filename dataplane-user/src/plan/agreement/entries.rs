@@ -102,7 +102,7 @@ fn names(flags: u32, all: &[&str]) -> String {
 fn segment_words(entry: &SegmentEntry) -> String {
     let family = |net, length, gateway| format!("{}/{length} via {}", ip_of(net), ip_of(gateway));
     format!(
-        "{} {} {} mtu {} owner {} connections {} rates {:?}, {:?} at ports",
+        "{} {} {} mtu {} owner {} connections {} rates {:?}, {:?} at ports; an octet takes {} and {} at ports",
         names(entry.flags, &SEGMENT_FLAGS),
         family(entry.net4, entry.prefix_len4, entry.gateway4),
         family(entry.net6, entry.prefix_len6, entry.gateway6),
@@ -111,6 +111,8 @@ fn segment_words(entry: &SegmentEntry) -> String {
         entry.limits.connections,
         entry.limits.rates,
         entry.port_rates,
+        entry.octet_time,
+        entry.port_octet_time,
     )
 }
 
