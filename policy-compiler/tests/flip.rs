@@ -104,6 +104,9 @@ impl Tables for HeldUp<'_> {
     fn holder(&self, number: u32, nothing: &HolderEntry) -> Option<RefMut<'_, HolderEntry>> {
         self.tables.holder(number, nothing)
     }
+    fn known_holder(&self, number: u32) -> Option<RefMut<'_, HolderEntry>> {
+        self.tables.known_holder(number)
+    }
     fn fragment(&self, key: &FragmentKey) -> Option<FragmentEntry> {
         self.tables.fragment(key)
     }
@@ -112,6 +115,9 @@ impl Tables for HeldUp<'_> {
     }
     fn now(&self) -> u64 {
         self.tables.now()
+    }
+    fn nanoseconds(&self) -> u64 {
+        self.tables.nanoseconds()
     }
 }
 

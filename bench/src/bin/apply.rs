@@ -315,7 +315,7 @@ fn further(all: &[Measured]) -> Vec<(u16, Duration)> {
         ones.sort_by_key(|row| row.apply);
         let one = ones.get(ones.len() / 2)?;
         // The first row is the first apply.
-        let many = of_site().last().filter(|row| row.changed > 1)?;
+        let many = of_site().next_back().filter(|row| row.changed > 1)?;
         let more = many.apply.saturating_sub(one.apply);
         Some((tenants, more / u32::from(many.changed - one.changed)))
     });

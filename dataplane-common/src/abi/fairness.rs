@@ -43,6 +43,7 @@ pub mod way {
 /// Returns the time that an octet takes at a bandwidth of `kbit` thousand bits a second, in 1/1024 ns, at least one of these; 0
 /// if there is no limit.
 #[must_use]
+#[expect(clippy::cast_possible_truncation, reason = "it is compared before")]
 pub const fn octet_time(kbit: u32) -> u32 {
     if kbit == 0 {
         return 0;
