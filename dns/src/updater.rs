@@ -158,7 +158,8 @@ fn work(shared: &Shared, jobs: Vec<Job>) {
     }
     drop(store);
     for (job, mut done) in done {
-        if written.is_err() && done.zone.is_some() {
+        // One that changes nothing may have found what another one of the batch had just done: that is lost.
+        if written.is_err() && done.result.is_ok() {
             let why = (Extended::Other, "the journal cannot be written".to_owned());
             done.result = Err(Refusal {
                 code: rcode::SERVFAIL,
@@ -388,5 +389,42 @@ impl Worker<'_> {
             is_draining: info.is_none_or(|info| info.is_draining),
         };
         Ok((id, update::update(target, message)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::support::{IN_A, two_tenants};
+    use crate::testing::Site;
+
+    const ZONE: &str = "a.east.lab.example.";
+    const RECORDS: &str = "  - {name: web, type: A, value: 10.1.0.10}\n";
+
+    fn codes(replies: &mpsc::Receiver<Vec<u8>>) -> Vec<u16> {
+        let all = replies.try_iter();
+        all.map(|reply| message::rcode_of(&reply).into()).collect()
+    }
+
+    #[test]
+    fn an_update_sent_twice_is_done_once_and_acknowledged_twice() {
+        let site = Site::new(&two_tenants(RECORDS));
+        let (send, replies) = mpsc::channel();
+        let job = || site.update(IN_A.parse().unwrap(), (ZONE, "new"), &send);
+        work(&site.shared, vec![job(), job()]);
+        assert_eq!(codes(&replies), [rcode::NOERROR, rcode::NOERROR]);
+        assert_eq!(site.shared.store().records_of("a"), 1);
+    }
+
+    #[test]
+    fn an_update_sent_twice_is_not_acknowledged_once_if_the_journal_cannot_be_written() {
+        let site = Site::broken(&two_tenants(RECORDS));
+        let (send, replies) = mpsc::channel();
+        let job = || site.update(IN_A.parse().unwrap(), (ZONE, "new"), &send);
+        work(&site.shared, vec![job(), job()]);
+        assert_eq!(codes(&replies), [rcode::SERVFAIL, rcode::SERVFAIL]);
+        assert_eq!(site.shared.store().records_of("a"), 0);
     }
 }
