@@ -35,9 +35,10 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, error, warn};
 
+use crate::gate::Gate;
 use crate::message::rcode;
 use crate::server::Shared;
-use crate::tcp::{Gate, PATIENCE};
+use crate::tcp::{self, PATIENCE};
 use crate::updater::{self, ApiUpdate, Job, Jobs, Work};
 use crate::view::ViewId;
 use crate::world::World;
@@ -76,7 +77,7 @@ pub(crate) fn run(shared: &Arc<Shared>, listeners: Vec<Listener>, updates: &Arc<
             let api = Api {
                 shared: Arc::clone(shared),
                 updates: Arc::clone(updates),
-                gate: Gate::default(),
+                gate: tcp::gate(),
                 tls,
             };
             match TcpListener::from_std(socket) {

@@ -27,6 +27,7 @@ use tracing::{debug, error};
 
 use crate::answer::{Transport, limit};
 use crate::cookie;
+use crate::gate::{Gate, Pass};
 use crate::message::{self, Query, Reply, UDP_MAX, rcode};
 use crate::name::Name;
 use crate::server::{FORWARD_THREAD, Shared};
@@ -71,52 +72,14 @@ pub(crate) struct Request {
 #[derive(Clone)]
 pub(crate) struct Forwarder {
     jobs: UnboundedSender<(Job, Pass)>,
-    open: Open,
-}
-
-/// Open questions of each view.
-#[derive(Clone, Default)]
-struct Open(Arc<Mutex<HashMap<ViewId, usize>>>);
-
-/// One open question; dropping it makes room.
-struct Pass {
-    open: Open,
-    view: ViewId,
-}
-
-impl Open {
-    fn enter(&self, view: ViewId) -> Option<Pass> {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let total: usize = counts.values().sum();
-        let count = counts.entry(view).or_default();
-        if *count >= PER_VIEW || total >= TOTAL {
-            return None;
-        }
-        *count += 1;
-        Some(Pass {
-            open: self.clone(),
-            view,
-        })
-    }
-}
-
-impl Drop for Pass {
-    fn drop(&mut self) {
-        let mut counts = self.open.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.view) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.view);
-            }
-        }
-    }
+    open: Gate,
 }
 
 impl Forwarder {
     /// Makes the two ends.
     pub(crate) fn new() -> (Self, Receiver) {
         let (jobs, receiver) = unbounded_channel();
-        let open = Open::default();
+        let open = Gate::new(PER_VIEW, TOTAL);
         (Self { jobs, open }, Receiver(receiver))
     }
 
@@ -267,21 +230,4 @@ fn failure(request: &Request) -> Vec<u8> {
 /// Is this how a negative answer is said?
 fn is_negative(code: ResponseCode) -> bool {
     matches!(code, ResponseCode::NoError | ResponseCode::NXDomain)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn one_that_asks_much_keeps_out_only_itself() {
-        let open = Open::default();
-        let held: Vec<Pass> = (0..PER_VIEW)
-            .map(|_| open.enter(ViewId(1)).unwrap())
-            .collect();
-        assert!(open.enter(ViewId(1)).is_none(), "one more is not taken");
-        assert!(open.enter(ViewId(2)).is_some(), "the neighbour's is");
-        drop(held);
-        assert!(open.enter(ViewId(1)).is_some(), "what is done makes room");
-    }
 }

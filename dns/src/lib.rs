@@ -39,6 +39,7 @@ pub mod cookie;
 pub mod dnssec;
 mod follow;
 pub mod forward;
+mod gate;
 pub mod history;
 pub mod import;
 pub mod inspect;
