@@ -162,6 +162,7 @@ impl Shared {
         let before = self.world();
         let world = make(&store).after(&before);
         self.world.store(Arc::new(world));
+        self.limiter.forget_views();
         drop(store);
         self.mark_changed();
     }

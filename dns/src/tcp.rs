@@ -96,8 +96,10 @@ async fn accept(listener: TcpListener, door: Door) {
         while connections.try_join_next().is_some() {}
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let view = door.shared.world().plan.clients.view_of(peer.ip());
-                if let Some(pass) = view.and_then(|view| door.gate.enter(view)) {
+                let world = door.shared.world();
+                let view = world.plan.view_of(peer.ip());
+                let pass = view.and_then(|view| door.gate.enter(Some(view.owner.clone())));
+                if let Some(pass) = pass {
                     let door = door.clone();
                     connections.spawn(async move {
                         door.open(stream, peer).await;

@@ -19,8 +19,20 @@ use crate::message::{self, Read};
 use crate::name::Name;
 use crate::plan::plan;
 use crate::server::{Config, Shared};
+use crate::support::two_tenants_and;
 use crate::updater::{Job, Request, Work};
 use crate::world::World;
+
+/// As [`crate::support::two_tenants`], one generation later, with a tenant `0z` whose view is numbered before theirs.
+pub(crate) fn three_tenants(records: &str) -> Published {
+    let other = "  0z: {vlan_id: 102, subnet: 10.1.0.128/26}\n";
+    let mut published = two_tenants_and("", other, records);
+    published.number = 8;
+    published
+}
+
+/// An address of it.
+pub(crate) const IN_Z: &str = "10.1.0.130";
 
 /// What all threads share, and the folder that it is in.
 pub(crate) struct Site {
@@ -119,7 +131,7 @@ impl Site {
                 }),
                 reply_to: Box::new(move |reply| replies.send(reply).unwrap()),
             },
-            view: world.plan.clients.view_of(source).unwrap(),
+            view: world.plan.view_of(source).unwrap().owner.clone(),
             since: Instant::now(),
         }
     }

@@ -16,7 +16,7 @@ use crate::metrics::{Counters, Metrics};
 use crate::name::Name;
 use crate::plan::{Plan, ZoneSpec};
 use crate::rdata::rtype;
-use crate::view::{ViewId, ZoneId};
+use crate::view::{ViewId, ViewOwner, ZoneId};
 use crate::zone::{Contents, Signing, Zone};
 
 /// A generation with its zones made.
@@ -90,7 +90,7 @@ impl World {
         self.counted = Some(Counted {
             metrics: Arc::clone(metrics),
             zones: metrics.zones(self.plan.zones.iter().map(|spec| &spec.origin)),
-            views: metrics.views(self.plan.views.iter().map(|view| view.label.as_str())),
+            views: metrics.views(self.plan.views.iter().map(|view| &view.owner)),
         });
         self
     }
@@ -132,10 +132,10 @@ impl World {
             self = self.counted_by(&counted.metrics);
         }
         let views = before.plan.views.iter();
-        let views: HashMap<&str, _> = views.map(|view| (view.label.as_str(), view)).collect();
+        let views: HashMap<&ViewOwner, _> = views.map(|view| (&view.owner, view)).collect();
         let mut origins: HashMap<ZoneId, Option<ZoneId>> = HashMap::new();
         for view in &self.plan.views {
-            let old = views.get(view.label.as_str());
+            let old = views.get(&view.owner);
             for (origin, id) in view.origins() {
                 let seen = old.and_then(|view| view.zone_at(origin.as_wire()));
                 let first = *origins.entry(id).or_insert(seen);

@@ -549,6 +549,7 @@ fn the_status_counts_queries_and_updates_by_zone_and_view() {
     assert!(zone["queries"]["noerror"].as_u64() >= Some(2), "{zone}");
     assert_eq!((&zone["serial"], &zone["tenant"]), (&2.into(), &"a".into()));
     let view = view.unwrap();
+    assert_eq!(view["kind"], "tenant");
     assert_eq!(view["updates"]["noerror"], 1, "{view}");
     assert!(view["queries"]["noerror"].as_u64() >= Some(2), "{view}");
     let total = |what: &str| -> u64 {
