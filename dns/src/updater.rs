@@ -22,7 +22,8 @@ use crate::server::Shared;
 use crate::tsig::{self, Checked, Signer};
 use crate::update::{self, Refusal, Target};
 use crate::view::{ViewOwner, ZoneId};
-use crate::world::World;
+use crate::world::{self, World};
+use crate::zone::RrSet;
 
 /// Updates that share one `fsync` at most.
 const BATCH: usize = 64;
@@ -366,6 +367,12 @@ impl Worker<'_> {
         self.update(&writer, &message)
     }
 
+    /// Returns a zone's SOA, after the updates that were taken over so far.
+    fn soa(&self, spec: &ZoneSpec) -> RrSet {
+        let plan = &self.world.plan;
+        plan.soa.set(world::serial(plan, spec, self.store))
+    }
+
     fn update(&self, writer: &Writer<'_>, message: &Message) -> Result<(ZoneId, Change), Refusal> {
         let (id, spec) = writer.zone;
         let nothing = ZoneChanges::default();
@@ -376,6 +383,7 @@ impl Worker<'_> {
             others: &self.world.keys.others(writer.tenant, writer.key),
             tenant: writer.tenant,
             origin: &spec.origin,
+            soa: &self.soa(spec),
             fixed: &leases::fixed(&self.world.plan, spec, self.store),
             dynamic: self
                 .store
