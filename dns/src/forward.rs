@@ -33,6 +33,7 @@ use crate::name::Name;
 use crate::server::{FORWARD_THREAD, Shared};
 use crate::updater::ReplyTo;
 use crate::view::ViewOwner;
+use crate::world::World;
 use cache::{Cache, Found};
 
 /// Questions of one view that may be open at once.
@@ -135,6 +136,36 @@ pub(crate) fn run(shared: &Arc<Shared>, receiver: Receiver, upstreams: Vec<Socke
     });
 }
 
+/// Returns what a client is told if upstream answers its question by these octets: for those who look for holes. `None`: that it
+/// failed.
+#[must_use]
+pub fn told(
+    world: &World,
+    (wanted, message): (Box<Wanted>, &[u8]),
+    answer: &[u8],
+) -> Option<Vec<u8>> {
+    let answer = Message::from_vec(answer).ok()?;
+    let found = believed(world, &wanted, answer)?;
+    let request = Request {
+        wanted,
+        message: message.to_vec(),
+        transport: Transport::Udp,
+    };
+    compose(&request, found)
+}
+
+/// Takes of an answer what is about the question, and nobody's address inside.
+fn believed(world: &World, wanted: &Wanted, answer: Message) -> Option<Found> {
+    let name = asked_name(wanted)?;
+    Some(Found::read(answer, &name, |address| {
+        world.plan.is_own_address(address)
+    }))
+}
+
+fn asked_name(wanted: &Wanted) -> Option<HickoryName> {
+    HickoryName::from_ascii(wanted.target.to_string()).ok()
+}
+
 struct Resolver {
     shared: Arc<Shared>,
     upstreams: Vec<SocketAddr>,
@@ -167,11 +198,10 @@ impl Resolver {
     }
 
     async fn ask(&self, wanted: &Wanted) -> Option<Found> {
-        let name = HickoryName::from_ascii(wanted.target.to_string()).ok()?;
         let kind = RecordType::from(wanted.query.kind);
-        let message = upstream::ask(&self.upstreams, &name, kind).await?;
+        let message = upstream::ask(&self.upstreams, &asked_name(wanted)?, kind).await?;
         let world = self.shared.world();
-        let found = Found::read(message, &name, |address| world.plan.is_own_address(address));
+        let found = believed(&world, wanted, message)?;
         let mut caches = self.caches.lock().unwrap_or_else(PoisonError::into_inner);
         if caches.0 == world.plan.number {
             let cache = caches.1.entry(wanted.view.clone()).or_default();
