@@ -17,7 +17,7 @@ use crate::name::{self, Name};
 use crate::rdata::rtype;
 use crate::transfer::{self, Offer, Transfer};
 use crate::tsig::{self, Checked, Signer};
-use crate::view::{View, ViewId};
+use crate::view::{View, ViewId, ViewOwner};
 use crate::world::World;
 use crate::zone::{Signing, Zone};
 use chain::resolve;
@@ -45,8 +45,8 @@ pub enum Outcome {
     Forward(Box<Wanted>),
     /// The reply is a transfer; only over TCP.
     Transfer(Box<Transfer>),
-    /// It is an update by a client of this view.
-    Update(Box<Query>, ViewId),
+    /// It is an update by a client of whose view this is.
+    Update(Box<Query>, ViewOwner),
 }
 
 /// Who asks, and when.
@@ -115,9 +115,9 @@ pub fn answer(world: &World, client: Client<'_>, message: &[u8], out: &mut Vec<u
     let is_plain = query.edns.is_none_or(|edns| edns.version == 0);
     if is_update
         && is_plain
-        && let Some(view) = view
+        && let Some(view) = view.and_then(|view| world.plan.view(view))
     {
-        return Outcome::Update(query, view);
+        return Outcome::Update(query, view.owner.clone());
     }
     let (outcome, code) = answer_view(world, (client, view), message, (query, out));
     if let Some(code) = code {
@@ -171,7 +171,7 @@ fn answer_view(
     if !query.has_question() {
         return refuse(without_question(&query));
     }
-    let Some(view) = world.plan.views.get(view_id.0) else {
+    let Some(view) = world.plan.view(view_id) else {
         return (Outcome::Silence, None);
     };
     let at = At {
@@ -212,7 +212,7 @@ fn answer_view(
             let begun = leads_to.map(|_| out.clone());
             let wanted = Wanted {
                 query,
-                view: view_id,
+                view: view.owner.clone(),
                 target,
                 begun,
             };

@@ -35,13 +35,14 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, error, warn};
 
+use crate::gate::Gate;
 use crate::message::rcode;
 use crate::server::Shared;
-use crate::tcp::{Gate, PATIENCE};
+use crate::tcp::{self, PATIENCE};
 use crate::updater::{self, ApiUpdate, Job, Jobs, Work};
-use crate::view::ViewId;
+use crate::view::ViewOwner;
 use crate::world::World;
-use route::{Action, Reply, Scope};
+use route::{Action, Place, Reply, Scope};
 
 /// Largest body of a request, in octets.
 const BODY: usize = 1 << 20;
@@ -51,8 +52,6 @@ const HEAD: usize = 16 << 10;
 const HEAD_TIME: Duration = Duration::from_secs(10);
 /// How long a request may take, with its body.
 const REQUEST_TIME: Duration = Duration::from_secs(30);
-/// The view of who is on the router itself: counts connections.
-const ROUTER: ViewId = ViewId(usize::MAX);
 
 /// A socket of the API.
 pub(crate) struct Listener {
@@ -76,7 +75,7 @@ pub(crate) fn run(shared: &Arc<Shared>, listeners: Vec<Listener>, updates: &Arc<
             let api = Api {
                 shared: Arc::clone(shared),
                 updates: Arc::clone(updates),
-                gate: Gate::default(),
+                gate: tcp::gate(),
                 tls,
             };
             match TcpListener::from_std(socket) {
@@ -89,14 +88,6 @@ pub(crate) fn run(shared: &Arc<Shared>, listeners: Vec<Listener>, updates: &Arc<
         }
         tasks.abort_all();
     });
-}
-
-/// Who is on the router has a place of its own; who is in no segment has none.
-fn view_of(world: &World, peer: IpAddr) -> Option<ViewId> {
-    if peer.to_canonical().is_loopback() {
-        return Some(ROUTER);
-    }
-    world.plan.clients.view_of(peer)
 }
 
 /// What becomes of a request.
@@ -118,13 +109,12 @@ pub fn ask(
     body: &[u8],
 ) -> Option<Told> {
     let (method, uri) = (method.parse().ok()?, uri.parse().ok()?);
-    let found = world.keys.api_key(key).zip(view_of(world, source));
+    let found = world.keys.api_key(key).zip(Place::of(world, source));
     let told = |reply: Reply| Told::Reply(reply.status.as_u16(), reply.body);
-    let Some((key, view)) = found else {
+    let Some((key, place)) = found else {
         return Some(told(Reply::unauthorized()));
     };
-    let view = (view != ROUTER).then_some(view);
-    let scope = Scope { world, key, view };
+    let scope = Scope { world, key, place };
     Some(match route::route(scope, &method, &uri, body) {
         Action::Reply(reply) | Action::Notify(_, reply) => told(reply),
         Action::Update(_) => Told::Change,
@@ -151,10 +141,9 @@ async fn accept(listener: TcpListener, api: Api) {
                 continue;
             }
         };
-        let Some(view) = api.view_of(peer.ip()) else {
-            continue;
-        };
-        let Some(pass) = api.gate.enter(view) else {
+        let world = api.shared.world();
+        let place = Place::of(&world, peer.ip());
+        let Some(pass) = place.and_then(|place| api.gate.enter(place.owner())) else {
             continue;
         };
         let api = api.clone();
@@ -173,10 +162,6 @@ async fn accept(listener: TcpListener, api: Api) {
 }
 
 impl Api {
-    fn view_of(&self, peer: IpAddr) -> Option<ViewId> {
-        view_of(&self.shared.world(), peer)
-    }
-
     async fn serve<S>(&self, stream: S, peer: SocketAddr)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -203,7 +188,7 @@ impl Api {
         let world = self.shared.world();
         let secret = request.headers().get("x-api-key");
         let key = secret.and_then(|secret| world.keys.api_key(secret.as_bytes()));
-        let (Some(key), Some(view)) = (key.cloned(), self.view_of(source)) else {
+        let (Some(key), Some(place)) = (key, Place::of(&world, source)) else {
             return Reply::unauthorized();
         };
         let (head, body) = request.into_parts();
@@ -219,8 +204,8 @@ impl Api {
         };
         let scope = Scope {
             world: &world,
-            key: &key,
-            view: (view != ROUTER).then_some(view),
+            key,
+            place,
         };
         match route::route(scope, &head.method, &head.uri, &body) {
             Action::Reply(reply) => reply,
@@ -236,7 +221,7 @@ impl Api {
     }
 
     /// Hands an update over, and waits until it is on the disk.
-    async fn update(&self, update: ApiUpdate, view: ViewId) -> Reply {
+    async fn update(&self, update: ApiUpdate, view: ViewOwner) -> Reply {
         let (send, wait) = oneshot::channel();
         let job = Job {
             work: Work::Api {

@@ -49,8 +49,7 @@ pub(crate) fn secondaries(plan: &Plan, keys: &Keyring) -> Vec<Secondary> {
 
 /// Goes through the zones of a view that are copied: those that are not signed.
 pub(crate) fn copied(plan: &Plan, view: ViewId) -> impl Iterator<Item = (&Name, ZoneId)> {
-    let view = plan.views.get(view.0);
-    let all = view.into_iter().flat_map(|view| view.origins());
+    let all = plan.view(view).into_iter().flat_map(|view| view.origins());
     all.filter(|(origin, _)| !plan.signed.contains(*origin))
 }
 

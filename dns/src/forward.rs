@@ -27,11 +27,13 @@ use tracing::{debug, error};
 
 use crate::answer::{Transport, limit};
 use crate::cookie;
+use crate::gate::{Gate, Pass};
 use crate::message::{self, Query, Reply, UDP_MAX, rcode};
 use crate::name::Name;
 use crate::server::{FORWARD_THREAD, Shared};
 use crate::updater::ReplyTo;
-use crate::view::ViewId;
+use crate::view::ViewOwner;
+use crate::world::World;
 use cache::{Cache, Found};
 
 /// Questions of one view that may be open at once.
@@ -46,8 +48,8 @@ const PATIENCE: Duration = Duration::from_millis(200);
 pub struct Wanted {
     /// The client's question.
     pub query: Box<Query>,
-    /// The client's view.
-    pub view: ViewId,
+    /// Whose the client's view is: the answer may come in another generation.
+    pub view: ViewOwner,
     /// The name to ask for: the question's, or where our own aliases led to.
     pub target: Name,
     /// Our own reply, if it begins with aliases of ours.
@@ -71,58 +73,20 @@ pub(crate) struct Request {
 #[derive(Clone)]
 pub(crate) struct Forwarder {
     jobs: UnboundedSender<(Job, Pass)>,
-    open: Open,
-}
-
-/// Open questions of each view.
-#[derive(Clone, Default)]
-struct Open(Arc<Mutex<HashMap<ViewId, usize>>>);
-
-/// One open question; dropping it makes room.
-struct Pass {
-    open: Open,
-    view: ViewId,
-}
-
-impl Open {
-    fn enter(&self, view: ViewId) -> Option<Pass> {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let total: usize = counts.values().sum();
-        let count = counts.entry(view).or_default();
-        if *count >= PER_VIEW || total >= TOTAL {
-            return None;
-        }
-        *count += 1;
-        Some(Pass {
-            open: self.clone(),
-            view,
-        })
-    }
-}
-
-impl Drop for Pass {
-    fn drop(&mut self) {
-        let mut counts = self.open.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.view) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.view);
-            }
-        }
-    }
+    open: Gate,
 }
 
 impl Forwarder {
     /// Makes the two ends.
     pub(crate) fn new() -> (Self, Receiver) {
         let (jobs, receiver) = unbounded_channel();
-        let open = Open::default();
+        let open = Gate::new(PER_VIEW, TOTAL);
         (Self { jobs, open }, Receiver(receiver))
     }
 
     /// Hands a question over; SERVFAIL at once if the view has too many open.
     pub(crate) fn hand_over(&self, job: Job) {
-        match self.open.enter(job.request.wanted.view) {
+        match self.open.enter(Some(job.request.wanted.view.clone())) {
             Some(pass) => drop(self.jobs.send((job, pass))),
             None => {
                 let octets = failure(&job.request);
@@ -161,7 +125,8 @@ pub(crate) fn run(shared: &Arc<Shared>, receiver: Receiver, upstreams: Vec<Socke
             tasks.spawn(async move {
                 let Job { request, reply_to } = job;
                 let octets = resolver.reply(&request).await;
-                if let Some(counters) = resolver.shared.world().view_counters(pass.view) {
+                let view = &request.wanted.view;
+                if let Some(counters) = resolver.shared.metrics().view(view) {
                     counters.add(FORWARD_THREAD, message::rcode_of(&octets).into());
                 }
                 reply_to(octets);
@@ -171,11 +136,41 @@ pub(crate) fn run(shared: &Arc<Shared>, receiver: Receiver, upstreams: Vec<Socke
     });
 }
 
+/// Returns what a client is told if upstream answers its question by these octets: for those who look for holes. `None`: that it
+/// failed.
+#[must_use]
+pub fn told(
+    world: &World,
+    (wanted, message): (Box<Wanted>, &[u8]),
+    answer: &[u8],
+) -> Option<Vec<u8>> {
+    let answer = Message::from_vec(answer).ok()?;
+    let found = believed(world, &wanted, answer)?;
+    let request = Request {
+        wanted,
+        message: message.to_vec(),
+        transport: Transport::Udp,
+    };
+    compose(&request, found)
+}
+
+/// Takes of an answer what is about the question, and nobody's address inside.
+fn believed(world: &World, wanted: &Wanted, answer: Message) -> Option<Found> {
+    let name = asked_name(wanted)?;
+    Some(Found::read(answer, &name, |address| {
+        world.plan.is_own_address(address)
+    }))
+}
+
+fn asked_name(wanted: &Wanted) -> Option<HickoryName> {
+    HickoryName::from_ascii(wanted.target.to_string()).ok()
+}
+
 struct Resolver {
     shared: Arc<Shared>,
     upstreams: Vec<SocketAddr>,
-    /// By view, of one generation.
-    caches: Mutex<(u32, HashMap<ViewId, Cache>)>,
+    /// By view, as long as one generation is served.
+    caches: Mutex<(u32, HashMap<ViewOwner, Cache>)>,
 }
 
 impl Resolver {
@@ -194,7 +189,7 @@ impl Resolver {
     fn cached(&self, wanted: &Wanted) -> Option<Found> {
         let generation = self.shared.world().plan.number;
         let mut caches = self.caches.lock().unwrap_or_else(PoisonError::into_inner);
-        // Views are numbered anew by each generation.
+        // What is not to be told (the site's own addresses) is another in each generation.
         if caches.0 != generation {
             *caches = (generation, HashMap::new());
         }
@@ -203,14 +198,13 @@ impl Resolver {
     }
 
     async fn ask(&self, wanted: &Wanted) -> Option<Found> {
-        let name = HickoryName::from_ascii(wanted.target.to_string()).ok()?;
         let kind = RecordType::from(wanted.query.kind);
-        let message = upstream::ask(&self.upstreams, &name, kind).await?;
+        let message = upstream::ask(&self.upstreams, &asked_name(wanted)?, kind).await?;
         let world = self.shared.world();
-        let found = Found::read(message, &name, |address| world.plan.is_own_address(address));
+        let found = believed(&world, wanted, message)?;
         let mut caches = self.caches.lock().unwrap_or_else(PoisonError::into_inner);
         if caches.0 == world.plan.number {
-            let cache = caches.1.entry(wanted.view).or_default();
+            let cache = caches.1.entry(wanted.view.clone()).or_default();
             cache.put(&wanted.target, wanted.query.kind, &found, Instant::now());
         }
         Some(found)
@@ -271,17 +265,69 @@ fn is_negative(code: ResponseCode) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::UdpSocket;
+
+    use hickory_proto::rr::{RData, Record};
+
     use super::*;
+    use crate::message::Read;
+    use crate::support::{IN_A, IN_B, question, two_tenants};
+    use crate::testing::{IN_Z, Site, three_tenants};
+
+    const RECORDS: &str = "  - {name: web, type: A, value: 10.1.0.10}\n";
+    const TARGET: &str = "www.example.org";
+
+    /// A question of a client, in the generation that is served now.
+    fn wanted(site: &Site, source: &str) -> Wanted {
+        let Read::Query(query) = message::read(&question(TARGET, 1)) else {
+            panic!("it is no question");
+        };
+        let world = site.shared.world();
+        let view = world.plan.view_of(source.parse().unwrap());
+        Wanted {
+            query,
+            view: view.unwrap().owner.clone(),
+            target: Name::absolute(TARGET).unwrap(),
+            begun: None,
+        }
+    }
+
+    fn answer(question: &[u8]) -> Vec<u8> {
+        let mut message = Message::from_vec(question).unwrap();
+        message.metadata.message_type = MessageType::Response;
+        let name = HickoryName::from_ascii(format!("{TARGET}.")).unwrap();
+        let data = RData::try_from_str(RecordType::A, "198.18.0.1").unwrap();
+        message.answers = vec![Record::from_rdata(name, 60, data)];
+        message.to_vec().unwrap()
+    }
 
     #[test]
-    fn one_that_asks_much_keeps_out_only_itself() {
-        let open = Open::default();
-        let held: Vec<Pass> = (0..PER_VIEW)
-            .map(|_| open.enter(ViewId(1)).unwrap())
-            .collect();
-        assert!(open.enter(ViewId(1)).is_none(), "one more is not taken");
-        assert!(open.enter(ViewId(2)).is_some(), "the neighbour's is");
-        drop(held);
-        assert!(open.enter(ViewId(1)).is_some(), "what is done makes room");
+    fn an_answer_that_comes_in_the_next_generation_is_remembered_for_who_asked_and_nobody_else() {
+        let site = Site::new(&two_tenants(RECORDS));
+        let upstream = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let resolver = Resolver {
+            shared: Arc::clone(&site.shared),
+            upstreams: vec![upstream.local_addr().unwrap()],
+            caches: Mutex::default(),
+        };
+        let asked = wanted(&site, IN_A);
+        assert!(resolver.cached(&asked).is_none());
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut octets = [0; 512];
+                let (length, from) = upstream.recv_from(&mut octets).unwrap();
+                // Views have other numbers from now on, and the cache is the new generation's.
+                site.replace(&three_tenants(RECORDS));
+                assert!(resolver.cached(&wanted(&site, IN_Z)).is_none());
+                upstream.send_to(&answer(&octets[..length]), from).unwrap();
+            });
+            assert!(runtime.block_on(resolver.ask(&asked)).is_some());
+        });
+        let is_known = |source| resolver.cached(&wanted(&site, source)).is_some();
+        assert_eq!([IN_A, IN_B, IN_Z].map(is_known), [true, false, false]);
     }
 }

@@ -233,12 +233,8 @@ fn views(world: &World, from: Option<IpAddr>) -> Result<Vec<&View>, InspectError
     let Some(address) = from else {
         return Ok(world.plan.views.iter().collect());
     };
-    let id = world
-        .plan
-        .clients
-        .view_of(address)
-        .ok_or(InspectError::Stranger(address))?;
-    Ok(world.plan.views.get(id.0).into_iter().collect())
+    let view = world.plan.view_of(address);
+    Ok(vec![view.ok_or(InspectError::Stranger(address))?])
 }
 
 fn explain(world: &World, name: &str, from: Option<IpAddr>) -> Result<Explained, InspectError> {
@@ -247,7 +243,7 @@ fn explain(world: &World, name: &str, from: Option<IpAddr>) -> Result<Explained,
     let mut told: BTreeMap<Answer, Vec<String>> = BTreeMap::new();
     for view in views(world, from)? {
         let answer = explain_to(world, view, &name);
-        told.entry(answer).or_default().push(view.label.clone());
+        told.entry(answer).or_default().push(view.owner.to_string());
     }
     let told = told.into_iter().map(|(answer, mut views)| {
         views.sort_unstable();

@@ -25,6 +25,10 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(not(test), deny(clippy::indexing_slicing))]
 
+// What tests of the outside share calls the crate by its name.
+#[cfg(test)]
+extern crate self as dns;
+
 pub mod answer;
 pub mod api;
 pub mod args;
@@ -35,6 +39,7 @@ pub mod cookie;
 pub mod dnssec;
 mod follow;
 pub mod forward;
+mod gate;
 pub mod history;
 pub mod import;
 pub mod inspect;
@@ -55,8 +60,14 @@ mod reverse;
 mod secret;
 pub mod server;
 pub mod status;
+#[cfg(test)]
+#[path = "../tests/conformance/support.rs"]
+#[allow(dead_code, reason = "every test program uses its own part")]
+mod support;
 mod tcp;
 pub mod test_key;
+#[cfg(test)]
+mod testing;
 pub mod tls;
 pub mod transfer;
 pub mod tsig;

@@ -86,6 +86,13 @@ impl Limiter {
         }
     }
 
+    /// Forgets what was counted for views: their numbers are those of another generation now. Each has a burst again.
+    pub(crate) fn forget_views(&self) {
+        for place in self.views.iter().chain(&self.signatures) {
+            place.store(0, Ordering::Relaxed);
+        }
+    }
+
     /// Looks at the clock, once for a batch of queries.
     #[must_use]
     pub fn at(&self, now: Instant) -> Limit<'_> {
@@ -262,6 +269,15 @@ mod tests {
         let limit = limiter.at(limiter.start + LATER);
         let made = |view| (0..100).filter(|_| limit.may_sign(ViewId(view))).count();
         assert_eq!((made(0), made(1), made(0)), (20, 20, 0));
+    }
+
+    #[test]
+    fn after_a_new_generation_nobody_pays_for_who_had_his_number_before() {
+        let limiter = limiter(0, 50);
+        let many: Vec<IpAddr> = (0..1000).map(address).collect();
+        assert_eq!(answered(&limiter, LATER, 0, &many), 50);
+        limiter.forget_views();
+        assert_eq!(answered(&limiter, LATER, 0, &many), 50);
     }
 
     #[test]

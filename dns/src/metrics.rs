@@ -4,8 +4,8 @@
 //!
 //! * **Bounded.** There is one set of counters for each zone and each view of the generation, and one for
 //!   addresses of no segment. Nothing that a client sends makes another.
-//! * **Kept.** A new generation goes on counting where the one before it ended, as long as the zone or view is
-//!   called the same.
+//! * **Kept.** A new generation goes on counting where the one before it ended, as long as the zone is called the same,
+//!   or the view is of the same tenant or segment.
 //! * Each thread counts in a place of its own: one cache line per zone and per view.
 
 use std::collections::{BTreeMap, HashMap};
@@ -17,6 +17,7 @@ use serde::{Serialize, Serializer};
 
 use crate::message::rcode;
 use crate::name::Name;
+use crate::view::ViewOwner;
 
 /// Names of what replies are counted by; the last one is everything else.
 const CODES: [(u16, &str); 8] = [
@@ -176,7 +177,7 @@ impl Serialize for Latency {
 pub struct Metrics {
     threads: usize,
     zones: Mutex<HashMap<Name, Arc<Counters>>>,
-    views: Mutex<HashMap<String, Arc<Counters>>>,
+    views: Mutex<HashMap<ViewOwner, Arc<Counters>>>,
     /// Addresses of no segment.
     pub elsewhere: Counters,
     /// Over UDP, from the socket to the socket.
@@ -208,9 +209,17 @@ impl Metrics {
         keep(lock(&self.zones), names.cloned(), self.threads)
     }
 
-    /// As [`Metrics::zones`], of views by their labels.
-    pub(crate) fn views<'n>(&self, names: impl Iterator<Item = &'n str>) -> Vec<Arc<Counters>> {
-        keep(lock(&self.views), names.map(str::to_owned), self.threads)
+    /// As [`Metrics::zones`], of views by their owners.
+    pub(crate) fn views<'o>(
+        &self,
+        owners: impl Iterator<Item = &'o ViewOwner>,
+    ) -> Vec<Arc<Counters>> {
+        keep(lock(&self.views), owners.cloned(), self.threads)
+    }
+
+    /// Returns the counters of a view, for what outlives its generation.
+    pub(crate) fn view(&self, owner: &ViewOwner) -> Option<Arc<Counters>> {
+        lock(&self.views).get(owner).cloned()
     }
 }
 
@@ -267,6 +276,22 @@ mod tests {
         assert_eq!(metrics.zones.lock().unwrap().len(), 1);
         let back = metrics.zones([&b].into_iter());
         assert!(!Arc::ptr_eq(&back[0], &first[1]));
+    }
+
+    #[test]
+    fn a_tenant_and_a_segment_of_one_name_are_counted_apart() {
+        let metrics = Metrics::new(1);
+        let owners = [
+            ViewOwner::Segment("guest".into()),
+            ViewOwner::Tenant("guest".into()),
+        ];
+        let counters = metrics.views(owners.iter());
+        counters[0].add(0, 0);
+        assert!(counters[1].read().queries.is_empty());
+        assert!(Arc::ptr_eq(
+            &metrics.view(&owners[1]).unwrap(),
+            &counters[1]
+        ));
     }
 
     #[test]

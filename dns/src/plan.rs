@@ -25,7 +25,7 @@ use thiserror::Error;
 use crate::name::{self, Name, NameError};
 use crate::rdata::{self, rtype};
 use crate::reverse;
-use crate::view::{Clients, View, ZoneId};
+use crate::view::{Clients, View, ViewId, ZoneId};
 use crate::zone::{Contents, DEFAULT_TTL, RrOwner, Soa};
 
 /// Label of the name server in the site's zone.
@@ -87,6 +87,18 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// Returns a view.
+    #[must_use]
+    pub fn view(&self, id: ViewId) -> Option<&View> {
+        self.views.get(id.0)
+    }
+
+    /// Returns the view of a source address.
+    #[must_use]
+    pub fn view_of(&self, source: IpAddr) -> Option<&View> {
+        self.view(self.clients.view_of(source)?)
+    }
+
     /// Is a name (lower case) in a zone of the site, whoever sees it, or in one that is nobody's on the
     /// internet? It is not asked of others, which must not learn what is looked for here.
     #[must_use]

@@ -11,7 +11,7 @@ use std::ops::Bound;
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::view::ViewId;
+use crate::view::ViewOwner;
 
 /// Updates of one view that may wait. What does not fit is not answered: clients ask again.
 const PER_VIEW: usize = 64;
@@ -25,10 +25,10 @@ pub(crate) struct Queue<T> {
 }
 
 struct State<T> {
-    waiting: BTreeMap<ViewId, VecDeque<T>>,
+    waiting: BTreeMap<ViewOwner, VecDeque<T>>,
     count: usize,
     /// Who had the last turn.
-    last: ViewId,
+    last: Option<ViewOwner>,
 }
 
 impl<T> Default for Queue<T> {
@@ -37,7 +37,7 @@ impl<T> Default for Queue<T> {
             state: Mutex::new(State {
                 waiting: BTreeMap::new(),
                 count: 0,
-                last: ViewId(0),
+                last: None,
             }),
             is_filled: Condvar::new(),
         }
@@ -46,7 +46,7 @@ impl<T> Default for Queue<T> {
 
 impl<T> Queue<T> {
     /// Adds a job; tells whether there was room.
-    pub(crate) fn put(&self, view: ViewId, job: T) -> bool {
+    pub(crate) fn put(&self, view: ViewOwner, job: T) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let own = state.waiting.get(&view).map_or(0, VecDeque::len);
         if state.count >= TOTAL || own >= PER_VIEW {
@@ -77,20 +77,21 @@ impl<T> Queue<T> {
 
 impl<T> State<T> {
     fn next(&mut self) -> Option<T> {
-        let behind = (Bound::Excluded(self.last), Bound::Unbounded);
-        let next = self
-            .waiting
-            .range(behind)
-            .next()
-            .or_else(|| self.waiting.iter().next());
-        let view = *next?.0;
+        let last = self.last.as_ref();
+        let behind = (
+            last.map_or(Bound::Unbounded, Bound::Excluded),
+            Bound::Unbounded,
+        );
+        let mut others = self.waiting.range::<ViewOwner, _>(behind);
+        let next = others.next().or_else(|| self.waiting.iter().next());
+        let view = next?.0.clone();
         let own = self.waiting.get_mut(&view)?;
         let job = own.pop_front();
         if own.is_empty() {
             self.waiting.remove(&view);
         }
         self.count = self.count.saturating_sub(1);
-        self.last = view;
+        self.last = Some(view);
         job
     }
 }
@@ -101,17 +102,21 @@ mod tests {
 
     const NOW: Duration = Duration::ZERO;
 
+    fn tenant(number: usize) -> ViewOwner {
+        ViewOwner::Tenant(format!("t{number}").into())
+    }
+
     #[test]
     fn one_that_floods_keeps_out_only_itself() {
         let queue = Queue::default();
         let kept = (0..10_000)
-            .filter(|number| queue.put(ViewId(1), *number))
+            .filter(|number| queue.put(tenant(1), *number))
             .count();
         assert_eq!(kept, PER_VIEW);
-        assert!(queue.put(ViewId(2), -1), "the neighbour has a place");
+        assert!(queue.put(tenant(2), -1), "the neighbour has a place");
         let batch = queue.take(8, NOW);
         assert!(batch.contains(&-1), "and its turn: {batch:?}");
-        assert!(queue.put(ViewId(1), 0), "what was taken made room");
+        assert!(queue.put(tenant(1), 0), "what was taken made room");
     }
 
     #[test]
@@ -125,10 +130,10 @@ mod tests {
             (0, "0b"),
             (9, "9a"),
         ] {
-            assert!(queue.put(ViewId(view), job));
+            assert!(queue.put(tenant(view), job));
         }
-        assert_eq!(queue.take(4, NOW), ["5a", "9a", "0a", "5b"]);
-        assert_eq!(queue.take(4, NOW), ["0b", "5c"]);
+        assert_eq!(queue.take(4, NOW), ["0a", "5a", "9a", "0b"]);
+        assert_eq!(queue.take(4, NOW), ["5b", "5c"]);
         assert_eq!(queue.take(4, NOW), Vec::<&str>::new());
     }
 
@@ -136,9 +141,10 @@ mod tests {
     fn memory_is_bounded() {
         let queue = Queue::default();
         let views = 0..TOTAL / PER_VIEW + 10;
-        let kept = views.flat_map(|view| (0..PER_VIEW).map(move |job| (ViewId(view), job)));
+        let kept = views.flat_map(|view| (0..PER_VIEW).map(move |job| (tenant(view), job)));
         assert_eq!(
-            kept.filter(|(view, job)| queue.put(*view, *job)).count(),
+            kept.filter(|(view, job)| queue.put(view.clone(), *job))
+                .count(),
             TOTAL
         );
     }

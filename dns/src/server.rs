@@ -121,7 +121,11 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// Waits for the first generation.
-    fn new(config: &Config, store: Store, follower: &mut Follower) -> Result<Self, ServerError> {
+    pub(crate) fn new(
+        config: &Config,
+        store: Store,
+        follower: &mut Follower,
+    ) -> Result<Self, ServerError> {
         let threads = config.workers * config.listen.len() + OTHERS;
         let metrics = Arc::new(Metrics::new(threads));
         let jar = Jar::random().map_err(ServerError::Secret)?;
@@ -158,6 +162,7 @@ impl Shared {
         let before = self.world();
         let world = make(&store).after(&before);
         self.world.store(Arc::new(world));
+        self.limiter.forget_views();
         drop(store);
         self.mark_changed();
     }

@@ -46,6 +46,7 @@ struct Latencies<'a> {
 /// A tenant's segments, or one segment of the platform.
 #[derive(Serialize)]
 struct ViewStatus<'a> {
+    kind: &'static str,
     name: &'a str,
     zones: usize,
     #[serde(flatten)]
@@ -112,7 +113,8 @@ fn views(world: &World) -> Vec<ViewStatus<'_>> {
     let all = world.plan.views.iter().enumerate();
     all.filter_map(|(index, view)| {
         Some(ViewStatus {
-            name: &view.label,
+            kind: view.owner.kind(),
+            name: view.owner.name(),
             zones: view.origins().count(),
             counted: world.view_counters(ViewId(index))?.read(),
         })

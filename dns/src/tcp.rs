@@ -6,9 +6,8 @@
 //! [`PER_VIEW`] connections at once and all together [`TOTAL`]; one more is closed at once, and so is
 //! one from an address of no segment. So a tenant that opens many can only keep out itself.
 
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -21,11 +20,11 @@ use tracing::{debug, error, warn};
 
 use crate::answer::{Client, Outcome, Transport, answer};
 use crate::forward;
+use crate::gate::Gate;
 use crate::padding;
 use crate::server::{Hands, Shared, TCP_THREAD};
 use crate::transfer::Transfer;
 use crate::updater::{self, Job, Request, Work};
-use crate::view::ViewId;
 
 /// How long nothing may happen (RFC 7766, 6.2.3).
 const IDLE: Duration = Duration::from_secs(10);
@@ -63,7 +62,7 @@ pub(crate) fn run(shared: &Arc<Shared>, listeners: Vec<Listener>, hands: &Hands)
         Err(reason) => return error!(error = %reason, "no TCP: cannot make its runtime"),
     };
     runtime.block_on(async {
-        let gate = Gate::default();
+        let gate = gate();
         let mut tasks = JoinSet::new();
         for Listener { socket, tls } in listeners {
             match TcpListener::from_std(socket) {
@@ -86,43 +85,9 @@ pub(crate) fn run(shared: &Arc<Shared>, listeners: Vec<Listener>, hands: &Hands)
     });
 }
 
-/// Counts connections.
-#[derive(Clone, Default)]
-pub(crate) struct Gate(Arc<Mutex<HashMap<ViewId, usize>>>);
-
-/// One connection's place; dropping it gives it back.
-pub(crate) struct Pass {
-    gate: Gate,
-    view: ViewId,
-}
-
-impl Gate {
-    /// Takes a place, if the view may have one more.
-    pub(crate) fn enter(&self, view: ViewId) -> Option<Pass> {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let total: usize = counts.values().sum();
-        let count = counts.entry(view).or_default();
-        if *count >= PER_VIEW || total >= TOTAL {
-            return None;
-        }
-        *count += 1;
-        Some(Pass {
-            gate: self.clone(),
-            view,
-        })
-    }
-}
-
-impl Drop for Pass {
-    fn drop(&mut self) {
-        let mut counts = self.gate.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.view) {
-            *count -= 1;
-            if *count == 0 {
-                counts.remove(&self.view);
-            }
-        }
-    }
+/// Makes a gate for connections.
+pub(crate) fn gate() -> Gate {
+    Gate::new(PER_VIEW, TOTAL)
 }
 
 async fn accept(listener: TcpListener, door: Door) {
@@ -131,8 +96,10 @@ async fn accept(listener: TcpListener, door: Door) {
         while connections.try_join_next().is_some() {}
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let view = door.shared.world().plan.clients.view_of(peer.ip());
-                if let Some(pass) = view.and_then(|view| door.gate.enter(view)) {
+                let world = door.shared.world();
+                let view = world.plan.view_of(peer.ip());
+                let pass = view.and_then(|view| door.gate.enter(Some(view.owner.clone())));
+                if let Some(pass) = pass {
                     let door = door.clone();
                     connections.spawn(async move {
                         door.open(stream, peer).await;

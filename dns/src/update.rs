@@ -59,6 +59,8 @@ pub struct Target<'a> {
     pub tenant: &'a Arc<str>,
     /// The zone.
     pub origin: &'a Name,
+    /// Its SOA as it is now.
+    pub soa: &'a RrSet,
     /// What the platform, the inventory and leases say in it.
     pub fixed: &'a Contents,
     /// What updates said before.
@@ -120,8 +122,11 @@ struct Draft<'a> {
 }
 
 impl Draft<'_> {
-    /// Returns a set as it is after the steps so far; SOA is not among them.
+    /// Returns a set as it is after the steps so far.
     fn set(&self, name: &Name, kind: u16) -> Option<&RrSet> {
+        if kind == rtype::SOA {
+            return (name == self.target.origin).then_some(self.target.soa);
+        }
         let fixed = self
             .target
             .fixed
@@ -169,10 +174,7 @@ impl Draft<'_> {
             if record.ttl != 0 {
                 return Err(Refusal::plain(rcode::FORMERR));
             }
-            let is_set = || match kind {
-                rtype::SOA => name == *self.target.origin,
-                _ => self.set(&name, kind).is_some(),
-            };
+            let is_set = || self.set(&name, kind).is_some();
             match (record.dns_class, kind, is_empty) {
                 (DNSClass::ANY, rtype::ANY, true) if !self.is_in_use(&name) => {
                     return Err(Refusal::plain(rcode::NXDOMAIN));

@@ -21,8 +21,9 @@ use crate::rdata::{self, rtype};
 use crate::server::Shared;
 use crate::tsig::{self, Checked, Signer};
 use crate::update::{self, Refusal, Target};
-use crate::view::{ViewId, ZoneId};
-use crate::world::World;
+use crate::view::{ViewOwner, ZoneId};
+use crate::world::{self, World};
+use crate::zone::RrSet;
 
 /// Updates that share one `fsync` at most.
 const BATCH: usize = 64;
@@ -38,8 +39,8 @@ pub(crate) type ReplyTo = Box<dyn FnOnce(Vec<u8>) + Send>;
 /// An update that was read, but not checked.
 pub(crate) struct Job {
     pub(crate) work: Work,
-    /// Whose queue it waits in.
-    pub(crate) view: ViewId,
+    /// Whose queue it waits in. What it may change is judged by its source in the generation that is served then.
+    pub(crate) view: ViewOwner,
     /// When it came.
     pub(crate) since: Instant,
 }
@@ -77,9 +78,9 @@ pub(crate) struct ApiUpdate {
 
 /// Hands an update to the thread; it is not answered if too many of its view wait.
 pub(crate) fn hand_over(queue: &Jobs, job: Job) {
-    let view = job.view;
-    if !queue.put(view, job) {
-        debug!(view = view.0, "an update finds its queue full");
+    let view = job.view.clone();
+    if !queue.put(view.clone(), job) {
+        debug!(%view, "an update finds its queue full");
     }
 }
 
@@ -158,7 +159,8 @@ fn work(shared: &Shared, jobs: Vec<Job>) {
     }
     drop(store);
     for (job, mut done) in done {
-        if written.is_err() && done.zone.is_some() {
+        // One that changes nothing may have found what another one of the batch had just done: that is lost.
+        if written.is_err() && done.result.is_ok() {
             let why = (Extended::Other, "the journal cannot be written".to_owned());
             done.result = Err(Refusal {
                 code: rcode::SERVFAIL,
@@ -166,12 +168,12 @@ fn work(shared: &Shared, jobs: Vec<Job>) {
             });
         }
         shared.metrics().updates.add(job.since.elapsed(), 1);
-        count(&world, &job, &done);
+        count((shared, &world), &job, &done);
         reply(job.work, done);
     }
 }
 
-fn count(world: &World, job: &Job, done: &Done) {
+fn count((shared, world): (&Shared, &World), job: &Job, done: &Done) {
     let code = done
         .result
         .as_ref()
@@ -181,12 +183,13 @@ fn count(world: &World, job: &Job, done: &Done) {
             .own_zone(&update.zone, &update.key.tenant)
             .map(|(id, _)| id),
         Work::Message { request, .. } => {
-            let view = world.plan.views.get(job.view.0);
+            let view = world.plan.view_of(request.source);
             view.and_then(|view| view.zone_at(request.query.name()))
         }
     };
     let zone = zone.and_then(|zone| world.zone_counters(zone));
-    for counters in zone.into_iter().chain(world.view_counters(job.view)) {
+    let view = shared.metrics().view(&job.view);
+    for counters in zone.into_iter().chain(view.as_deref()) {
         counters.add_update(code);
     }
 }
@@ -236,12 +239,12 @@ struct Writer<'a> {
 impl Worker<'_> {
     fn check(&mut self, job: &Job) -> Done {
         match &job.work {
-            Work::Message { request, .. } => self.check_message(request, job.view),
+            Work::Message { request, .. } => self.check_message(request),
             Work::Api { update, .. } => self.check_api(update),
         }
     }
 
-    fn check_message(&mut self, request: &Request, view: ViewId) -> Done {
+    fn check_message(&mut self, request: &Request) -> Done {
         if !request.query.is_signed {
             let why = (Extended::Prohibited, "updates must be signed".to_owned());
             return Done::refused(rcode::REFUSED, Some(why));
@@ -257,7 +260,7 @@ impl Worker<'_> {
             }
             Checked::Good(key, signer) => (key, signer),
         };
-        let changed = self.change(request, view, key);
+        let changed = self.change(request, key);
         let done = self.take_over(changed, &key.name, request.source);
         Done {
             signer: Some(signer),
@@ -334,18 +337,13 @@ impl Worker<'_> {
     }
 
     /// RFC 2136, 3.1: the zone section; then the rest.
-    fn change(
-        &self,
-        request: &Request,
-        view: ViewId,
-        key: &Key,
-    ) -> Result<(ZoneId, Change), Refusal> {
+    fn change(&self, request: &Request, key: &Key) -> Result<(ZoneId, Change), Refusal> {
         let plain = |code| Refusal { code, why: None };
         let message = Message::from_vec(&request.message).map_err(|_| plain(rcode::FORMERR))?;
         if request.query.kind != rtype::SOA {
             return Err(plain(rcode::FORMERR));
         }
-        let view = self.world.plan.views.get(view.0);
+        let view = self.world.plan.view_of(request.source);
         let zone = view.filter(|_| request.query.class == 1);
         let id = zone.and_then(|view| view.zone_at(request.query.name()));
         let id = id.ok_or(plain(rcode::NOTAUTH))?;
@@ -369,6 +367,12 @@ impl Worker<'_> {
         self.update(&writer, &message)
     }
 
+    /// Returns a zone's SOA, after the updates that were taken over so far.
+    fn soa(&self, spec: &ZoneSpec) -> RrSet {
+        let plan = &self.world.plan;
+        plan.soa.set(world::serial(plan, spec, self.store))
+    }
+
     fn update(&self, writer: &Writer<'_>, message: &Message) -> Result<(ZoneId, Change), Refusal> {
         let (id, spec) = writer.zone;
         let nothing = ZoneChanges::default();
@@ -379,6 +383,7 @@ impl Worker<'_> {
             others: &self.world.keys.others(writer.tenant, writer.key),
             tenant: writer.tenant,
             origin: &spec.origin,
+            soa: &self.soa(spec),
             fixed: &leases::fixed(&self.world.plan, spec, self.store),
             dynamic: self
                 .store
@@ -388,5 +393,60 @@ impl Worker<'_> {
             is_draining: info.is_none_or(|info| info.is_draining),
         };
         Ok((id, update::update(target, message)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+    use crate::support::{IN_A, two_tenants};
+    use crate::testing::{IN_Z, Site, three_tenants};
+
+    const ZONE: &str = "a.east.lab.example.";
+    const RECORDS: &str = "  - {name: web, type: A, value: 10.1.0.10}\n";
+
+    fn codes(replies: &mpsc::Receiver<Vec<u8>>) -> Vec<u16> {
+        let all = replies.try_iter();
+        all.map(|reply| message::rcode_of(&reply).into()).collect()
+    }
+
+    #[test]
+    fn an_update_sent_twice_is_done_once_and_acknowledged_twice() {
+        let site = Site::new(&two_tenants(RECORDS));
+        let (send, replies) = mpsc::channel();
+        let job = || site.update(IN_A.parse().unwrap(), (ZONE, "new"), &send);
+        work(&site.shared, vec![job(), job()]);
+        assert_eq!(codes(&replies), [rcode::NOERROR, rcode::NOERROR]);
+        assert_eq!(site.shared.store().records_of("a"), 1);
+    }
+
+    #[test]
+    fn an_update_that_waits_over_a_new_generation_is_judged_by_its_source() {
+        let site = Site::new(&two_tenants(RECORDS));
+        let (send, replies) = mpsc::channel();
+        let job = site.update(IN_A.parse().unwrap(), (ZONE, "new"), &send);
+        // Views have other numbers from now on.
+        site.replace(&three_tenants(RECORDS));
+        work(&site.shared, vec![job]);
+        assert_eq!(codes(&replies), [rcode::NOERROR]);
+        let counted = |source: &str| {
+            let world = site.shared.world();
+            let view = world.plan.clients.view_of(source.parse().unwrap());
+            world.view_counters(view.unwrap()).unwrap().read().updates
+        };
+        assert_eq!(counted(IN_A), [("noerror", 1)].into());
+        assert!(counted(IN_Z).is_empty());
+    }
+
+    #[test]
+    fn an_update_sent_twice_is_not_acknowledged_once_if_the_journal_cannot_be_written() {
+        let site = Site::broken(&two_tenants(RECORDS));
+        let (send, replies) = mpsc::channel();
+        let job = || site.update(IN_A.parse().unwrap(), (ZONE, "new"), &send);
+        work(&site.shared, vec![job(), job()]);
+        assert_eq!(codes(&replies), [rcode::SERVFAIL, rcode::SERVFAIL]);
+        assert_eq!(site.shared.store().records_of("a"), 0);
     }
 }

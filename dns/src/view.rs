@@ -10,7 +10,9 @@
 //!   that could tell it from one that does not exist (ADR 0010).
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use netmodel::model::{
     Model, Owner, RuleAction, RuleFrom, SegmentId, TenantId, TenantUse, Zone as FirewallZone,
@@ -22,15 +24,50 @@ use crate::name::{self, Name};
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ZoneId(pub(crate) usize);
 
-/// Index of a view.
+/// Index of a view in its generation. In the next one it may be another view's: what outlives a generation goes by
+/// [`ViewOwner`].
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ViewId(pub(crate) usize);
 
+/// Whose a view is: the same in every generation. A tenant and a segment of the platform may have one name.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum ViewOwner {
+    /// A segment of the platform.
+    Segment(Arc<str>),
+    /// A tenant, with all of its segments.
+    Tenant(Arc<str>),
+}
+
+impl ViewOwner {
+    /// Returns what it is: `segment` or `tenant`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Segment(_) => "segment",
+            Self::Tenant(_) => "tenant",
+        }
+    }
+
+    /// Returns its name among its kind.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Segment(name) | Self::Tenant(name) => name,
+        }
+    }
+}
+
+impl fmt::Display for ViewOwner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind(), self.name())
+    }
+}
+
 /// The zones that a client sees.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct View {
-    /// Whose it is, for people: a tenant or a segment.
-    pub label: String,
+    /// Whose it is.
+    pub owner: ViewOwner,
     /// May its clients ask for names of others? Names follow reach: only who may open connections to the
     /// internet, so that questions are no way out for others.
     pub may_resolve: bool,
@@ -38,9 +75,9 @@ pub struct View {
 }
 
 impl View {
-    pub(crate) fn new(label: String, may_resolve: bool) -> Self {
+    pub(crate) fn new(owner: ViewOwner, may_resolve: bool) -> Self {
         Self {
-            label,
+            owner,
             may_resolve,
             zones: HashMap::new(),
         }

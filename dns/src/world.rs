@@ -16,7 +16,7 @@ use crate::metrics::{Counters, Metrics};
 use crate::name::Name;
 use crate::plan::{Plan, ZoneSpec};
 use crate::rdata::rtype;
-use crate::view::{ViewId, ZoneId};
+use crate::view::{ViewId, ViewOwner, ZoneId};
 use crate::zone::{Contents, Signing, Zone};
 
 /// A generation with its zones made.
@@ -90,7 +90,7 @@ impl World {
         self.counted = Some(Counted {
             metrics: Arc::clone(metrics),
             zones: metrics.zones(self.plan.zones.iter().map(|spec| &spec.origin)),
-            views: metrics.views(self.plan.views.iter().map(|view| view.label.as_str())),
+            views: metrics.views(self.plan.views.iter().map(|view| &view.owner)),
         });
         self
     }
@@ -132,10 +132,10 @@ impl World {
             self = self.counted_by(&counted.metrics);
         }
         let views = before.plan.views.iter();
-        let views: HashMap<&str, _> = views.map(|view| (view.label.as_str(), view)).collect();
+        let views: HashMap<&ViewOwner, _> = views.map(|view| (&view.owner, view)).collect();
         let mut origins: HashMap<ZoneId, Option<ZoneId>> = HashMap::new();
         for view in &self.plan.views {
-            let old = views.get(view.label.as_str());
+            let old = views.get(&view.owner);
             for (origin, id) in view.origins() {
                 let seen = old.and_then(|view| view.zone_at(origin.as_wire()));
                 let first = *origins.entry(id).or_insert(seen);
@@ -214,7 +214,8 @@ impl World {
 
 /// Makes a zone of its records, and has it signed if it is to be.
 fn make_zone(plan: &Plan, spec: &ZoneSpec, store: &Store) -> Zone {
-    let (mut contents, serial) = contents(plan, spec, store);
+    let mut contents = contents(plan, spec, store);
+    let serial = serial(plan, spec, store);
     let make = |contents: &Contents| Zone::new(spec.origin.clone(), &plan.soa, serial, contents);
     if !spec.is_signed {
         return make(&contents);
@@ -241,22 +242,33 @@ fn make_zone(plan: &Plan, spec: &ZoneSpec, store: &Store) -> Zone {
     make(&contents).signed_with(key)
 }
 
-/// Joins what the generation says with what was changed dynamically; returns the serial, too. Where both say the same
-/// set, the generation wins; the other one is kept, and served again when the generation no longer says it.
-fn contents<'s>(plan: &'s Plan, spec: &'s ZoneSpec, store: &Store) -> (Cow<'s, Contents>, u32) {
-    let mut serial = plan.number;
+/// Joins what the generation says with what was changed dynamically. Where both say the same set, the generation
+/// wins; the other one is kept, and served again when the generation no longer says it.
+fn contents<'s>(plan: &'s Plan, spec: &'s ZoneSpec, store: &Store) -> Cow<'s, Contents> {
     let Some(tenant) = &spec.tenant else {
-        return (Cow::Borrowed(&spec.contents), serial);
+        return Cow::Borrowed(&spec.contents);
     };
     let mut contents = leases::fixed(plan, spec, store);
+    if let Some(dynamic) = store.zone(tenant, &spec.origin) {
+        for (name, set) in dynamic.sets() {
+            contents.to_mut().add_set(name, set);
+        }
+    }
+    contents
+}
+
+/// Returns the serial of a zone with what was changed dynamically so far, whether it was made of that already or not.
+#[must_use]
+pub fn serial(plan: &Plan, spec: &ZoneSpec, store: &Store) -> u32 {
+    let mut serial = plan.number;
+    let Some(tenant) = &spec.tenant else {
+        return serial;
+    };
     if let Some(info) = plan.tenants.get(tenant) {
         serial = serial.wrapping_add(store.leases().serial(tenant, info));
     }
     if let Some(dynamic) = store.zone(tenant, &spec.origin) {
         serial = serial.wrapping_add(dynamic.changes);
-        for (name, set) in dynamic.sets() {
-            contents.to_mut().add_set(name, set);
-        }
     }
-    (contents, serial)
+    serial
 }

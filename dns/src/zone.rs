@@ -72,16 +72,9 @@ impl Zone {
     /// Makes a zone. Records outside of it are left out; SOA and its serial are added.
     #[must_use]
     pub fn new(origin: Name, soa: &Soa, serial: u32, contents: &Contents) -> Self {
-        let rdata = soa.rdata(serial);
-        let soa_set = |ttl| RrSet {
-            rtype: rtype::SOA,
-            ttl,
-            rdata: vec![rdata.clone()],
-            owner: RrOwner::Platform,
-        };
+        let soa = Arc::new(soa.set(serial));
         let mut nodes: HashMap<Name, Node> = HashMap::new();
         let apex = nodes.entry(origin.clone()).or_default();
-        let soa = Arc::new(soa_set(DEFAULT_TTL));
         apex.sets.push(Arc::clone(&soa));
         for (name, set) in contents.iter() {
             if name.is_within(&origin) && set.rtype != rtype::SOA {
@@ -98,7 +91,10 @@ impl Zone {
             nodata: Body::default(),
             nxdomain: Body::default(),
             signing: Signing::Off,
-            negative_soa: Arc::new(soa_set(NEGATIVE_TTL)),
+            negative_soa: Arc::new(RrSet {
+                ttl: NEGATIVE_TTL,
+                ..RrSet::clone(&soa)
+            }),
             soa,
             history: History::default(),
             origin,

@@ -1,5 +1,5 @@
-//! BIND, Knot and NSD as secondaries: they copy what their segment sees, and follow an update within a
-//! second. Each is in the network namespace of the segment `management`. Needs root.
+//! BIND, Knot, NSD and PowerDNS as secondaries: they copy what their segment sees, and follow an update within a
+//! second, or two. Each is in the network namespace of the segment `management`. Needs root.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up must fail")]
 
@@ -24,6 +24,7 @@ use testkit::wait::wait_for;
 const GATEWAY: &str = "10.0.99.1";
 const GATEWAY_A: &str = "10.1.0.1";
 const SECONDARY: &str = "10.0.99.53";
+const SECOND: Duration = Duration::from_secs(1);
 const CATALOG: &str = "catalog.bulkhead.invalid";
 const ZONE: &str = "a.east.lab.example";
 const RECORDS: &str = "
@@ -176,23 +177,32 @@ impl Lab {
         logs.map(shown).collect()
     }
 
-    /// What every secondary must do once it runs.
-    fn check(&self) {
+    /// Waits until a secondary's log has this, which is how it says that a zone came step by step.
+    fn says_ixfr(&self, program: &str, text: &str) {
+        let log = self.path(&format!("{program}.log"));
+        wait_for("the log to tell of IXFR", || {
+            let said = fs::read_to_string(&log).ok()?;
+            said.contains(text).then_some(())
+        })
+        .unwrap_or_else(|error| panic!("{text}: {error}\n{}", self.logs()));
+    }
+
+    /// What every secondary must do once it runs; half of all changes are there within this time.
+    fn check(&self, within: Duration) {
         self.until(&format!("web.{ZONE}"), "A", "10.1.0.10");
         // Zone of the site as this segment sees it.
         self.until("a.east.lab.example", "NS", "ns.east.lab.example.");
-        // Others use the machine: what it can do shows in the best of three.
         let mut took = Vec::new();
-        for (octet, label) in [(30, "one"), (31, "two"), (32, "three")] {
+        for (octet, label) in [(30, "one"), (31, "two"), (32, "three"), (33, "four")] {
             let (name, address) = (format!("{label}.{ZONE}"), format!("10.1.0.{octet}"));
             self.add(label, &address);
             took.push(self.until(&name, "A", &address));
         }
         self.remove("one");
         took.push(self.until(&format!("one.{ZONE}"), "A", ""));
-        let best = took.iter().min().unwrap();
+        took.sort();
         assert!(
-            *best < Duration::from_secs(1),
+            took[took.len() / 2] < within,
             "updates took {took:?}\n{}",
             self.logs()
         );
@@ -240,8 +250,9 @@ fn bind_learns_all_zones_from_the_list_and_follows_within_a_second() {
          zone \"{CATALOG}\" {{ type slave; file \"{at}/catalog.db\"; masters {{ {GATEWAY} key ns2; }}; }};\n",
         at = shown(&folder)
     );
-    lab.start("named", &["-g", "-4", "-n", "1", "-c"], &conf);
-    lab.check();
+    lab.start("named", &["-g", "-4", "-n", "1", "-d", "3", "-c"], &conf);
+    lab.check(SECOND);
+    lab.says_ixfr("named", "got incremental response");
     lab.until("0/26.0.1.10.in-addr.arpa", "NS", "ns.east.lab.example.");
 }
 
@@ -260,7 +271,8 @@ fn knot_learns_all_zones_from_the_list_and_follows_within_a_second() {
         at = shown(&folder)
     );
     lab.start("knotd", &["-c"], &conf);
-    lab.check();
+    lab.check(SECOND);
+    lab.says_ixfr("knotd", &format!("[{ZONE}.] IXFR, incoming"));
     lab.until("0/26.0.1.10.in-addr.arpa", "NS", "ns.east.lab.example.");
 }
 
@@ -285,5 +297,59 @@ fn nsd_follows_within_a_second() {
         at = shown(&folder)
     );
     lab.start("nsd", &["-d", "-c"], &conf);
-    lab.check();
+    lab.check(SECOND);
+}
+
+/// `PowerDNS` looks once a second which notices have come, then copies. Its backend for BIND's files takes whole zones
+/// only: told to use IXFR, 4.7 says that it has committed the steps, and goes on serving what was before.
+#[test]
+fn powerdns_follows_within_two_seconds() {
+    let mut lab = Lab::new();
+    let folder = lab.folder.path().to_owned();
+    let at = shown(&folder);
+    let zones: String = [ZONE, "east.lab.example"]
+        .iter()
+        .map(|zone| {
+            // A zone whose file is not there is none.
+            fs::write(lab.path(&format!("{zone}.zone")), "").unwrap();
+            format!(
+                "zone \"{zone}\" {{ type slave; file \"{at}/{zone}.zone\"; masters {{ {GATEWAY}; }}; }};\n"
+            )
+        })
+        .collect();
+    fs::write(lab.path("named.conf"), zones).unwrap();
+    let peer = Peer::find("pdns_server").unwrap();
+    let modules = format!("usr/lib/{}-linux-gnu/pdns", std::env::consts::ARCH);
+    let conf = format!(
+        "launch=bind\nmodule-dir={}\nbind-config={at}/named.conf\nbind-dnssec-db={at}/keys.db\n\
+         local-address={SECONDARY}\nsecondary=yes\ndaemon=no\nguardian=no\nsocket-dir={at}\nsecurity-poll-suffix=\n\
+         disable-syslog=yes\nloglevel=5\ncache-ttl=0\nquery-cache-ttl=0\nnegquery-cache-ttl=0\n",
+        peer.beside(&modules).display()
+    );
+    fs::write(lab.path("pdns.conf"), conf).unwrap();
+    let config_dir = format!("--config-dir={at}");
+    let keys = lab.path("keys.db").display().to_string();
+    let mut steps = vec![
+        vec!["create-bind-db", &keys],
+        vec!["import-tsig-key", "ns2", "hmac-sha256", SECRET],
+    ];
+    steps.extend(
+        [ZONE, "east.lab.example"].map(|zone| vec!["activate-tsig-key", zone, "ns2", "secondary"]),
+    );
+    let util = Peer::find("pdnsutil").unwrap();
+    for step in steps {
+        let mut command = Command::new(&util.program);
+        command
+            .envs(util.environment())
+            .arg(&config_dir)
+            .args(&step);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{step:?}: {output:?}");
+    }
+    let mut command = lab.management.command(&peer.program);
+    command.envs(peer.environment()).arg(config_dir);
+    lab.spawn(command, "pdns_server");
+    lab.check(2 * SECOND);
+    let log = fs::read_to_string(lab.path("pdns_server.log")).unwrap();
+    assert!(log.contains("with TSIG key 'ns2'"), "{log}");
 }

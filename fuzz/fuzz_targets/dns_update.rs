@@ -57,6 +57,7 @@ fn change(message: &[u8]) {
         others: &[],
         tenant: &tenant,
         origin: &origin,
+        soa: &world.plan.soa.set(1),
         fixed: &spec.contents,
         dynamic: &ZoneChanges::default(),
         room: 1000,

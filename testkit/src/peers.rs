@@ -69,6 +69,24 @@ impl Peer {
     }
 }
 
+/// Finds the library that shifts the clock of a program that it is loaded into by `LD_PRELOAD`; `FAKETIME` says how far.
+///
+/// # Errors
+///
+/// It is neither unpacked nor installed; the message says what to do.
+pub fn faketime() -> Result<PathBuf> {
+    let path = format!(
+        "usr/lib/{}-linux-gnu/faketime/libfaketime.so.1",
+        std::env::consts::ARCH
+    );
+    let places = [unpacked(), "/".into()];
+    let mut found = places.map(|place| place.join(&path)).into_iter();
+    match found.find(|path| path.is_file()) {
+        Some(path) => Ok(path),
+        None => bail!("libfaketime is not there (remedy: cargo xtask setup --only net)"),
+    }
+}
+
 /// Finds a program of the project's Python environment: `octodns-sync`, `lexicon`, `python`.
 ///
 /// # Errors

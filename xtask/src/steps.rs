@@ -292,7 +292,7 @@ const NET_PACKAGES: &[Package] = &[
     ("unshare", "util-linux"),
 ];
 
-/// Name servers, and the Debian packages that have them. `testkit::peers` finds them.
+/// Name servers and what their tests need, and the Debian packages that have them. `testkit::peers` finds them.
 const NAME_SERVERS: &[Package] = &[
     ("usr/sbin/named", "bind9"),
     ("usr/sbin/knotd", "knot"),
@@ -303,6 +303,11 @@ const NAME_SERVERS: &[Package] = &[
         "pdns-backend-bind",
     ),
     ("usr/sbin/unbound", "unbound"),
+    // Clients whose clock is wrong.
+    (
+        "usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1",
+        "libfaketime",
+    ),
 ];
 
 /// Where packages are unpacked whose programs must not run as services of this machine.

@@ -1,6 +1,8 @@
 //! Which request means what: pure, but for the update that it may ask for.
 
 use std::borrow::Cow;
+use std::net::IpAddr;
+use std::sync::Arc;
 
 use hyper::{Method, StatusCode, Uri};
 use serde::Deserialize;
@@ -11,7 +13,7 @@ use crate::keys::ApiKey;
 use crate::name::Name;
 use crate::plan::ZoneSpec;
 use crate::updater::ApiUpdate;
-use crate::view::{ViewId, ZoneId};
+use crate::view::{View, ViewId, ViewOwner, ZoneId};
 use crate::world::World;
 
 /// What a request may reach.
@@ -19,8 +21,34 @@ use crate::world::World;
 pub(crate) struct Scope<'a> {
     pub(crate) world: &'a World,
     pub(crate) key: &'a ApiKey,
-    /// `None`: the client is on the router.
-    pub(crate) view: Option<ViewId>,
+    pub(crate) place: Place<'a>,
+}
+
+/// Where a client is.
+#[derive(Clone, Copy)]
+pub(crate) enum Place<'a> {
+    /// On the router itself.
+    Router,
+    /// In a segment that has this view.
+    View(&'a View),
+}
+
+impl<'a> Place<'a> {
+    /// Finds a client; who is in no segment is nowhere.
+    pub(crate) fn of(world: &'a World, peer: IpAddr) -> Option<Self> {
+        if peer.to_canonical().is_loopback() {
+            return Some(Self::Router);
+        }
+        world.plan.view_of(peer).map(Self::View)
+    }
+
+    /// Returns whose view it is; `None`: the router's own.
+    pub(crate) fn owner(self) -> Option<ViewOwner> {
+        match self {
+            Self::Router => None,
+            Self::View(view) => Some(view.owner.clone()),
+        }
+    }
 }
 
 impl<'a> Scope<'a> {
@@ -31,11 +59,10 @@ impl<'a> Scope<'a> {
     }
 
     fn is_seen(self, origin: &Name, id: ZoneId) -> bool {
-        let view = match self.view {
-            None => return true,
-            Some(view) => self.world.plan.views.get(view.0),
-        };
-        view.is_some_and(|view| view.zone_at(origin.as_wire()) == Some(id))
+        match self.place {
+            Place::Router => true,
+            Place::View(view) => view.zone_at(origin.as_wire()) == Some(id),
+        }
     }
 
     /// Goes through the zones that it may reach.
@@ -47,10 +74,8 @@ impl<'a> Scope<'a> {
     }
 
     /// Whose queue its updates wait in: the tenant's own.
-    pub(crate) fn own_view(self) -> ViewId {
-        let views = &self.world.plan.views;
-        let own = views.iter().position(|view| view.label == *self.key.tenant);
-        own.map_or(ViewId(usize::MAX), ViewId)
+    pub(crate) fn own_view(self) -> ViewOwner {
+        ViewOwner::Tenant(Arc::clone(&self.key.tenant))
     }
 }
 
@@ -302,7 +327,7 @@ fn notify(scope: Scope<'_>, id: &str) -> Action {
         return Reply::not_found().into();
     };
     let copies = |view: ViewId| {
-        let view = scope.world.plan.views.get(view.0);
+        let view = scope.world.plan.view(view);
         view.is_some_and(|view| view.zone_at(spec.origin.as_wire()) == Some(zone_id))
     };
     let mut secondaries = scope.world.secondaries().iter();

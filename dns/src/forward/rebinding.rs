@@ -60,25 +60,32 @@ fn is_special_v4(address: Ipv4Addr) -> bool {
         || (a == 100 && b & 0xc0 == 64)
 }
 
-/// RFC 6890 likewise; addresses with an IPv4 address in them are judged by that.
+/// RFC 6890 likewise, and `fec0::/10`, which was site-local (RFC 3879); addresses with an IPv4 address in them are
+/// judged by that.
 fn is_special_v6(address: Ipv6Addr, is_own: &impl Fn(IpAddr) -> bool) -> bool {
     if let Some(inner) = embedded(address) {
         return is_inside(inner.into(), is_own);
     }
-    address.is_unspecified()
-        || address.is_loopback()
-        || address.is_unique_local()
+    let [first, ..] = address.segments();
+    address.is_unique_local()
         || address.is_unicast_link_local()
+        || first & 0xffc0 == 0xfec0
         || address.is_multicast()
 }
 
-/// The IPv4 address in `::ffff:a.b.c.d` and `64:ff9b::a.b.c.d` (RFC 6052).
+/// The IPv4 address in an IPv6 address that some network sends to it. `::` and `::1` are among the first, as addresses
+/// of 0.0.0.0/8.
 fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
-    if let Some(inner) = address.to_ipv4_mapped() {
-        return Some(inner);
-    }
-    let [0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, inner @ ..] = address.octets() else {
-        return None;
+    let inner = match address.octets() {
+        // RFC 4291, 2.5.5.1: compatible. 2.5.5.2: mapped. RFC 2765, 2.1: translated.
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, inner @ ..]
+        | [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, inner @ ..]
+        | [0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 0, 0, inner @ ..]
+        // RFC 6052, 2.1.
+        | [0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, inner @ ..] => inner,
+        // RFC 3056, 2: 6to4.
+        [0x20, 0x02, a, b, c, d, ..] => [a, b, c, d],
+        _ => return None,
     };
     Some(inner.into())
 }
@@ -108,6 +115,13 @@ mod tests {
             "::ffff:10.0.0.1",
             "64:ff9b::a00:1",
             "::ffff:203.0.113.7",
+            "::10.0.0.1",
+            "::ffff:0:10.0.0.1",
+            "2002:a00:1::1",
+            "2002:7f00:1::",
+            "2002:cb00:7107::1",
+            "fec0::1",
+            "feff::1",
         ];
         let outside = [
             "8.8.8.8",
@@ -116,6 +130,9 @@ mod tests {
             "172.32.0.1",
             "2001:4860::1",
             "64:ff9b::808:808",
+            "::8.8.8.8",
+            "2002:808:808::1",
+            "2003::a00:1",
         ];
         let is_own = |address| address == IpAddr::from([203, 0, 113, 7]);
         for address in inside {

@@ -11,7 +11,7 @@ use crate::lookup;
 use crate::name::Name;
 use crate::rdata::rtype;
 use crate::reverse;
-use crate::view::{View, ViewId, ZoneId, may_resolve, visible_tenants};
+use crate::view::{View, ViewId, ViewOwner, ZoneId, may_resolve, visible_tenants};
 use crate::zone::{Contents, DEFAULT_TTL, RrOwner};
 
 impl Planner<'_> {
@@ -47,11 +47,11 @@ impl Planner<'_> {
     ) -> Result<View, PlanError> {
         let tenants = visible_tenants(self.model, segment);
         let owner = self.model.segment(segment).owner;
-        let label = match owner {
-            Owner::Platform => self.model.segment(segment).name.to_string(),
-            Owner::Tenant(id) => self.model.tenant(id).name.to_string(),
+        let of = match owner {
+            Owner::Platform => ViewOwner::Segment(self.model.segment(segment).name.as_str().into()),
+            Owner::Tenant(id) => ViewOwner::Tenant(self.model.tenant(id).name.as_str().into()),
         };
-        let mut view = View::new(label, may_resolve(self.model, segment));
+        let mut view = View::new(of, may_resolve(self.model, segment));
         for (origin, zone) in tenants
             .iter()
             .filter_map(|tenant| self.tenant_zone(*tenant))

@@ -108,12 +108,18 @@ pub struct Soa {
 }
 
 impl Soa {
-    /// Returns the record's data (RFC 1035, 3.3.13).
-    pub(super) fn rdata(&self, serial: u32) -> Box<[u8]> {
+    /// Returns the record (RFC 1035, 3.3.13).
+    #[must_use]
+    pub fn set(&self, serial: u32) -> RrSet {
         let mut wire = [self.mname.as_wire(), self.rname.as_wire()].concat();
         for number in [serial, 3600, 600, 604_800, NEGATIVE_TTL] {
             wire.extend(number.to_be_bytes());
         }
-        wire.into()
+        RrSet {
+            rtype: rtype::SOA,
+            ttl: DEFAULT_TTL,
+            rdata: vec![wire.into()],
+            owner: RrOwner::Platform,
+        }
     }
 }

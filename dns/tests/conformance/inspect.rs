@@ -29,9 +29,9 @@ fn a_name_is_explained_to_those_who_see_it_and_to_those_who_do_not() {
     let text = explain("web.a.east.lab.example", None);
     assert_eq!(
         text,
-        "to a, management:\n  zone a.east.lab.example. serial 7\n  \
+        "to segment management, tenant a:\n  zone a.east.lab.example. serial 7\n  \
          web.a.east.lab.example. 300 IN A 10.1.0.10  (inventory)\n\
-         to b:\n  zone east.lab.example. serial 7\n  NXDOMAIN: there is no such name\n"
+         to tenant b:\n  zone east.lab.example. serial 7\n  NXDOMAIN: there is no such name\n"
     );
     let rows = [
         ("x.apps.a.east.lab.example", IN_A, "by a wildcard"),
@@ -183,8 +183,8 @@ fn everything_that_is_shown_is_json_too() {
             "format_version": 1,
             "name": "web.a.east.lab.example.",
             "told": [
-                {"views": ["a", "management"], "zone": "a.east.lab.example.", "serial": 7, "records": [web], "instead": null},
-                {"views": ["b"], "zone": "east.lab.example.", "serial": 7, "records": [],
+                {"views": ["segment management", "tenant a"], "zone": "a.east.lab.example.", "serial": 7, "records": [web], "instead": null},
+                {"views": ["tenant b"], "zone": "east.lab.example.", "serial": 7, "records": [],
                  "instead": "NXDOMAIN: there is no such name"},
             ]
         })

@@ -16,6 +16,7 @@ mod rfc4592;
 mod rfc4703;
 mod rfc5936;
 mod rfc7873;
+mod rfc8914;
 mod rfc8945;
 mod rfc9824;
 mod support;

@@ -301,7 +301,7 @@ fn worlds_of(published: &Published) -> (World, World) {
         let all = plan
             .views
             .iter()
-            .find(|view| view.label == "management")
+            .find(|view| view.owner.name() == "management")
             .unwrap()
             .clone();
         for view in &mut plan.views {
@@ -424,7 +424,7 @@ fn a_tenant_sees_of_the_site_only_what_it_was_granted() {
         good.plan
             .views
             .iter()
-            .find(|view| view.label == label)
+            .find(|view| view.owner.name() == label)
             .unwrap()
     };
     let zone = |label: &str| {

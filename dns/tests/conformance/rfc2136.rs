@@ -7,7 +7,7 @@ use dns::journal::{Change, Store, ZoneChanges};
 use dns::keys::Key;
 use dns::name::Name;
 use dns::update::{Refusal, Target, update};
-use dns::world::World;
+use dns::world::{World, serial};
 use hickory_proto::dnssec::rdata::{DNSKEY, DNSSECRData};
 use hickory_proto::dnssec::{Algorithm, PublicKeyBuf};
 use hickory_proto::op::{Message, MessageType, OpCode};
@@ -87,6 +87,11 @@ impl Lab {
             others: &self.others,
             tenant: key.tenant().unwrap(),
             origin: &origin,
+            soa: &self
+                .world
+                .plan
+                .soa
+                .set(serial(&self.world.plan, spec, &self.store)),
             fixed: &dns::leases::fixed(&self.world.plan, spec, &self.store),
             dynamic: self.store.zone(&"a".into(), &origin).unwrap_or(&nothing),
             room: self.room,
@@ -186,6 +191,10 @@ fn an_update_that_changes_nothing_is_none() {
     assert_eq!(lab.run(&[], &[("w", NONE, 0, "A", "10.1.0.99")]), (0, 0));
 }
 
+/// The zone's SOA after one update, and before it; names are the same in either case.
+const SOA_NOW: &str = "ns.EAST.lab.example. hostmaster.east.lab.example. 8 3600 600 604800 60";
+const SOA_BEFORE: &str = "ns.east.lab.example. hostmaster.east.lab.example. 7 3600 600 604800 60";
+
 #[test]
 fn section_3_2_prerequisites() {
     let mut lab = Lab::new();
@@ -233,6 +242,22 @@ fn section_3_2_prerequisites() {
             ],
             NXRRSET,
         ),
+        (
+            "2.4.2 the zone's SOA",
+            &[("@", IN, 0, "SOA", SOA_NOW)],
+            NOERROR,
+        ),
+        (
+            "2.4.2 an SOA that was the zone's",
+            &[("@", IN, 0, "SOA", SOA_BEFORE)],
+            NXRRSET,
+        ),
+        (
+            "2.4.2 SOA where there is none",
+            &[("w", IN, 0, "SOA", SOA_NOW)],
+            NXRRSET,
+        ),
+        ("2.4.3 SOA exists", &[("@", NONE, 0, "SOA", "")], YXRRSET),
         (
             "2.4.3 the set does not exist",
             &[("w", NONE, 0, "TXT", "")],

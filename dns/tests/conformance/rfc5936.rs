@@ -22,7 +22,8 @@ const AXFR: u16 = 252;
 const IXFR: u16 = 251;
 /// A secondary in the segment `management`, which sees the zones of `a` and not those of `b`.
 const SECONDARY: &str = "10.0.99.53";
-const SECONDARIES: &str = "[secondaries.ns2]\naddress = \"10.0.99.53\"\nkey = \"ns2\"\n";
+const SECONDARIES: &str = "[secondaries.ns2]\naddress = \"10.0.99.53\"\nkey = \"ns2\"\n\
+                           [secondaries.ns3]\naddress = \"10.0.98.53\"\nkey = \"ns3\"\n";
 const CATALOG: &str = "catalog.bulkhead.invalid";
 
 struct Lab {
@@ -33,7 +34,7 @@ struct Lab {
 
 fn world_of(published: &Published, store: &Store) -> World {
     let plan = plan(published).unwrap();
-    let secrets = secrets_with(&["a-tf", "b-tf", "ns2"], SECONDARIES);
+    let secrets = secrets_with(&["a-tf", "b-tf", "ns2", "ns3"], SECONDARIES);
     let keys = Keyring::new(&secrets, &plan.tenants);
     World::new(plan, keys, store)
 }
@@ -295,6 +296,19 @@ fn a_new_generation_goes_on_from_what_its_own_view_saw_before() {
 }
 
 #[test]
+fn a_segment_with_the_name_of_a_tenant_goes_on_from_what_it_saw_itself() {
+    // It does not see the tenants that `management` sees: its part of the site's zone is its own.
+    let segment = ", a: {vlan_id: 98, subnet: 10.0.98.0/24}";
+    let mut published = two_tenants_and(segment, "", RECORDS);
+    let lab = Lab::of(&published);
+    published.number = 8;
+    let world = world_of(&published, &lab.store).after(&lab.world);
+    let lab = Lab { world, ..lab };
+    let records = lab.records("10.0.98.53", "ns3", &since("east.lab.example", 7));
+    assert_eq!(lines(&records), ["SOA 8", "SOA 7", "SOA 8", "SOA 8"]);
+}
+
+#[test]
 fn a_transfer_that_is_not_allowed_is_refused_as_if_there_were_no_such_zone() {
     let lab = Lab::new();
     let rows = [
@@ -375,7 +389,7 @@ fn rfc_9432_section_4_the_list_names_the_zones_that_the_secondary_sees() {
         .plan
         .views
         .iter()
-        .find(|view| view.label == "management")
+        .find(|view| view.owner.name() == "management")
         .unwrap();
     let mut seen: Vec<String> = view.origins().map(|(name, _)| name.to_string()).collect();
     seen.sort();

@@ -77,20 +77,27 @@ pub(crate) fn small(site: &str, tenants: &[(&str, &str)]) -> Published {
 
 /// A site with two tenants, `a` and `b`, that share a /24, and these records in the zone of `a`.
 pub(crate) fn two_tenants(records: &str) -> Published {
-    let site = "\
+    two_tenants_and("", "", records)
+}
+
+/// As [`two_tenants`], with more platform segments (`, name: {…}`) and tenants (`  name: {…}` in a line).
+pub(crate) fn two_tenants_and(segments: &str, tenants: &str, records: &str) -> Published {
+    let site = format!(
+        "\
 site_name: east
 site_domain: lab.example
-site_segments: {management: {vlan_id: 99, subnet: 10.0.99.0/24}}
+site_segments: {{management: {{vlan_id: 99, subnet: 10.0.99.0/24}}{segments}}}
 platform_gateway_services: [dhcp, dns]
-tenant_pool: {vlan_ids: 100-110}
-tenant_defaults: {services: [], internet: none}
+tenant_pool: {{vlan_ids: 100-110}}
+tenant_defaults: {{services: [], internet: none}}
 tenants:
-  a: {vlan_id: 100, subnet: 10.1.0.0/26, subnet6: 'fd00:1::/64', trusted_operators: [management], dns_update: {key: a-tf}}
-  b: {vlan_id: 101, subnet: 10.1.0.64/26, dns_update: {key: b-tf}}
-";
+  a: {{vlan_id: 100, subnet: 10.1.0.0/26, subnet6: 'fd00:1::/64', trusted_operators: [management], dns_update: {{key: a-tf}}}}
+  b: {{vlan_id: 101, subnet: 10.1.0.64/26, dns_update: {{key: b-tf}}}}
+{tenants}"
+    );
     let a = format!("tenant_name: a\ntenant_dns_records:\n{records}");
     let b = "tenant_name: b\ntenant_dns_records: [{name: only-b, type: A, value: 10.1.0.70}]\n";
-    small(site, &[("a", &a), ("b", b)])
+    small(&site, &[("a", &a), ("b", b)])
 }
 
 pub(crate) const IN_A: &str = "10.1.0.10";

@@ -39,6 +39,8 @@ pub(crate) struct Lab {
     pub(crate) daemon: Mutex<Option<Child>>,
     /// More arguments for the daemon.
     pub(crate) more: Vec<String>,
+    /// More variables for the daemon.
+    pub(crate) environment: Vec<(&'static str, PathBuf)>,
 }
 
 impl Lab {
@@ -51,6 +53,7 @@ impl Lab {
             folder: tempfile::tempdir().unwrap(),
             daemon: Mutex::new(None),
             more: Vec::new(),
+            environment: Vec::new(),
         };
         let links = [
             (&lab.a, "a", GATEWAY_A, "10.1.0.10"),
@@ -125,6 +128,7 @@ impl Lab {
             .arg("--status")
             .arg(self.path("status"))
             .args(&self.more)
+            .envs(self.environment.iter().cloned())
             .stderr(log);
         *self.daemon.lock().unwrap() = Some(command.spawn().unwrap());
     }

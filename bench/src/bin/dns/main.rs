@@ -4,7 +4,8 @@
 //! load has another core. They are asked in turns, in a random order in each round, and only the one that is
 //! asked has work. Processor time is what the kernel's scheduler counted for the server's processes: it does
 //! not suffer when others use the machine, queries per second do. Ratios are medians of the ratios within
-//! rounds. Before anything is measured, every question is asked once, and every answer must be right.
+//! rounds. Before anything is measured, every question is asked once, and every answer must be right; all threads of all
+//! servers are on their core before, and still are behind.
 
 mod load;
 mod serve;
@@ -118,28 +119,54 @@ fn serve(kind: servers::Kind, port: u16, folder: &std::path::Path) -> Result<()>
 }
 
 fn measure_all(args: &Args) -> Result<()> {
-    let mut all = Vec::new();
-    let sites = [
+    let mut sites = vec![
         Site::one_zone(10_000)?,
         Site::tenants(4094, 4)?,
         Site::signed_zone(10_000)?,
     ];
-    for site in sites {
-        if site
-            .kinds()
-            .iter()
-            .any(|kind| format!("{}/{}", site.name, kind.name()).contains(&args.case))
-        {
-            all.extend(measure(args, &site)?);
+    sites.retain(|site| !cases(args, site).is_empty());
+    ensure!(!sites.is_empty(), "no case has `{}` in its name", args.case);
+    sites.retain(|site| !servers_of(args, site).is_empty());
+    ensure!(
+        !sites.is_empty(),
+        "none of these servers signs zones (remedy: --server bulkhead,knot)"
+    );
+    let mut all = Vec::new();
+    // What was measured is worth something, whatever becomes of the other sites.
+    let result = sites.iter().try_for_each(|site| {
+        let measured = measure(args, site)?;
+        if args.format == Format::Text {
+            show(&table(&measured));
         }
+        all.extend(measured);
+        Ok(())
+    });
+    if args.format == Format::Json {
+        show(&format!("{}\n", serde_json::to_string_pretty(&rows(&all))?));
     }
-    ensure!(!all.is_empty(), "no case has `{}` in its name", args.case);
-    #[expect(clippy::print_stdout, reason = "the result")]
-    match args.format {
-        Format::Text => print!("{}", table(&all)),
-        Format::Json => println!("{}", serde_json::to_string_pretty(&rows(&all))?),
-    }
-    Ok(())
+    result
+}
+
+#[expect(clippy::print_stdout, reason = "the result")]
+fn show(text: &str) {
+    print!("{text}");
+}
+
+/// The cases of a site that are wanted.
+fn cases(args: &Args, site: &Site) -> Vec<(sites::Kind, String)> {
+    let named = |kind: sites::Kind| (kind, format!("{}/{}", site.name, kind.name()));
+    let all = site.kinds().map(named).into_iter();
+    all.filter(|(_, case)| case.contains(&args.case)).collect()
+}
+
+/// The servers that are wanted and can serve a site.
+fn servers_of(args: &Args, site: &Site) -> Vec<servers::Kind> {
+    let wanted = match args.server.as_slice() {
+        [] => servers::Kind::value_variants(),
+        some => some,
+    };
+    let can = |kind: &servers::Kind| !site.is_signed || kind.signs();
+    wanted.iter().copied().filter(can).collect()
 }
 
 /// Lets this process run before others of the machine, if it may: a load that waits measures nothing.
@@ -173,14 +200,8 @@ fn measure(args: &Args, site: &Site) -> Result<Vec<Measured>> {
         status.context("run ip (Debian: iproute2)")?.success(),
         "ip route failed"
     );
-    let kinds: Vec<servers::Kind> = match args.server.as_slice() {
-        [] => servers::Kind::value_variants().to_vec(),
-        some => some.to_vec(),
-    };
     let mut running = Vec::new();
-    let kinds = kinds.into_iter();
-    let kinds = kinds.filter(|kind| !site.is_signed || kind.signs());
-    for (kind, port) in kinds.zip(5300..) {
+    for (kind, port) in servers_of(args, site).into_iter().zip(5300..) {
         let place = folder.path().join(kind.name());
         running.push(Running::start(
             kind,
@@ -196,11 +217,8 @@ fn measure(args: &Args, site: &Site) -> Result<Vec<Measured>> {
         sched_setaffinity(Pid::from_raw(0), &cores)?;
         go_first();
         let mut all = Vec::new();
-        for kind in site.kinds() {
-            let case = format!("{}/{}", site.name, kind.name());
-            if case.contains(&args.case) {
-                all.extend(measure_case(args, (site, kind), &running)?);
-            }
+        for (kind, case) in cases(args, site) {
+            all.extend(measure_case(args, site, (kind, &case), &running)?);
         }
         Ok(all)
     })
@@ -208,7 +226,8 @@ fn measure(args: &Args, site: &Site) -> Result<Vec<Measured>> {
 
 fn measure_case(
     args: &Args,
-    (site, kind): (&Site, sites::Kind),
+    site: &Site,
+    (kind, case): (sites::Kind, &str),
     running: &[Running],
 ) -> Result<Vec<Measured>> {
     let questions = site.questions(kind, 8192);
@@ -230,12 +249,13 @@ fn measure_case(
         if server.kind.is_name_server() {
             load.check(name)?;
         }
+        server.pin()?;
         loads.push(load);
     }
     let mut all: Vec<Measured> = running
         .iter()
         .map(|server| Measured {
-            case: format!("{}/{}", site.name, kind.name()),
+            case: case.to_owned(),
             server: server.kind,
             turns: Vec::new(),
         })
@@ -243,13 +263,7 @@ fn measure_case(
     let mut order: Vec<usize> = (0..running.len()).collect();
     let time = Duration::from_millis(args.milliseconds);
     for round in 0..args.rounds {
-        eprintln!(
-            "bench dns: {}/{}: round {} of {}",
-            site.name,
-            kind.name(),
-            round + 1,
-            args.rounds
-        );
+        eprintln!("bench dns: {case}: round {} of {}", round + 1, args.rounds);
         fastrand::shuffle(&mut order);
         for &index in &order {
             let mut once = || turn(&running[index], &mut loads[index], time);
@@ -257,6 +271,7 @@ fn measure_case(
             all[index].turns.push(once().or_else(|_| once())?);
         }
     }
+    running.iter().try_for_each(Running::check_core)?;
     Ok(all)
 }
 
@@ -312,10 +327,16 @@ fn baseline<'a>(all: &'a [Measured], row: &'a Measured) -> &'a Measured {
     usual.or_else(|| of_case().next()).unwrap_or(row)
 }
 
+/// The table of one site.
 fn table(all: &[Measured]) -> String {
     use std::fmt::Write as _;
-    let mut text = String::from(
-        "case                       server              CPU ns/query   to NSD     queries/s   to NSD     lost\n",
+    let to = all
+        .first()
+        .map_or("", |row| baseline(all, row).server.name());
+    let to = format!("to {to}");
+    let mut text = format!(
+        "{:<26} {:<18} {:>13} {to:>8} {:>13} {to:>8} {:>8}\n",
+        "case", "server", "CPU ns/query", "queries/s", "lost"
     );
     for row in all {
         let base = baseline(all, row);
@@ -331,10 +352,14 @@ fn table(all: &[Measured]) -> String {
             row.median(|turn| turn.lost) * 100.0,
         );
     }
+    let denied = format!("/{}", sites::Kind::Denied.name());
+    if all.iter().any(|row| row.case.ends_with(&denied)) {
+        text += "denied: bulkhead signs each denial when it is asked for (RFC 9824), knot has its NSECs and their signatures stored\n";
+    }
     text
 }
 
-/// The baseline of a server is NSD in the same case.
+/// A row for each metric of a server in a case, with its [`baseline`]'s value.
 fn rows(all: &[Measured]) -> serde_json::Value {
     let mut rows = Vec::new();
     for row in all {

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::ValueEnum;
+use nix::errno::Errno;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
@@ -73,6 +74,7 @@ impl Kind {
 pub(crate) struct Running {
     pub(crate) kind: Kind,
     pub(crate) port: u16,
+    core: usize,
     child: Child,
 }
 
@@ -103,8 +105,7 @@ impl Running {
             .stdout(log.try_clone()?)
             .stderr(log)
             .stdin(Stdio::null());
-        let mut cores = CpuSet::new();
-        cores.set(core)?;
+        let cores = only(core)?;
         let settle = move || {
             sched_setaffinity(Pid::from_raw(0), &cores)?;
             nix::unistd::setsid()?;
@@ -116,23 +117,63 @@ impl Running {
         let child = command
             .spawn()
             .with_context(|| format!("start {}", kind.name()))?;
-        Ok(Self { kind, port, child })
+        Ok(Self {
+            kind,
+            port,
+            core,
+            child,
+        })
+    }
+
+    /// Puts all its threads on its core again: Knot's choose cores for themselves, and so the load's.
+    pub(crate) fn pin(&self) -> Result<()> {
+        let cores = only(self.core)?;
+        for task in self.tasks() {
+            let id = task.file_name().and_then(|name| name.to_str());
+            let id: i32 = id.context("a thread without a number")?.parse()?;
+            match sched_setaffinity(Pid::from_raw(id), &cores) {
+                // It has ended.
+                Ok(()) | Err(Errno::ESRCH) => {}
+                Err(errno) => bail!("cannot pin {}: {errno}", self.kind.name()),
+            }
+        }
+        self.check_core()
+    }
+
+    /// Fails if one of its threads may run on another core.
+    pub(crate) fn check_core(&self) -> Result<()> {
+        for task in self.tasks() {
+            let status = fs::read_to_string(task.join("status")).unwrap_or_default();
+            let list = status
+                .lines()
+                .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+            let list = list.unwrap_or("").trim();
+            ensure!(
+                list.is_empty() || list == self.core.to_string(),
+                "a thread of {} may run on core {list}, and all were put on {}",
+                self.kind.name(),
+                self.core
+            );
+        }
+        Ok(())
+    }
+
+    /// Its threads, as folders below `/proc`.
+    fn tasks(&self) -> Vec<PathBuf> {
+        let processes = session(self.child.id()).into_iter();
+        let folders = processes.flat_map(|process| fs::read_dir(process.join("task")));
+        let tasks = folders.flatten().flatten();
+        tasks.map(|task| task.path()).collect()
     }
 
     /// Returns the time that its processes have run so far.
     pub(crate) fn cpu_time(&self) -> Result<Duration> {
         let mut nanoseconds = 0;
-        for process in session(self.child.id()) {
-            for task in fs::read_dir(process.join("task"))
-                .into_iter()
-                .flatten()
-                .flatten()
-            {
-                // Nanoseconds on a processor, nanoseconds waiting for one, turns.
-                let text = fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
-                let first = text.split_whitespace().next().unwrap_or("0");
-                nanoseconds += first.parse::<u64>()?;
-            }
+        for task in self.tasks() {
+            // Nanoseconds on a processor, nanoseconds waiting for one, turns.
+            let text = fs::read_to_string(task.join("schedstat")).unwrap_or_default();
+            let first = text.split_whitespace().next().unwrap_or("0");
+            nanoseconds += first.parse::<u64>()?;
         }
         Ok(Duration::from_nanos(nanoseconds))
     }
@@ -154,6 +195,13 @@ impl Drop for Running {
         let _ = killpg(pid, Signal::SIGKILL);
         let _ = self.child.wait();
     }
+}
+
+/// This core and no other.
+fn only(core: usize) -> Result<CpuSet> {
+    let mut cores = CpuSet::new();
+    cores.set(core)?;
+    Ok(cores)
 }
 
 /// The processes of a session.
