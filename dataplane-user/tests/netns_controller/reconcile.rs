@@ -226,6 +226,14 @@ impl Story {
         self.edited = !self.edited;
     }
 
+    /// Starts an apply and kills it after so many milliseconds.
+    fn kill_an_apply(&mut self, words: &[&str], moments: std::ops::Range<u64>) {
+        let mut apply = self.lab.start_logged(words, "apply.log");
+        let moment = self.random.u64(moments);
+        std::thread::sleep(Duration::from_millis(moment));
+        apply.kill();
+    }
+
     fn take(&mut self, step: Step) {
         match step {
             Step::Edit => {
@@ -248,10 +256,7 @@ impl Story {
             Step::Trial => {
                 self.edit();
                 let words = [&APPLY[..], &["--confirm-within", "1s"]].concat();
-                let mut apply = self.lab.start_logged(&words, "apply.log");
-                let moment = self.random.u64(0..800);
-                std::thread::sleep(Duration::from_millis(moment));
-                apply.kill();
+                self.kill_an_apply(&words, 0..800);
             }
             Step::Rollback => {
                 // There may be nothing to go back to.
@@ -270,10 +275,7 @@ impl Story {
             }
             Step::KillApply => {
                 self.edit();
-                let mut apply = self.lab.start_logged(&APPLY, "apply.log");
-                let moment = self.random.u64(0..400);
-                std::thread::sleep(Duration::from_millis(moment));
-                apply.kill();
+                self.kill_an_apply(&APPLY, 0..400);
             }
             Step::Readdress => {
                 self.addresses += 1;
