@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
+use clap::ValueEnum as _;
 use serde_json::Value;
 
 use crate::proc;
+use crate::vm::Series;
 
 /// Where a question about the data plane is answered; the cheapest place first.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, clap::ValueEnum)]
@@ -63,13 +65,15 @@ pub(crate) struct TestTarget {
     pub(crate) threads: Option<u64>,
 }
 
-/// How a test runs on rung 4, where emulation makes it slow: `NAME = { env = {…}, only = […] }`.
+/// How a test runs on rung 4, where emulation makes it slow: `NAME = { env = {…}, only = […], kernels = […] }`.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct VmRun {
     /// Variables of its environment.
     pub(crate) env: BTreeMap<String, String>,
     /// Only tests with one of these in their name; all, if there is none.
     pub(crate) only: Vec<String>,
+    /// The kernels on which it runs even if nobody asks for it; all, if it does not say.
+    pub(crate) kernels: Option<Vec<Series>>,
 }
 
 impl TestTarget {
@@ -82,6 +86,12 @@ impl TestTarget {
     /// Whether it runs on a rung.
     pub(crate) fn runs_on(&self, rung: Rung) -> bool {
         self.rung == rung || rung == Rung::Vm && self.vm.is_some()
+    }
+
+    /// Whether it runs on this kernel even if nobody asks for it.
+    pub(crate) fn is_due(&self, series: Series) -> bool {
+        let kernels = self.vm.as_ref().and_then(|run| run.kernels.as_ref());
+        kernels.is_none_or(|kernels| kernels.contains(&series))
     }
 }
 
@@ -98,16 +108,16 @@ pub(crate) fn discover() -> Result<Vec<TestTarget>> {
 
 /// The integration tests in `cargo metadata`'s answer.
 ///
-/// A package says in `package.metadata.vm-tests` which of its tests also run on rung 4, and in `package.metadata.test-threads`
+/// A package says in `package.metadata.vm-tests` which of its tests also run on rung 4, and on which kernels, and in `package.metadata.test-threads`
 /// which of them mostly wait.
 ///
 /// # Errors
-/// A package names a test there that it does not have.
+/// A package names a test there that it does not have, or a kernel that is not supported.
 fn targets(metadata: &Value) -> Result<Vec<TestTarget>> {
     let mut found = Vec::new();
     for package in list(&metadata["packages"]) {
         let dir = PathBuf::from(text(&package["manifest_path"]));
-        let mut vm_tests = vm_tests(&package["metadata"]["vm-tests"]);
+        let mut vm_tests = vm_tests(&package["metadata"]["vm-tests"])?;
         for target in list(&package["targets"]) {
             if list(&target["kind"]).iter().any(|kind| kind == "test") {
                 let name = text(&target["name"]);
@@ -129,18 +139,32 @@ fn targets(metadata: &Value) -> Result<Vec<TestTarget>> {
 }
 
 /// Tests that also run on rung 4, and how.
-fn vm_tests(table: &Value) -> BTreeMap<String, VmRun> {
+///
+/// # Errors
+/// A kernel is named that is not supported.
+fn vm_tests(table: &Value) -> Result<BTreeMap<String, VmRun>> {
     let tests = table.as_object().into_iter().flatten();
     tests
         .map(|(name, how)| {
             let env = how["env"].as_object().into_iter().flatten();
             let env = env.map(|(key, value)| (key.clone(), text(value).to_owned()));
             let only = list(&how["only"]).iter().map(|word| text(word).to_owned());
+            let kernels = how["kernels"].as_array().map(|kernels| {
+                kernels
+                    .iter()
+                    .map(|kernel| {
+                        Series::from_str(text(kernel), false).map_err(|error| {
+                            anyhow!("vm-tests of {name}: kernel {kernel}: {error}")
+                        })
+                    })
+                    .collect()
+            });
             let run = VmRun {
                 env: env.collect(),
                 only: only.collect(),
+                kernels: kernels.transpose()?,
             };
-            (name.clone(), run)
+            Ok((name.clone(), run))
         })
         .collect()
 }
@@ -308,17 +332,17 @@ mod tests {
 
     #[test]
     fn a_package_says_which_tests_also_run_in_virtual_machines_and_how_many_at_once() {
-        let metadata = |name: &str| {
+        let metadata = |name: &str, kernel: &str| {
             json!({"packages": [{
                 "name": "p", "manifest_path": "/r/p/Cargo.toml",
                 "metadata": {
-                    "vm-tests": {name: {"env": {"CASES": "3"}, "only": ["fast"]}},
+                    "vm-tests": {name: {"env": {"CASES": "3"}, "only": ["fast"], "kernels": [kernel]}},
                     "test-threads": {name: 16},
                 },
                 "targets": [{"kind": ["test"], "name": "netns_x"}, {"kind": ["test"], "name": "a"}],
             }]})
         };
-        let found = targets(&metadata("netns_x")).unwrap();
+        let found = targets(&metadata("netns_x", "6.1")).unwrap();
         assert!(found[0].runs_on(Rung::Netns) && found[0].runs_on(Rung::Vm));
         assert!(!found[0].runs_on(Rung::Kernel) && !found[1].runs_on(Rung::Vm));
         let run = found[0].vm.as_ref().unwrap();
@@ -327,7 +351,10 @@ mod tests {
         let threads = ("RUST_TEST_THREADS", "16".to_owned());
         assert_eq!(found[0].threads(), Some(threads));
         assert_eq!(found[1].threads(), None);
-        assert!(targets(&metadata("nothing")).is_err());
+        assert!(found[0].is_due(Series::V6_1) && !found[0].is_due(Series::V6_12));
+        assert!(found[1].is_due(Series::V6_1) && found[1].is_due(Series::V6_12));
+        assert!(targets(&metadata("nothing", "6.1")).is_err());
+        assert!(targets(&metadata("netns_x", "5.10")).is_err());
     }
 
     #[test]

@@ -38,6 +38,9 @@ pub(crate) struct Args {
     /// Only test programs whose name contains this.
     #[arg(long)]
     name: Option<String>,
+    /// In virtual machines, run every program on every kernel: two hours, instead of twenty minutes.
+    #[arg(long)]
+    full: bool,
     /// Show all output, not only that of failures.
     #[arg(long, short)]
     verbose: bool,
@@ -61,9 +64,9 @@ impl Args {
             && self.wants_name(&target.name)
     }
 
-    /// Whether a test program was asked for by its name, and not with all others.
-    pub(crate) fn names(&self, name: &str) -> bool {
-        self.name.as_deref().is_some_and(|part| name.contains(part))
+    /// Whether test programs run on every kernel: they were asked for by name, or all of them.
+    pub(crate) fn everywhere(&self) -> bool {
+        self.full || self.name.is_some()
     }
 
     /// Whether a test program was asked for.
@@ -89,11 +92,11 @@ pub(crate) struct Row {
 
 /// Whether a rung ran.
 enum Outcome {
-    /// It did, but for the tests of what the kernel lacks.
+    /// It did; what it left out, and why.
     Ran {
         tally: Tally,
         elapsed: Duration,
-        lacks: Vec<Lack>,
+        left_out: Vec<String>,
     },
     /// It could not; that may be a failure.
     Skipped { reason: String, allowed: bool },
@@ -107,15 +110,28 @@ impl Row {
             outcome: Outcome::Ran {
                 tally,
                 elapsed,
-                lacks: Vec::new(),
+                left_out: Vec::new(),
             },
         }
     }
 
-    /// The same on a kernel that lacks something.
-    pub(crate) fn lacking(mut self, found: Vec<Lack>) -> Self {
-        if let Outcome::Ran { lacks, .. } = &mut self.outcome {
-            *lacks = found;
+    /// The same on a kernel that lacks something: tests of it did not run.
+    pub(crate) fn lacking(mut self, lacks: &[Lack]) -> Self {
+        let lines = lacks
+            .iter()
+            .map(|Lack { word, why, .. }| format!("tests named *{word}*: {why}"));
+        if let Outcome::Ran { left_out, .. } = &mut self.outcome {
+            left_out.extend(lines);
+        }
+        self
+    }
+
+    /// The same without these programs: they only run if they are asked for.
+    pub(crate) fn without(mut self, programs: &[&str], remedy: &str) -> Self {
+        if let Outcome::Ran { left_out, .. } = &mut self.outcome
+            && !programs.is_empty()
+        {
+            left_out.push(format!("{} ({remedy})", programs.join(", ")));
         }
         self
     }
@@ -309,7 +325,7 @@ fn on_this_kernel(rung: Rung, args: &Args, programs: &[Program]) -> Result<Row> 
         report(&program.target.name, part, &finished, args.echo());
         tally.add(part);
     }
-    Ok(Row::ran(rung.name(), tally, start.elapsed()).lacking(lacks))
+    Ok(Row::ran(rung.name(), tally, start.elapsed()).lacking(&lacks))
 }
 
 /// The release of this machine's kernel; nothing if it does not say.
@@ -380,7 +396,7 @@ fn summary(rows: &[Row]) -> ExitCode {
             Outcome::Ran {
                 tally,
                 elapsed,
-                lacks,
+                left_out,
             } => {
                 sum.add(*tally);
                 let Tally {
@@ -394,8 +410,8 @@ fn summary(rows: &[Row]) -> ExitCode {
                     "{:<10} {passed:>8} {failed:>8} {ignored:>8} {skipped:>8}  {took}",
                     row.label
                 );
-                for Lack { word, why, .. } in lacks {
-                    println!("{:<10} skipped: tests named *{word}*: {why}", "");
+                for line in left_out {
+                    println!("{:<10} skipped: {line}", "");
                 }
             }
             Outcome::Skipped { reason, allowed } => {

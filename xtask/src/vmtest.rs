@@ -2,6 +2,7 @@
 //!
 //! They are those of `tests/vm_*.rs`, and those that a package names in `package.metadata.vm-tests`:
 //! the same executables as on this machine's kernel, with fewer tests or cases where emulation makes them slow.
+//! What takes minutes there runs on the kernel that has most to say to it, and on all of them with `--full` or by name.
 
 use std::fmt::Write as _;
 use std::thread;
@@ -15,10 +16,12 @@ use crate::libtest::{Program, Rung, Tally};
 use crate::proc::{self, Echo};
 use crate::setup::{self, Tier};
 use crate::test::{Args, PROFILE, Row, told};
-use crate::vm::{self, Kernel, Series};
+use crate::vm::{self, Kernel};
 
-/// The longest that one virtual machine may take, with all of its tests.
+/// The longest that one virtual machine may take.
 const LIMIT: Duration = Duration::from_secs(40 * 60);
+/// The same with every program on every kernel.
+const FULL_LIMIT: Duration = Duration::from_secs(3 * 60 * 60);
 /// The longest that one program may take there.
 const PROGRAM_SECONDS: u32 = 900;
 
@@ -38,14 +41,19 @@ pub(crate) fn run(args: &Args, programs: &[Program]) -> Result<Vec<Row>> {
             .map(|&series| {
                 let label = format!("vm {series}");
                 eprintln!("== {label}: stock Debian kernel, processor emulated");
+                let (now, asked_for): (Vec<&Program>, Vec<&Program>) = programs
+                    .iter()
+                    .partition(|program| args.everywhere() || program.target.is_due(series));
                 // A kernel that is there can be used even if another one could not be fetched.
-                let mut programs = programs.clone();
-                programs.retain(|program| {
-                    let name = program.target.name.as_str();
-                    name != PACKAGE_TEST || series == PACKAGE_KERNEL || args.names(name)
-                });
                 scope.spawn(move || match (vm::find_kernel(series), ready) {
-                    (Ok(kernel), _) => virtual_machine(label, &kernel, args, (&programs, debs)),
+                    (Ok(kernel), _) => {
+                        let row = virtual_machine(label, &kernel, args, (&now, debs))?;
+                        let names: Vec<&str> = asked_for
+                            .iter()
+                            .map(|program| program.target.name.as_str())
+                            .collect();
+                        Ok(row.without(&names, "with --full"))
+                    }
                     (Err(_), Err(error)) => Ok(Row::skipped(label, format!("{error:#}"))),
                     (Err(error), Ok(())) => Ok(Row::skipped(label, format!("{error:#}"))),
                 })
@@ -64,9 +72,6 @@ pub(crate) fn run(args: &Args, programs: &[Program]) -> Result<Vec<Row>> {
 
 /// The test of the package gets two of them: `BULKHEAD_DEBS=OLD:NEW`.
 const PACKAGE_TEST: &str = "vm_package";
-/// What it does, no kernel does otherwise, and it takes minutes: only this one does it, but if it is asked for by name
-/// (`cargo xtask test vm --name package`).
-const PACKAGE_KERNEL: Series = Series::V6_1;
 
 /// Makes them; the line of the script that names them.
 fn packages(programs: &[&Program]) -> Result<String> {
@@ -90,13 +95,9 @@ fn virtual_machine(
 ) -> Result<Row> {
     let lacks = lacks::of(&kernel.release);
     let script = format!("{debs}{}", script_of(&kernel.release, programs, &lacks));
-    let finished = vm::run_script(
-        kernel,
-        &label.replace(' ', "-"),
-        &script,
-        LIMIT,
-        args.echo(),
-    )?;
+    let limit = if args.everywhere() { FULL_LIMIT } else { LIMIT };
+    let directory = label.replace(' ', "-");
+    let finished = vm::run_script(kernel, &directory, &script, limit, args.echo())?;
     let mut tally = Tally::default();
     let mut said = format!("== {label}: {}\n", proc::seconds(finished.elapsed));
     for (name, part) in results(&finished.text, programs) {
@@ -116,7 +117,7 @@ fn virtual_machine(
     }
     // All of it in one piece: another machine talks at the same time.
     eprint!("{said}");
-    Ok(Row::ran(label, tally, finished.elapsed).lacking(lacks))
+    Ok(Row::ran(label, tally, finished.elapsed).lacking(&lacks))
 }
 
 /// Marks the begin and the end of a program's output in that of a virtual machine.
