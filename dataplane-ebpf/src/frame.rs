@@ -22,6 +22,8 @@ use dataplane_common::wire::{Be16, Tag, Wire, ether_type};
 
 /// Octets of headers that are pulled into the linear part of a socket buffer.
 const PULL: u32 = 256;
+/// Octets of headers that each further segment has at least: Ethernet, IPv4, TCP.
+const SEGMENT_HEADERS: u32 = 14 + 20 + 20;
 
 /// A frame at a hook, and the hook's verdicts.
 pub(crate) trait Hook: FrameMut {
@@ -212,6 +214,22 @@ impl Frame for SkbFrame {
     fn length(&self) -> usize {
         // SAFETY: `skb` is the program's context.
         unsafe { (*self.skb).len as usize }
+    }
+
+    /// On its way out, the kernel has counted (`wire_len`), and not believed a guest's number of segments; on its way in it has not,
+    /// but then it put them together itself.
+    /// <https://github.com/torvalds/linux/blob/v6.1/net/core/dev.c#L3690-L3727>
+    #[inline(always)]
+    fn octets(&self) -> usize {
+        // SAFETY: `skb` is the program's context.
+        let (length, counted, segments) =
+            unsafe { ((*self.skb).len, (*self.skb).wire_len, (*self.skb).gso_segs) };
+        let together = length + segments.saturating_sub(1) * SEGMENT_HEADERS;
+        if counted > together {
+            counted as usize
+        } else {
+            together as usize
+        }
     }
 
     #[inline(always)]

@@ -74,7 +74,13 @@ pub fn tc_to_tenant(context: TcContext) -> i32 {
     };
     let at = (ifindex(&context), mark(&context));
     let judged = policy::to_tenant(&frame, at, &KernelTables, scratch);
-    conclude_exit(&context, &frame, hook::TO_TENANT, judged, &scratch.report)
+    if judged.is_ok() && scratch.report.departs != 0 {
+        // `fq` waits until then; other queues take no notice, and then what comes too fast is only dropped.
+        // <https://github.com/torvalds/linux/blob/v6.1/net/sched/sch_fq.c#L462-L478>
+        // SAFETY: `skb` is the program's context, and programs may write its time.
+        unsafe { (*context.skb.skb).tstamp = scratch.report.departs };
+    }
+    conclude(&frame, hook::TO_TENANT, judged, &scratch.report)
 }
 
 /// TC ingress of the physical uplink, below any VLAN device.
@@ -126,8 +132,11 @@ pub fn tc_to_uplink(context: TcContext) -> i32 {
     let Some(scratch) = maps::scratch() else {
         return frame.discard();
     };
-    let judged = policy::to_uplink(&frame, mark(&context), &KernelTables, scratch);
-    conclude_exit(&context, &frame, hook::TO_UPLINK, judged, &scratch.report)
+    // SAFETY: `skb` is the program's context.
+    let came_from = unsafe { (*context.skb.skb).ingress_ifindex };
+    let at = (came_from, mark(&context));
+    let judged = policy::to_uplink(&frame, at, &KernelTables, scratch);
+    conclude(&frame, hook::TO_UPLINK, judged, &scratch.report)
 }
 
 /// [`conclude`], and marks what is allowed.
@@ -143,24 +152,6 @@ fn conclude_entry(
         let mark = judged_mark(mark(context), report.vlan_id);
         // SAFETY: `skb` is the program's context, and programs may write its mark.
         unsafe { (*context.skb.skb).mark = mark };
-    }
-    conclude(frame, hook, judged, report)
-}
-
-/// [`conclude`], and tells the interface's queue when the frame may leave. `fq` waits until then; other queues take no notice, and
-/// then what comes too fast is only dropped.
-/// <https://github.com/torvalds/linux/blob/v6.1/net/sched/sch_fq.c#L462-L478>
-#[inline(always)]
-fn conclude_exit(
-    context: &TcContext,
-    frame: &SkbFrame,
-    hook: usize,
-    judged: Result<(), DropReason>,
-    report: &Report,
-) -> i32 {
-    if judged.is_ok() && report.departs != 0 {
-        // SAFETY: `skb` is the program's context, and programs may write its time.
-        unsafe { (*context.skb.skb).tstamp = report.departs };
     }
     conclude(frame, hook, judged, report)
 }

@@ -16,6 +16,7 @@ use dataplane_user::loader::{Datapath, Hook, Host, LoadOptions, Plug, PortHook, 
 use netmodel::ids::MacAddr;
 use oracle::differential::{Backend, Outcome, Plan, Seen, compare};
 use oracle::generate::{self, Case, PortCase, PortScenario, PortStep, Scenario, port_scenario};
+use oracle::port::Origin;
 
 /// Shortens the kernel's grace periods while the test runs: a flip waits for one.
 struct Expedited(Option<String>);
@@ -277,8 +278,11 @@ impl Ports {
             generate::Hook::FromTenant(port) => (PortHook::FromTenant, port, None),
             generate::Hook::ToTenant(port, judged) => (PortHook::ToTenant, port, judged),
             generate::Hook::FromUplink => (PortHook::FromUplink, 0, None),
-            generate::Hook::ToUplink(judged) => (PortHook::ToUplink, 0, judged),
+            generate::Hook::ToUplink(Origin::Judged(vlan)) => (PortHook::ToUplink, 0, Some(vlan)),
+            generate::Hook::ToUplink(_) => (PortHook::ToUplink, 0, None),
         };
+        let is_made_here = case.hook == generate::Hook::ToUplink(Origin::MadeHere);
+        let came_from = u32::from(!is_made_here);
         let plug = self.host.ports.get(&port).copied();
         self.host.ports.remove(&TEST_INTERFACE);
         self.host
@@ -293,7 +297,7 @@ impl Ports {
         places.dedup();
         let before = self.counted(hook, &places)?;
         let mark = judged.map_or(OTHERS_MARK, |vlan| judged_mark(OTHERS_MARK, vlan));
-        let (action, after) = self.path.test_run(hook, &case.bytes, mark)?;
+        let (action, after) = self.path.test_run(hook, &case.bytes, (came_from, mark))?;
         let moved = self.counted(hook, &places)?;
         let moved: Vec<_> = moved
             .into_iter()

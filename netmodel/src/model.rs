@@ -242,7 +242,7 @@ pub struct Limits {
     pub connection_rate: u32,
     /// ARP and neighbour discovery, and echo to the gateway.
     pub neighbour_rate: u32,
-    /// DHCP to all.
+    /// DHCP to all, or to a server's port.
     pub dhcp_rate: u32,
     /// Octets of frames: of a tenant what all of its segments send over the router, of an endpoint what it sends and what it
     /// receives at its port.

@@ -140,6 +140,17 @@ pub fn from_uplink(
     Ok(vlan)
 }
 
+/// How a frame came to be on a hypervisor.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Origin {
+    /// It came in, and was judged as one of this VLAN.
+    Judged(u16),
+    /// It came in by a port that has no programs.
+    Unjudged,
+    /// The hypervisor made it.
+    MadeHere,
+}
+
 /// Decides on a frame that leaves over the uplink.
 ///
 /// # Errors
@@ -147,13 +158,15 @@ pub fn from_uplink(
 pub fn to_uplink(
     (world, plugged): (&World<'_>, &Plugged),
     frame: &Frame<'_>,
-    judged: Option<u16>,
+    origin: Origin,
 ) -> Result<(), Reason> {
     let (vlan, _, _) = check_tag(world, frame)?;
     let source_mac = octets::<6>(frame.bytes, 6)?;
-    if judged.is_none() && plugged.host_macs.contains(&source_mac) {
-        return Ok(());
-    }
+    let judged = match origin {
+        Origin::MadeHere if plugged.host_macs.contains(&source_mac) => return Ok(()),
+        Origin::MadeHere | Origin::Unjudged => None,
+        Origin::Judged(vlan) => Some(vlan),
+    };
     check_judged(judged, vlan)
 }
 

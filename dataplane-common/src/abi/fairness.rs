@@ -13,7 +13,7 @@ pub mod limit_kind {
     pub const CONNECTION: usize = 0;
     /// ARP, RARP, neighbour discovery and MLD, and echo that the program answers.
     pub const NEIGHBOUR: usize = 1;
-    /// DHCP to all.
+    /// DHCP to all, or to a server's port.
     pub const DHCP: usize = 2;
     /// First fragments.
     pub const FRAGMENT: usize = 3;

@@ -7,6 +7,7 @@
 
 use crate::abi::{Address, FlowKey, Mac};
 use crate::policy::connection::{self, End};
+use crate::policy::ip::dhcp_server_port;
 use crate::policy::next_hop::{self, Outgoing};
 use crate::policy::packet::length_and_flags;
 use crate::policy::{Frame, Report, Tables, Verdict, limit, link};
@@ -61,7 +62,7 @@ pub fn established<F: Frame, T: Tables>(frame: &F, tables: &T) -> Option<Report>
         return None;
     }
     // guard: established-bandwidth
-    if segment.octet_time != 0 && !limit::has_bandwidth(tables, segment, frame.length()) {
+    if segment.octet_time != 0 && !limit::has_bandwidth(tables, segment, frame.octets()) {
         return None;
     }
     connection::advance(
@@ -152,6 +153,11 @@ fn read_transport<F: Frame>(
     }
     let ports = frame.read::<Transport>(l4)?;
     let (from_port, to_port) = (ports.first.get(), ports.second.get());
+    // Each packet to a DHCP server counts (section 11).
+    // guard: established-dhcp
+    if protocol == protocol::UDP && to_port == dhcp_server_port(outgoing.ipv4) {
+        return None;
+    }
     let (mut header, mut flags) = (8, 0);
     if protocol == protocol::TCP {
         (header, flags) = length_and_flags(frame.read::<Be16>(l4 + 12)?);

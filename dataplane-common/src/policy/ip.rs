@@ -43,6 +43,10 @@ pub(super) fn judge<F: Frame, T: Tables>(
         related::check_icmp_error(frame, context, scratch)?;
     } else {
         connection::judge(context, scratch)?;
+        if is_to_dhcp_server(&scratch.packet) {
+            // guard: dhcp-unicast-rate
+            limit::check(context, limit_kind::DHCP, scratch)?;
+        }
     }
     if scratch.packet.is_first_fragment() {
         fragment::remember(context, scratch)?;
@@ -97,6 +101,22 @@ pub(super) fn check_servers(packet: &Packet) -> Result<(), DropReason> {
         return Err(DropReason::IcmpType);
     }
     Ok(())
+}
+
+/// Does a packet ask a DHCP server, as a client does that renews its lease? The fast path leaves these alone.
+#[inline(always)]
+fn is_to_dhcp_server(packet: &Packet) -> bool {
+    packet.protocol == protocol::UDP && packet.destination_port == dhcp_server_port(packet.ipv4)
+}
+
+/// Returns the port of a DHCP server. Nobody but the router sends from it ([`check_servers`]), so that no answer goes to it.
+#[inline(always)]
+pub(super) fn dhcp_server_port(ipv4: bool) -> u16 {
+    if ipv4 {
+        dhcp_port::SERVER4
+    } else {
+        dhcp_port::SERVER6
+    }
 }
 
 /// Are these UDP ports of what a DHCP server sends?

@@ -77,6 +77,13 @@ pub trait Frame {
     /// Returns the length in octets, without a tag that the kernel took out.
     fn length(&self) -> usize;
 
+    /// Returns the octets that go over a wire: more than `length` for a socket buffer that will be segmented, or was put
+    /// together, since each segment has headers.
+    #[inline(always)]
+    fn octets(&self) -> usize {
+        self.length()
+    }
+
     /// Returns the same frame. In the kernel, where its outer tag was is forgotten with it by the verifier, which else
     /// would go through all that follows twice.
     fn again(&self) -> impl Frame;
@@ -163,8 +170,7 @@ pub struct Report {
     pub opened: bool,
     /// Where the frame goes, with [`Verdict::Forward`].
     pub hop: Hop,
-    /// When it leaves a port of a hypervisor whose sender or receiver has a bandwidth, in nanoseconds of `CLOCK_MONOTONIC`;
-    /// 0: at once.
+    /// When it may go to a machine whose port has a bandwidth, in nanoseconds of `CLOCK_MONOTONIC`; 0: at once.
     pub departs: u64,
 }
 
@@ -268,5 +274,5 @@ pub fn from_trunk<F: Frame, T: Tables>(
         _ => return Err(DropReason::UnknownEtherType),
     }
     ip::judge(frame, &context, scratch)?;
-    limit::check_bandwidth(&context, frame.length(), scratch)
+    limit::check_bandwidth(&context, frame.octets(), scratch)
 }

@@ -109,18 +109,20 @@ pub fn to_tenant<F: Frame, T: Tables + Ports>(
     let (port, segment) = known_port(tables, generation, ifindex, &mut scratch.keys)?;
     scratch.report.vlan_id = port.vlan_id;
     check_mark(mark, port.vlan_id)?;
-    check_untagged(frame)?;
+    let ether_type = check_untagged(frame)?;
     let (source, destination) = link::read_macs(frame)?;
     // guard: not-for-port
     if !destination.is_multicast() && destination != port.mac {
         return Err(DropReason::NotForPort);
     }
-    if segment.port_octet_time == 0 {
+    let time = (frame.octets(), segment.port_octet_time);
+    if is_free(time, destination, ether_type) {
         return Ok(());
     }
-    let time = (frame.length(), segment.port_octet_time);
     pay_as_sender(tables, source, time, scratch)?;
-    pay(tables, (ifindex, way::RECEIVED), time, scratch)
+    // Only what waits in its own queue may wait: others would stand behind it in the uplink's.
+    scratch.report.departs = pay(tables, (ifindex, way::RECEIVED), time, scratch)?;
+    Ok(())
 }
 
 /// Is it a frame of the router, by its source MAC? Then [`from_router`] decides on it, else [`from_peer`]: in the kernel they
@@ -230,7 +232,8 @@ fn check_uplink<'a, F: Frame, T: Tables + Ports>(
     }))
 }
 
-/// Decides on a frame that is about to leave over the host's uplink. `mark` is the socket buffer's.
+/// Decides on a frame that is about to leave over the host's uplink. `mark` is the socket buffer's; `came_from` is the interface by
+/// which it came to this host, 0 if it was made here.
 ///
 /// # Errors
 ///
@@ -238,7 +241,7 @@ fn check_uplink<'a, F: Frame, T: Tables + Ports>(
 #[inline(always)]
 pub fn to_uplink<F: Frame, T: Tables + Ports>(
     frame: &F,
-    mark: u32,
+    (came_from, mark): (u32, u32),
     tables: &T,
     scratch: &mut Scratch,
 ) -> Result<(), DropReason> {
@@ -248,48 +251,60 @@ pub fn to_uplink<F: Frame, T: Tables + Ports>(
     let generation = tables.generation().ok_or(DropReason::NoGeneration)?;
     let outer = link::outer_tag(frame)?;
     let segment = link::check_tag(&outer, tables, generation, &mut scratch.report)?;
-    let (source, _) = link::read_macs(frame)?;
-    if mark & MARK_MASK == 0 && is_host(tables, source) {
+    let (source, destination) = link::read_macs(frame)?;
+    // Anybody can write the host's MAC into a frame, and a port without programs marks none.
+    // guard: made-here
+    // off: let is_made_here = true;
+    let is_made_here = came_from == 0;
+    if mark & MARK_MASK == 0 && is_made_here && is_host(tables, source) {
         return Ok(());
     }
     check_mark(mark, outer.vlan_id)?;
-    if segment.port_octet_time == 0 {
+    let time = (frame.octets(), segment.port_octet_time);
+    if is_free(time, destination, outer.ether_type) {
         return Ok(());
     }
-    let time = (frame.length(), segment.port_octet_time);
     pay_as_sender(tables, source, time, scratch)
 }
 
-/// [`pay`] of the port whose endpoint sent a frame, where the frame leaves: that is where it can be made to wait. What came
-/// in over the uplink was sent elsewhere.
+/// Is a frame not counted against a bandwidth? There may be none; and what goes to a group, or is ARP, has a rate of its own: a
+/// bridge makes a copy of it for each port, and its sender would pay for each.
+#[inline(always)]
+fn is_free((_, octet_time): (usize, u32), destination: Mac, ether_type: u16) -> bool {
+    octet_time == 0 || destination.is_multicast() || ether_type == ether_type::ARP
+}
+
+/// [`pay`] of the port whose endpoint sent a frame, where the frame leaves. What came in over the uplink was sent elsewhere.
 #[inline(always)]
 fn pay_as_sender<T: Tables + Ports>(
     tables: &T,
     source: Mac,
     time: (usize, u32),
-    scratch: &mut Scratch,
+    scratch: &Scratch,
 ) -> Result<(), DropReason> {
     match station(tables, source) {
-        Some(at) if at.ifindex != 0 => pay(tables, (at.ifindex, way::SENT), time, scratch),
+        Some(at) if at.ifindex != 0 => {
+            pay(tables, (at.ifindex, way::SENT), time, scratch)?;
+            Ok(())
+        }
         _ => Ok(()),
     }
 }
 
-/// Takes the bandwidth of a port, and lets the frame wait for its turn.
+/// Takes the bandwidth of a port. Returns when the frame's turn is, in nanoseconds.
 #[inline(always)]
 fn pay<T: Tables>(
     tables: &T,
     port: (u32, usize),
     time: (usize, u32),
-    scratch: &mut Scratch,
-) -> Result<(), DropReason> {
+    scratch: &Scratch,
+) -> Result<u64, DropReason> {
     let turn = limit::at_port(tables, port, time, scratch);
     // guard: port-bandwidth
     if turn == 0 {
         return Err(DropReason::OverBandwidth);
     }
-    scratch.report.departs = scratch.report.departs.max(turn);
-    Ok(())
+    Ok(turn)
 }
 
 /// Returns who is behind a port, and its segment, if the generation knows the endpoint there.

@@ -298,8 +298,8 @@ impl PortPath {
         sum(&self.counters, vlan_id)
     }
 
-    /// Runs one frame with this mark through the real program, as if at the interface with index 1; returns the action and
-    /// the mark that it has then. The tag, if any, is in the bytes (`BPF_PROG_TEST_RUN` has no other way).
+    /// Runs one frame with this mark through the real program, as if at the interface with index 1, and as if it had come in by
+    /// another one, or by none (0); returns the action and the mark that it has then. The tag, if any, is in the bytes (`BPF_PROG_TEST_RUN` has no other way).
     ///
     /// # Errors
     ///
@@ -308,12 +308,15 @@ impl PortPath {
         &self,
         hook: PortHook,
         frame: &[u8],
-        mark: u32,
+        (came_from, mark): (u32, u32),
     ) -> Result<(u32, u32), LoaderError> {
-        /// Where `mark` is in `struct __sk_buff`, and its size up to the fields that may be given.
+        /// Where `mark` is in `struct __sk_buff`.
         const MARK: std::ops::Range<usize> = 8..12;
+        /// The same of `ingress_ifindex`.
+        const CAME_FROM: std::ops::Range<usize> = 36..40;
         let (mut context, mut after) = ([0; 192], [0; 192]);
         context[MARK].copy_from_slice(&mark.to_ne_bytes());
+        context[CAME_FROM].copy_from_slice(&came_from.to_ne_bytes());
         let options = TestRunOptions {
             data_in: Some(frame),
             ctx_in: Some(&context),

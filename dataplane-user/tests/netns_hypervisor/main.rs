@@ -229,7 +229,7 @@ fn first_generation_that_nobody_confirms_leaves_the_ports_as_they_were() {
     let (api, at_api) = lab.start_machine(API, 101);
     let (web, at_web) = lab.start_machine(WEB, 103);
     let (_, talk) = lab.bulkhead(&["apply", "--yes", "--confirm-within", "1s"], 1);
-    assert!(talk.contains("nothing is enforced, as before it"), "{talk}");
+    assert!(talk.contains("no generation is enforced"), "{talk}");
     let cross = Frame::new(web.mac, api.mac).ipv4(web.ipv4, api.ipv4);
     let cross = cross.tcp(4000, 443, tcp_flag::SYN).build();
     assert!(reaches(&at_web, &at_api, &cross), "as before");

@@ -293,6 +293,12 @@ impl Lab {
         self.trunk.send(bytes).unwrap();
     }
 
+    /// What the hypervisor itself sends.
+    pub(crate) fn bridge_send(&self, bytes: &[u8]) {
+        let socket = RawSocket::open(&self.hypervisor, BRIDGE).unwrap();
+        socket.send(bytes).unwrap();
+    }
+
     /// Does the machine get this very frame?
     pub(crate) fn received(&self, machine: Machine, bytes: &[u8]) -> bool {
         let same = |frame: &[u8]| frame.starts_with(bytes).then_some(());

@@ -205,6 +205,22 @@ fn port_without_programs_or_identity_reaches_nobody() {
         &[(b.vlan, PortHook::ToTenant, "not-judged", 1)],
     );
     lab.nobody_received("a frame from a port without programs");
+    // As the hypervisor itself, with any tag.
+    let as_host = Frame::new(lab.around(a).host_mac, lab.router_mac())
+        .vlan(a.vlan)
+        .ipv4(a.ipv4, b.ipv4)
+        .tcp(4000, 5432, SYN);
+    lab.settle();
+    let before = lab.counts();
+    stranger.send(&as_host.build()).unwrap();
+    lab.expect_at_least(&before, (a.vlan, PortHook::ToUplink, "not-judged", 1));
+    lab.nobody_received("a frame with the hypervisor's address");
+    lab.bridge_send(&as_host.build());
+    let untagged = as_host.untagged().build();
+    assert!(
+        lab.trunk_received(a.vlan, &untagged),
+        "the hypervisor itself"
+    );
     // The same with programs, and unknown.
     lab.attach_stranger().unwrap();
     let before = lab.counts();

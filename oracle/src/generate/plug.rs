@@ -11,7 +11,7 @@ use netmodel::model::Interface;
 
 use super::dice::{Dice, Rng};
 use super::{History, Scenario, frame, scenario};
-use crate::port::{Plugged, from_tenant, from_uplink, to_tenant, to_uplink};
+use crate::port::{Origin, Plugged, from_tenant, from_uplink, to_tenant, to_uplink};
 use crate::{Frame, Reason, State, World, site};
 
 /// A MAC of the hypervisor itself.
@@ -30,8 +30,8 @@ pub enum Hook {
     ToTenant(u32, Option<u16>),
     /// In from the uplink.
     FromUplink,
-    /// Out to the uplink.
-    ToUplink(Option<u16>),
+    /// Out to the uplink; with where it comes from.
+    ToUplink(Origin),
 }
 
 /// A frame at a port, and what the evaluator says to it: the VLAN id as which it is judged, or the drop reason.
@@ -187,7 +187,7 @@ impl Maker<'_> {
             Hook::FromTenant(port) => from_tenant(at, &mut self.state, frame, port, self.now),
             Hook::FromUplink => from_uplink(at, &mut self.state, frame, self.now),
             Hook::ToTenant(port, judged) => to_tenant(at, frame, port, judged).map(|()| 0),
-            Hook::ToUplink(judged) => to_uplink(at, frame, judged).map(|()| 0),
+            Hook::ToUplink(origin) => to_uplink(at, frame, origin).map(|()| 0),
         }
     }
 
@@ -277,8 +277,14 @@ impl Maker<'_> {
                 if rng.percent(20) {
                     bytes[6..12].copy_from_slice(&HOST_MAC);
                 }
-                let judged = rng.one_of([Some(vlan), Some(vlan), Some(vlan ^ 1), None]);
-                (bytes, Hook::ToUplink(judged))
+                let origin = rng.one_of([
+                    Origin::Judged(vlan),
+                    Origin::Judged(vlan),
+                    Origin::Judged(vlan ^ 1),
+                    Origin::Unjudged,
+                    Origin::MadeHere,
+                ]);
+                (bytes, Hook::ToUplink(origin))
             }
         }
     }

@@ -103,6 +103,12 @@ fn discover() -> Vec<u8> {
     ether(A, [0xff; 6], 0x800, &packet)
 }
 
+/// A client that renews its lease: by unicast, packet after packet of one connection.
+fn renewal() -> Vec<u8> {
+    let gateway = (ROUTER_MAC, A.1, GATEWAY);
+    udp(A, gateway, (68, 67))
+}
+
 fn echo(sequence: u16) -> Vec<u8> {
     let mut message = vec![8, 0, 0, 0, 0, 1];
     message.extend(sequence.to_be_bytes());
@@ -287,7 +293,7 @@ fn what_is_not_lawful_keeps_its_reason_and_costs_nothing() {
 
 #[test]
 fn each_kind_has_a_rate_of_its_own() {
-    let frames: [(&str, usize, Vec<u8>); 5] = [
+    let frames = [
         ("arp", limit_kind::NEIGHBOUR, arp()),
         (
             "neighbour solicitation",
@@ -295,6 +301,7 @@ fn each_kind_has_a_rate_of_its_own() {
             solicitation(),
         ),
         ("dhcp", limit_kind::DHCP, discover()),
+        ("dhcp by unicast", limit_kind::DHCP, renewal()),
         ("echo", limit_kind::NEIGHBOUR, echo(1)),
         ("fragment", limit_kind::FRAGMENT, first_fragment()),
     ];
@@ -324,6 +331,23 @@ fn each_kind_has_a_rate_of_its_own() {
             "{what}, without a rate"
         );
     }
+}
+
+#[test]
+fn nobody_takes_anothers_credit_for_dhcp() {
+    let mut tables = site();
+    tables.segments[101].limits.rates[limit_kind::DHCP] = 4;
+    // DHCPv6's port means nothing in IPv4: B answers who asked from it, again and again.
+    for _ in 0..50 {
+        assert_eq!(judge(&tables, &udp(A, B, (547, 53))), Ok(()));
+        assert_eq!(judge(&tables, &udp(B, A, (53, 547))), Ok(()));
+    }
+    let asked = judge(&tables, &udp(A, B, (67, 53)));
+    assert_eq!(
+        asked,
+        Err(DropReason::DhcpServer),
+        "nor can DHCPv4's be asked from"
+    );
 }
 
 /// A is behind a port; B is somewhere behind the uplink, in the same segment as its router says.
@@ -485,10 +509,12 @@ fn leaves(
 }
 
 #[test]
-fn endpoint_sends_and_receives_at_its_bandwidth_and_waits_for_its_turn() {
+fn endpoint_sends_and_receives_at_its_bandwidth_and_what_it_receives_waits() {
     const MARK: u32 = judged_mark(0, A.1);
     let uplink = |tables: &HostTables, frame: &[u8]| {
-        leaves(tables, frame, |f, t, s| policy::to_uplink(f, MARK, t, s))
+        leaves(tables, frame, |f, t, s| {
+            policy::to_uplink(f, (PORT, MARK), t, s)
+        })
     };
     let port = |tables: &HostTables, frame: &[u8]| {
         leaves(tables, frame, |f, t, s| {
@@ -506,9 +532,10 @@ fn endpoint_sends_and_receives_at_its_bandwidth_and_waits_for_its_turn() {
     );
     tables.segments[100].port_octet_time = octet_time(1_000);
     let now = tables.nanoseconds.get();
-    // 46 octets take 368 µs.
+    // 42 octets take 336 µs.
     for turn in 0..5 {
-        assert_eq!(uplink(&tables, &sent), Ok(now + turn * 368_000));
+        assert_eq!(port(&tables, &received), Ok(now + turn * 336_000));
+        assert_eq!(uplink(&tables, &sent), Ok(0), "others are behind it there");
     }
     let passed = octets_of(&sent, 1000, || uplink(&tables, &sent).map(drop));
     assert!(
@@ -517,7 +544,15 @@ fn endpoint_sends_and_receives_at_its_bandwidth_and_waits_for_its_turn() {
     );
     // It receives all the same, from the router and from elsewhere.
     let passed = octets_of(&received, 1000, || port(&tables, &received).map(drop));
-    assert!(is_a_burst(passed, &received), "{passed}");
+    assert!(
+        is_a_burst(passed + 5 * received.len() as u64, &received),
+        "{passed}"
+    );
+    // What goes to a group has rates of its own: the bridge makes a copy for each port.
+    let group = [&[0xff; 6], &MAC_A[..], &sent[12..]].concat();
+    assert_eq!(uplink(&tables, &group), Ok(0));
+    let group = [&[0xff; 6], &ROUTER_MAC[..], &sent[16..]].concat();
+    assert_eq!(port(&tables, &group), Ok(0));
     tables.nanoseconds.set(now + 1_000_000_000);
     assert_eq!(port(&tables, &from(MAC_B)), Ok(now + 1_000_000_000));
     // What a neighbour on this host sends is paid by both.

@@ -13,6 +13,7 @@ use dataplane_common::reason::DropReason;
 use netmodel::CONNECTIONS;
 use netmodel::ids::MacAddr;
 use oracle::generate::{Hook, PortScenario, PortStep, port_scenario};
+use oracle::port::Origin;
 use policy_compiler::{RouterFacts, Tables, Trunk, compile};
 
 const TICKS: u32 = 250;
@@ -114,8 +115,13 @@ fn judge(tables: &HostTables, hook: Hook, frame: Slice<'_>) -> Result<u16, DropR
             policy::to_tenant(&frame, (port, mark(judged)), tables, &mut scratch)?;
             return Ok(0);
         }
-        Hook::ToUplink(judged) => {
-            policy::to_uplink(&frame, mark(judged), tables, &mut scratch)?;
+        Hook::ToUplink(origin) => {
+            let at = match origin {
+                Origin::Judged(vlan) => (1, mark(Some(vlan))),
+                Origin::Unjudged => (1, mark(None)),
+                Origin::MadeHere => (0, mark(None)),
+            };
+            policy::to_uplink(&frame, at, tables, &mut scratch)?;
             return Ok(0);
         }
     }
@@ -186,7 +192,7 @@ fn nothing_passes_at_a_port_before_the_first_generation() {
         Hook::FromTenant(1),
         Hook::FromUplink,
         Hook::ToTenant(1, Some(100)),
-        Hook::ToUplink(Some(100)),
+        Hook::ToUplink(Origin::Judged(100)),
     ];
     for hook in hooks {
         let judged = judge(&HostTables::default(), hook, untagged(&[0; 60]));
