@@ -195,7 +195,9 @@ async fn finish(
         ),
         Ending::Undone { to: None, .. } => (
             NO,
-            format!("generation {number} was undone: nothing is enforced, as before it"),
+            format!(
+                "generation {number} was undone: no generation is enforced; if [hold] is set, only what it lists passes"
+            ),
         ),
     };
     let report = match request.common.format {

@@ -71,7 +71,7 @@ pub enum Command {
     Can(CanArgs),
     /// Let the generation that waits for its confirmation stay
     Confirm(ConfirmArgs),
-    /// Remove the enforcement; the only command that does
+    /// Remove the enforcement
     Detach(DetachArgs),
     /// What is wrong with this host and its NICs? Exits with 1 on any error
     Doctor(DoctorArgs),
@@ -241,7 +241,7 @@ pub struct HistoryArgs {
 #[derive(Args, Clone, Debug)]
 #[command(help_template = TEMPLATE, before_help = "\
 Examples:
-  bulkhead drift                                     0: none, 2: the list
+  bulkhead drift                                     0: none, 1: nothing was applied, 2: the list
   bulkhead drift --format json")]
 pub struct DriftArgs {
     /// Where
@@ -277,7 +277,7 @@ fn parse_time(text: &str) -> Result<Duration, String> {
 /// Which enforcement a command is about.
 #[derive(Args, Clone, Debug)]
 pub struct PlaceArgs {
-    /// The 802.1Q trunk [default: the inventory's router_parent]
+    /// The trunk, or a hypervisor's bridge [default: what is enforced; to plan and apply, what the inventory says]
     #[arg(long, value_name = "IF")]
     pub interface: Option<String>,
     /// Folder for the pinned maps, on a BPF file system [default: /sys/fs/bpf/bulkhead/IF]

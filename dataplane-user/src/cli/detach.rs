@@ -24,7 +24,8 @@ pub(super) fn run(common: &Common, args: &DetachArgs) -> Result<Report, CliError
     };
     let removed = format!(
         "the enforcement on {} ({mode}): the attached program, every remembered connection and every counter \
-         in {}. Nothing will isolate the tenants there until the next `bulkhead run`",
+         in {}. Nothing will isolate the tenants there until the next `bulkhead run`; one that runs now puts all of it back \
+         within a minute",
         place.interface,
         place.pins.display()
     );

@@ -101,6 +101,7 @@ mod tests {
     use insta::assert_snapshot;
 
     use super::*;
+    use crate::doctor::{Attached, Clock, Facts, Kernel, Link};
 
     fn finding(name: &'static str, severity: Severity, found: &str) -> Finding {
         let is_fine = severity == Severity::Ok;
@@ -142,5 +143,76 @@ mod tests {
         assert_eq!((&json["errors"], &json["warnings"]), (&json!(0), &json!(1)));
         assert_eq!(json["findings"][0]["name"], "clock");
         assert_eq!(json["findings"][0]["severity"], "warning");
+    }
+
+    /// A router on which nothing was ever applied. Somebody else has a program on its trunk.
+    fn new_router() -> Facts {
+        let trunk = Link {
+            index: 2,
+            name: "eth1".to_owned(),
+            up: true,
+            mtu: 1500,
+            addresses: vec!["192.168.1.1/24".to_owned()],
+            ..Link::default()
+        };
+        let sysctls = [
+            ("kernel/unprivileged_bpf_disabled", "2"),
+            ("net/core/bpf_jit_enable", "1"),
+            ("net/ipv4/ip_forward", "0"),
+        ];
+        Facts {
+            kernel: Kernel {
+                release: "6.1.0-28-amd64".to_owned(),
+                options: None,
+                btf: true,
+            },
+            clock: Clock {
+                synchronised: Some(false),
+                ..Clock::default()
+            },
+            bpf_file_system: true,
+            trunk: Some("eth1".to_owned()),
+            attached: Attached {
+                xdp: vec![12],
+                ..Attached::default()
+            },
+            rx_vlan_offload: Some(true),
+            links: Some(vec![trunk]),
+            sysctls: sysctls
+                .map(|(key, value)| (key.to_owned(), value.to_owned()))
+                .into(),
+            ..Facts::default()
+        }
+    }
+
+    #[test]
+    fn findings_of_a_new_router_say_what_to_do() {
+        let text = report(Format::Text, &diagnose(&new_router()), Paint::plain());
+        assert_eq!(text.code, NO);
+        assert_snapshot!(text.data, @r"
+        error    enforcement       nothing of bulkhead is attached to eth1: nothing judges the frames of tenants
+                           remedy  systemctl restart bulkhead (or bulkhead run)
+        error    foreign-xdp       XDP program 12 on eth1 is not bulkhead's: it sees each frame first, and can send frames past the policy
+                           remedy  bpftool prog show id 12; ip link set dev eth1 xdp off
+        error    trunk-address     eth1 itself has 192.168.1.1/24: the router is on the untagged network, which no segment is: its frames are dropped
+                           remedy  ip address delete 192.168.1.1/24 dev eth1
+        warning  kernel-options    neither /proc/config.gz nor /boot/config-* can be read: whether the kernel has what bulkhead needs is not known
+                           remedy  ls /boot/config-$(uname -r)
+        warning  clock             not synchronised: leases, logs, DNS signatures and the order of generations go by the clock
+                           remedy  timedatectl set-ntp true
+        warning  sysctl            net/ipv4/ip_forward is 0: the kernel forwards nothing between segments
+                           remedy  sysctl -w net/ipv4/ip_forward=1
+        ok       privileges        CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON are there
+        ok       kernel-version    Linux 6.1.0-28-amd64, without TCX: clsact is used
+        ok       kernel-types      the kernel tells its types (BTF)
+        ok       bpf-file-system   mounted on /sys/fs/bpf
+        ok       unprivileged-bpf  only privileged processes load programs
+        ok       bpf-jit           programs are compiled
+        ok       state-folder      /var/lib/bulkhead is not there yet
+        ok       trunk             eth1 is up
+        ok       hidden-tags       rxvlan is on; TC programs see the tag all the same
+
+        3 errors, 3 warnings, 9 ok
+        ");
     }
 }

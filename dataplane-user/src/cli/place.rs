@@ -16,7 +16,11 @@ pub(super) fn place(common: &Common, args: &PlaceArgs) -> Result<(Place, Option<
         .model
         .as_ref()
         .map(|model| enforced_interface(model, &options));
-    let interface = find(args, trunk).ok_or(CliError::NoInterface)?;
+    let unknown = match loaded.model {
+        Some(_) => CliError::NoTrunk,
+        None => CliError::NoInterface,
+    };
+    let interface = find(args, trunk).ok_or(unknown)?;
     Ok((named(args, &interface), loaded.model))
 }
 

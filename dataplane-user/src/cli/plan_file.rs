@@ -125,10 +125,48 @@ impl PlanFile {
         } else if now.inventory != self.inventory {
             "the inventory has changed since".to_owned()
         } else if review.digest() != self.digest {
-            "what the kernel has changed since".to_owned()
+            "the kernel is not as it was then".to_owned()
         } else {
             return Ok(());
         };
         Err(PlanFileError::Stale(what))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use insta::assert_snapshot;
+
+    use super::*;
+    use crate::controller::Prepared;
+    use crate::controller::tests::change;
+
+    #[test]
+    fn plan_that_no_longer_holds_says_what_has_changed() {
+        let planned = change();
+        let what = WhatArgs {
+            tenant: None,
+            allow_destroy: 1,
+        };
+        let file = PlanFile::new(&Review::new(&planned, Some(1)), &what);
+        let check = |edit: fn(&mut Prepared)| {
+            let mut now = change();
+            edit(&mut now);
+            file.check(&Review::new(&now, Some(1)))
+        };
+        assert!(check(|_| ()).is_ok());
+        let edits: [fn(&mut Prepared); 4] = [
+            |now| now.base = Some(8),
+            |now| now.base = None,
+            |now| now.inventory = "another".to_owned(),
+            |now| now.nat.clear(),
+        ];
+        let said = edits.map(|edit| check(edit).unwrap_err().to_string());
+        assert_snapshot!(said.join("\n"), @r"
+        the plan no longer holds: generation 8 was applied since (remedy: look at a new one, `bulkhead plan`)
+        the plan no longer holds: the generation that it starts from is gone (remedy: look at a new one, `bulkhead plan`)
+        the plan no longer holds: the inventory has changed since (remedy: look at a new one, `bulkhead plan`)
+        the plan no longer holds: the kernel is not as it was then (remedy: look at a new one, `bulkhead plan`)
+        ");
     }
 }

@@ -55,7 +55,8 @@ pub enum CliError {
     PlanFile(#[from] PlanFileError),
     /// While the operator was asked, something changed.
     #[error(
-        "what would be done has changed while you were asked; nothing was changed (remedy: again)"
+        "what would be done has changed while you were asked; nothing was changed (remedy: \
+         run it again and look at the new plan)"
     )]
     PlanIsStale,
     /// An apply is not confirmed yet.

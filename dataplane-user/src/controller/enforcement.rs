@@ -212,6 +212,21 @@ impl Enforcement {
     }
 }
 
+#[cfg(test)]
+impl Enforcement {
+    /// Nothing was ever attached to the trunk.
+    pub(super) fn nothing(trunk: &Trunk) -> Self {
+        Self {
+            attached: None,
+            held: false,
+            generation: 0,
+            other_abi: None,
+            ifindex: trunk.ifindex,
+            ports: None,
+        }
+    }
+}
+
 /// Number of the generation that packets are judged by; 0: none, or none of this layout.
 fn generation(pins: &Pins) -> Result<u32, RunError> {
     match pins.generation() {

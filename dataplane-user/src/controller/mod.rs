@@ -22,6 +22,8 @@ mod observe;
 mod ports;
 mod review;
 mod rollback;
+#[cfg(test)]
+pub(crate) mod tests;
 mod verify;
 
 use std::fs::File;
@@ -49,6 +51,7 @@ pub use self::ports::{PortsNow, detach, ports_now};
 pub use self::review::Review;
 pub use self::rollback::{Confirmed, Converged, Drift, Undone};
 pub use self::verify::Verified;
+use crate::compile::Tables;
 use crate::loader::{Datapath, Pins, PortPath, TableDifference, WantedMode};
 use crate::nat::{self, NatChange};
 use crate::network::{self, NetworkPlan, NetworkSettings};
@@ -129,6 +132,8 @@ pub struct Prepared {
     pub old: Option<Build>,
     /// What of the store is damaged; an apply mends it.
     pub unreadable: Option<String>,
+    /// VLAN ids of segments that the kernel enforces and that will not be; empty if `old` is known.
+    pub forgotten: Vec<u16>,
     /// What will be.
     pub new: Build,
     /// This machine.
@@ -283,7 +288,24 @@ impl Controller {
         });
         let new = new?;
         self.check_promises(&new.build)?;
-        self.prepared(observed, applied?, (new, desired.inventory), desired.host)
+        let applied = applied?;
+        let is_forgotten = applied.build.is_none();
+        let mut prepared =
+            self.prepared(observed, applied, (new, desired.inventory), desired.host)?;
+        if is_forgotten {
+            prepared.forgotten = self.forgotten(&prepared.new.tables)?;
+        }
+        Ok(prepared)
+    }
+
+    /// Finds segments that the kernel enforces and that will not be. What else would go, the kernel cannot say.
+    fn forgotten(&self, new: &Tables) -> Result<Vec<u16>, RunError> {
+        let enforced = Pins::at(&self.options.place.pins).tables()?;
+        let vlans = enforced.map_or_else(Vec::new, |(_, tables)| {
+            tables.segments.keys().copied().collect()
+        });
+        let is_gone = |vlan: &u16| !new.segments.contains_key(vlan);
+        Ok(vlans.into_iter().filter(is_gone).collect())
     }
 
     /// Refuses what lint cannot see: maps that are there keep their size, whatever the settings say.
@@ -332,6 +354,7 @@ impl Controller {
             base,
             old: applied.build,
             unreadable: applied.problem,
+            forgotten: Vec::new(),
             inventory,
             body,
             enforcement: observed.enforcement.changes(&self.options, base, &tables),

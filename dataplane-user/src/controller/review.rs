@@ -10,7 +10,7 @@ use crate::cli::Paint;
 use crate::nat::{self, NatChange};
 use crate::network;
 use crate::plan::objects::Action;
-use crate::plan::{Difference, NetworkChange, Plan};
+use crate::plan::{Difference, NetworkChange, Plan, Refusal};
 use crate::store;
 
 /// A change of something in the kernel.
@@ -73,7 +73,13 @@ impl<'p> Review<'p> {
     #[must_use]
     pub fn new(prepared: &'p Prepared, allow_destroy: Option<usize>) -> Self {
         let most = allow_destroy.unwrap_or(usize::MAX);
-        let difference = Difference::new(prepared.old.as_ref(), &prepared.new, most);
+        let mut difference = Difference::new(prepared.old.as_ref(), &prepared.new, most);
+        if prepared.forgotten.len() > most {
+            difference.refusals.push(Refusal::Forgotten {
+                vlans: prepared.forgotten.clone(),
+                allowed: most,
+            });
+        }
         Self {
             kernel: prepared.kernel_changes(&difference),
             is_checked: allow_destroy.is_some(),
@@ -160,12 +166,19 @@ impl<'p> Review<'p> {
                 ));
             }
         }
-        let plan = self.plan().to_text(paint);
-        if text.is_empty() {
-            plan
+        let is_refused = !self.difference.refusals.is_empty();
+        let is_all = self.difference.is_empty() && self.kernel.is_empty() && !is_refused;
+        let plan = if is_all && self.prepared.unreadable.is_some() {
+            "Nothing changes in the kernel; an apply mends the store.\n".to_owned()
+        } else if is_all && !self.prepared.network.conflicts.is_empty() {
+            "Nothing else is to be done.\n".to_owned()
         } else {
-            format!("{text}\n{plan}")
+            self.plan().to_text(paint)
+        };
+        if text.is_empty() {
+            return plan;
         }
+        format!("{text}\n{plan}")
     }
 
     /// Returns what of the network is not ours and hinders the plan, and what does not hinder it.

@@ -8,7 +8,7 @@ use tracing::{info, warn};
 use super::{Controller, How, Prepared, detach};
 use crate::loader::{Hold, Pins};
 use crate::nat;
-use crate::network::{self, DesiredRouter, Network, rx_vlan_offload};
+use crate::network::{self, Conflict, DesiredRouter, Network, rx_vlan_offload};
 use crate::run::{RunError, with_causes};
 use crate::store::{Cause, Outcome, Pending, StoreError, Summary};
 
@@ -254,6 +254,9 @@ impl Controller {
             warn!("{conflict}");
         }
         if enforced == current && prepared.is_as_it_should_be() && !renew {
+            if !self.is_told(current)? {
+                self.told_again(&prepared, current)?;
+            }
             return Ok(Converged::Nothing);
         }
         let is_other = enforced >= current && !prepared.tables.is_empty();
@@ -299,7 +302,14 @@ impl Controller {
         Ok(Converged::Repaired(self.apply(prepared, how).await?.number))
     }
 
-    /// Publishes a generation that is enforced, if another one or none is published.
+    /// Did DHCP, DNS and the history hear of a generation that is enforced? An apply may have died between the two.
+    fn is_told(&self, number: u32) -> Result<bool, RunError> {
+        let published = published::head(&self.options.place.published);
+        let is_published = published.is_ok_and(|head| head.number == number);
+        Ok(is_published && self.store.record(number)?.outcome != Outcome::Applying)
+    }
+
+    /// Publishes a generation that is enforced, and notes that it is.
     fn told_again(&self, prepared: &Prepared, number: u32) -> Result<(), RunError> {
         let place = &self.options.place;
         let bytes = std::fs::read(self.store.generation_path(number))
@@ -327,11 +337,10 @@ impl Controller {
             return Ok(Drift::default());
         };
         let prepared = self.prepare_current(current).await?;
-        let mut lines: Vec<String> = prepared
-            .enforcement
-            .iter()
-            .map(ToString::to_string)
-            .collect();
+        let enforcement = prepared.enforcement.iter().map(ToString::to_string);
+        let network = prepared.network.changes().iter().map(ToString::to_string);
+        let nat = prepared.nat.iter().map(ToString::to_string);
+        let mut lines: Vec<String> = enforcement.chain(network).chain(nat).collect();
         let published = published::head(&self.options.place.published);
         let path = self.options.place.published.display();
         match published {
@@ -345,6 +354,7 @@ impl Controller {
         Ok(Drift {
             current: Some(current),
             lines,
+            conflicts: prepared.network.conflicts,
         })
     }
 }
@@ -356,4 +366,14 @@ pub struct Drift {
     pub current: Option<u32>,
     /// A line for each difference, as a plan would show it.
     pub lines: Vec<String>,
+    /// What somebody else put in the way: nobody but the operator removes it.
+    pub conflicts: Vec<Conflict>,
+}
+
+impl Drift {
+    /// Is the kernel what the current generation says?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty() && self.conflicts.is_empty()
+    }
 }

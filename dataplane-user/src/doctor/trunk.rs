@@ -63,13 +63,15 @@ pub(super) fn enforcement(facts: &Facts) -> Vec<Finding> {
             NAME,
             format!("nothing of bulkhead is attached to {name}"),
             WHY,
-            "bulkhead run",
+            "systemctl restart bulkhead (or bulkhead run)",
         ),
         (Some(mode), _) => Finding::error(
             NAME,
             format!("the pinned {mode} program is no longer attached to {name}"),
             WHY,
-            format!("bulkhead detach --interface {name} --yes; bulkhead run"),
+            format!(
+                "bulkhead detach --interface {name} --yes; systemctl restart bulkhead (or bulkhead run)"
+            ),
         ),
     }]
 }

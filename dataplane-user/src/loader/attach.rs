@@ -286,14 +286,18 @@ impl Programs<'_> {
     fn replace_xdp(&mut self, link: &Path) -> Result<(), BoxError> {
         let link: XdpLink = FdLink::from(PinnedLink::from_pin(link)?).try_into()?;
         let program: &mut Xdp = program_mut(self.ebpf, self.xdp)?;
-        program.attach_to_link(link)?;
+        let id = program.attach_to_link(link)?;
+        // The pin keeps it; each generation would leave one more open file here.
+        drop(program.take_link(id)?);
         Ok(())
     }
 
     fn replace_tcx(&mut self, link: &Path) -> Result<(), BoxError> {
         let link: SchedClassifierLink = FdLink::from(PinnedLink::from_pin(link)?).try_into()?;
         let program: &mut SchedClassifier = program_mut(self.ebpf, self.tc)?;
-        program.attach_to_link(link)?;
+        let id = program.attach_to_link(link)?;
+        // The pin keeps it; each generation would leave one more open file here.
+        drop(program.take_link(id)?);
         Ok(())
     }
 

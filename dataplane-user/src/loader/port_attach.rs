@@ -170,6 +170,8 @@ impl Pins {
 
 fn replace(program: &mut SchedClassifier, pin: &Path) -> Result<(), BoxError> {
     let link: SchedClassifierLink = FdLink::from(PinnedLink::from_pin(pin)?).try_into()?;
-    program.attach_to_link(link)?;
+    let id = program.attach_to_link(link)?;
+    // The pin keeps it; each generation would leave one more open file here.
+    drop(program.take_link(id)?);
     Ok(())
 }

@@ -21,7 +21,7 @@
 //!                  ... and still not translated    drop (untranslated)
 //! ```
 //!
-//! The router's own connections are not judged. `docs/adr/0008-nat-by-the-nft-program.md` says why it is done with `nft`.
+//! The router's own connections are not judged. `docs/adr/0008-uplinks-by-the-nft-program.md` says why it is done with `nft`.
 //! Everything works in the network namespace of the calling thread.
 
 mod desired;

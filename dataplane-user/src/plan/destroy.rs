@@ -17,7 +17,7 @@ use super::objects::{Action, ObjectChange, ObjectKind};
 use super::{Build, Refusal};
 
 /// So many destroyed objects are named.
-const NAMED: usize = 10;
+pub(super) const NAMED: usize = 10;
 
 /// What is destroyed.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]

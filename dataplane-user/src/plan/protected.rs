@@ -1,10 +1,15 @@
 //! What no plan may remove: `protected_flows`, and what `policy_tests` expect.
 //!
+//! A flow is between the addresses that its peers have now, since it is used now: to move one of them cuts it, too.
 //! The list of the inventory that is in force counts beside the new one: to take an entry off the list
 //! and to cut its flow are two plans, so that one mistake is not enough to lock oneself out.
 
+use std::net::IpAddr;
+
 use netmodel::Model;
-use netmodel::model::{HostId, Owner, Peer, PeerKind, ProtectedFlow, SegmentId, TenantId, Zone};
+use netmodel::model::{
+    HostId, Owner, Peer, PeerKind, ProtectedFlow, Segment, SegmentId, TenantId, Zone,
+};
 
 use super::{Build, Refusal};
 use crate::can::{Expectation, Site, Unmet, flow_text};
@@ -69,13 +74,81 @@ fn cut(old: &Build, new: &Build, flow: &ProtectedFlow) -> Option<Unmet> {
             notes: vec![format!("`{}` does not exist any more", gone.text)],
         });
     };
+    let places = [(&flow.from, &from), (&flow.to, &to)];
+    let moved = places.map(|(was, is)| left(&old.model, was, &new.model, is));
     let site: Site<'_> = new.site();
     let answer = site.ask_flow(&ProtectedFlow {
         from,
         to,
         ..flow.clone()
     });
-    site.judge(Expectation::Protected, text, &flow.origin, &answer)
+    let unmet = site.judge(Expectation::Protected, text.clone(), &flow.origin, &answer);
+    let notes: Vec<String> = moved.into_iter().flatten().collect();
+    unmet.or_else(|| {
+        (!notes.is_empty()).then(|| Unmet {
+            expectation: Expectation::Protected,
+            flow: text,
+            verdict: "cut where it is used now",
+            origin: flow.origin.clone(),
+            notes,
+        })
+    })
+}
+
+/// Tells where a peer is no more: whoever uses the flow at this moment is there.
+fn left(old: &Model, was: &Peer, new: &Model, is: &Peer) -> Vec<String> {
+    let is = places(new, is.kind);
+    let gone = places(old, was.kind)
+        .into_iter()
+        .filter(|place| !is.contains(place));
+    gone.map(|place| format!("`{}` was {place}", was.text))
+        .collect()
+}
+
+/// Returns the VLANs and addresses of a peer, which a running connection depends on.
+fn places(model: &Model, kind: PeerKind) -> Vec<String> {
+    match kind {
+        PeerKind::Host(id) => {
+            let interfaces = model.host(id).interfaces.iter();
+            let places = interfaces.filter_map(|interface| {
+                let vlan_id = model.segment(interface.segment?).vlan_id;
+                let [v4, v6] = [
+                    interface.ipv4.map(IpAddr::V4),
+                    interface.ipv6.map(IpAddr::V6),
+                ];
+                let addresses: Vec<_> = v4.into_iter().chain(v6).collect();
+                Some(
+                    addresses
+                        .into_iter()
+                        .map(move |a| format!("{a} in VLAN {vlan_id}")),
+                )
+            });
+            places.flatten().collect()
+        }
+        PeerKind::Zone(Zone::Segment(id)) => places_of(model.segment(id)),
+        PeerKind::Tenant(id) => {
+            let of_tenant = model
+                .segments
+                .iter()
+                .filter(|s| s.owner == Owner::Tenant(id));
+            of_tenant.flat_map(places_of).collect()
+        }
+        PeerKind::Zone(Zone::Tenants) | PeerKind::Address(_) | PeerKind::Internet => Vec::new(),
+    }
+}
+
+fn places_of(segment: &Segment) -> Vec<String> {
+    let vlan_id = segment.vlan_id;
+    let v4 = segment
+        .ipv4
+        .map(|s| (s.net.to_string(), s.gateway.to_string()));
+    let v6 = segment
+        .ipv6
+        .map(|s| (s.net.to_string(), s.gateway.to_string()));
+    let subnets = v4.into_iter().chain(v6);
+    subnets
+        .map(|(net, gateway)| format!("{net} in VLAN {vlan_id}, behind {gateway}"))
+        .collect()
 }
 
 /// Returns the peer as the other model knows it.

@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
+use super::destroy::NAMED;
 use crate::can::Unmet;
 
 /// Why a plan may not be applied.
@@ -19,6 +20,13 @@ pub enum Refusal {
         names: Vec<String>,
         /// How many are not named.
         unnamed: usize,
+    },
+    /// The kernel enforces segments that are not meant any more, and the store that knows more of them is lost.
+    Forgotten {
+        /// Their VLAN ids.
+        vlans: Vec<u16>,
+        /// How many may go.
+        allowed: usize,
     },
     /// There is nothing left of what every site has.
     Empty {
@@ -44,6 +52,7 @@ impl Refusal {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Destroys { .. } => "destroys",
+            Self::Forgotten { .. } => "forgotten",
             Self::Empty { .. } => "empty",
             Self::ProtectedFlow { .. } => "protected-flow",
             Self::PolicyTest(_) => "policy-test",
@@ -57,6 +66,12 @@ impl Refusal {
             Self::Destroys { names, unnamed, .. } => {
                 let more = (*unnamed > 0).then(|| format!("and {unnamed} more"));
                 names.iter().cloned().chain(more).collect()
+            }
+            Self::Forgotten { vlans, .. } => {
+                let named = vlans.iter().take(NAMED).map(|vlan| format!("VLAN {vlan}"));
+                let more = vlans.len().saturating_sub(NAMED);
+                let more = (more > 0).then(|| format!("and {more} more"));
+                named.chain(more).collect()
             }
             Self::Empty { .. } => Vec::new(),
             Self::ProtectedFlow { unmet, .. } | Self::PolicyTest(unmet) => {
@@ -74,6 +89,10 @@ impl Refusal {
             Self::Destroys { count, .. } => {
                 format!("if they are meant to go: --allow-destroy {count}")
             }
+            Self::Forgotten { vlans, .. } => format!(
+                "restore the store from the backup; or if they are meant to go: --allow-destroy {}",
+                vlans.len()
+            ),
             Self::Empty { needed, .. } => format!(
                 "check that the inventory was read whole; if this is meant: --allow-destroy {needed}"
             ),
@@ -111,6 +130,14 @@ impl fmt::Display for Refusal {
             } => write!(f, "{count} objects would be destroyed"),
             Self::Destroys { count, allowed, .. } => {
                 write!(f, "{count} objects would be destroyed, {allowed} may be")
+            }
+            Self::Forgotten { vlans, allowed } => {
+                let count = vlans.len();
+                write!(
+                    f,
+                    "{count} segments that the kernel enforces would go, {allowed} may"
+                )?;
+                f.write_str("; what else would, only the lost store knew")
             }
             Self::Empty { empty, .. } => {
                 write!(f, "there would be no {} left", empty.join(", no "))

@@ -249,6 +249,38 @@ fn protected_flow_to_a_host_that_goes_is_refused() {
 }
 
 #[test]
+fn protected_flow_is_cut_if_one_of_its_ends_moves() {
+    let flows = "protected_flows: [{ from: management, to: core-rt01, ports: [tcp/22] }]\n";
+    let old = Sample::new().with(TESTS, flows);
+    let rows = [
+        (
+            "site/host_vars/core-rt01.yml",
+            ("ip: 10.20.99.1\n", "ip: 10.20.99.2\n"),
+            "`core-rt01` was 10.20.99.1 in VLAN 99",
+        ),
+        (
+            "site/group_vars/all/segments.yml",
+            ("vlan_id: 99,", "vlan_id: 98,"),
+            "`management` was 10.20.99.0/24 in VLAN 99, behind 10.20.99.1",
+        ),
+    ];
+    for (file, (from, to), note) in rows {
+        let new = Sample::new().with(TESTS, flows).edited(file, from, to);
+        let refusals = Difference::new(Some(&old.build()), &new.build(), 1000).refusals;
+        let [Refusal::ProtectedFlow { unmet, .. }] = refusals.as_slice() else {
+            panic!("{note}: {refusals:?}");
+        };
+        assert!(unmet.notes.iter().any(|found| found == note), "{unmet:?}");
+    }
+    // Anything else of the two may change.
+    let file = "site/host_vars/core-rt01.yml";
+    let new = Sample::new()
+        .with(TESTS, flows)
+        .edited(file, "purpose: mgmt", "purpose: other");
+    assert_eq!(difference(&old, &new).refusals, []);
+}
+
+#[test]
 fn failing_policy_test_is_refused() {
     let tests = "policy_tests:\n  - { from: vintronics, to: grooveiq/grooveiq-api01, port: tcp/443, expect: deny }\n";
     let new = Sample::new().with(TESTS, tests);

@@ -134,7 +134,7 @@ impl Signals {
                 if let Event::Trunk(TrunkEvent::Renamed { to, .. }) = event {
                     warn!(
                         "the trunk is called {to} now: what is attached to it stays, but nothing else of it can be followed \
-                         (remedy: give it its name back, or change the inventory's)"
+                         (remedy: give it its name back)"
                     );
                 }
                 Wish::Look

@@ -225,7 +225,12 @@ async fn fill(status: &mut Status, place: &Place) -> Result<Option<String>, RunE
         return Ok(Some(problem));
     }
     if let Err(error) = interface {
-        return Ok(Some(error.to_string()));
+        return Ok(Some(match attachment.ifindex {
+            Some(found) if found != 0 => format!(
+                "{error}; the programs judge on interface {found}, which nobody looks after (remedy: give it its name back)"
+            ),
+            _ => error.to_string(),
+        }));
     }
     Ok(match attachment.ifindex {
         Some(0) => Some("the programs are no longer attached: their interface is gone".into()),

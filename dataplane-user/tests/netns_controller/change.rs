@@ -1,12 +1,12 @@
 //! Plan, apply, roll back, drift.
 
-use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
-use testkit::frame::{Frame, ParsedFrame, tcp_flag};
+use testkit::frame::tcp_flag;
 use testkit::raw::RawSocket;
 
-use crate::lab::{FAR_TRUNK, Lab, PATIENCE, TRUNK};
+use crate::lab::{FAR_TRUNK, Lab, PATIENCE};
+use crate::traffic::{API, Machine, OPERATOR, WEB, packet, source_port};
 
 #[test]
 fn first_apply_makes_generation_1_and_a_second_plan_is_empty() {
@@ -32,6 +32,40 @@ fn apply_without_a_yes_or_a_terminal_changes_nothing() {
     assert!(said.talk.contains("--yes"), "{}", said.talk);
     assert_eq!(lab.enforced(), 0);
     assert!(!lab.path("store").exists());
+}
+
+#[test]
+fn plan_is_applied_if_somebody_types_yes_and_stays_if_they_type_confirm() {
+    let lab = Lab::new();
+    for answer in ["no\n", "y\n"] {
+        let said = lab.on_a_terminal(&["apply"], answer).expect(1);
+        assert!(said.out.contains("nothing was changed"), "{}", said.out);
+        assert_eq!(lab.enforced(), 0, "{answer}");
+    }
+    lab.on_a_terminal(&["apply"], "yes\n").expect(0);
+    assert_eq!(lab.enforced(), 1);
+    lab.withdraw_offer();
+    let trial = ["apply", "--yes", "--confirm-within", "60s"];
+    lab.on_a_terminal(&trial, "confirm\n").expect(0);
+    assert_eq!((lab.enforced(), lab.outcome(2).as_str()), (2, "applied"));
+}
+
+#[test]
+fn apply_destroys_no_more_than_it_is_allowed_to() {
+    let lab = Lab::new();
+    lab.bulkhead(&["apply", "--yes"]).expect(0);
+    lab.remove_moneyrouter();
+    let said = lab.bulkhead(&["apply", "--yes"]).expect(1);
+    let (_, needed) = said.out.split_once("--allow-destroy ").unwrap();
+    let needed: usize = needed.split_whitespace().next().unwrap().parse().unwrap();
+    let apply = |most: usize| {
+        let most = most.to_string();
+        lab.bulkhead(&["apply", "--yes", "--allow-destroy", &most])
+    };
+    apply(needed - 1).expect(1);
+    assert_eq!(lab.enforced(), 1);
+    apply(needed).expect(0);
+    assert_eq!(lab.enforced(), 2);
 }
 
 #[test]
@@ -69,41 +103,21 @@ fn plan_file_is_applied_once_and_refused_when_anything_has_changed_since() {
         .unwrap();
     let said = lab.bulkhead(&["apply", file]).expect(1);
     assert!(
-        said.talk.contains("what the kernel has changed since"),
+        said.talk.contains("the kernel is not as it was then"),
         "{}",
         said.talk
     );
     assert_eq!(lab.enforced(), 1);
 }
 
-/// A machine at the far end of the trunk: hardware address, VLAN, address.
-type Machine = ([u8; 6], u16, Ipv4Addr);
-const WEB: Machine = (
-    [2, 0xdd, 0xee, 0x65, 0, 1],
-    101,
-    Ipv4Addr::new(10, 101, 0, 10),
-);
-const API: Machine = (
-    [2, 0xdd, 0xee, 0x64, 0, 1],
-    100,
-    Ipv4Addr::new(10, 100, 0, 10),
-);
-const OPERATOR: Machine = (
-    [0, 0, 0x5e, 0, 0x53, 0x67],
-    99,
-    Ipv4Addr::new(10, 20, 99, 66),
-);
-
 #[test]
 fn flip_cuts_the_connection_that_it_denies_and_no_other() {
     let lab = Lab::new();
     lab.bulkhead(&["apply", "--yes"]).expect(0);
     let wire = RawSocket::open(&lab.far, FAR_TRUNK).unwrap();
-    let router = lab.router.mac(TRUNK).unwrap();
     let segment = |from: Machine, to: Machine, ports: (u16, u16), flags| {
-        let frame = Frame::new(from.0, router).vlan(from.1);
-        let frame = frame.ip(from.2.into(), to.2.into());
-        frame.tcp(ports.0, ports.1, flags).build()
+        let packet = packet(&lab, from, to);
+        packet.tcp(ports.0, ports.1, flags).build()
     };
     // The source ports of what the router passes on, in order; the last one that is sent must be among them.
     let passing = |frames: [Vec<u8>; 2], last: u16| {
@@ -114,10 +128,8 @@ fn flip_cuts_the_connection_that_it_denies_and_no_other() {
         let deadline = Instant::now() + PATIENCE;
         while seen.last() != Some(&last) {
             let frame = wire.receive(deadline).unwrap().expect("a frame");
-            let parsed = ParsedFrame::parse(&frame);
-            let transport = parsed.as_ref().and_then(ParsedFrame::transport);
             // The kernel's own multicast is of no interest.
-            let port = transport.map(|ports| ports.source_port);
+            let port = source_port(&frame);
             seen.extend(port.filter(|port| [443, 50_001, 50_002].contains(port)));
         }
         seen
@@ -153,10 +165,8 @@ fn tenant_sends_over_the_router_at_its_bandwidth_and_the_platform_at_any() {
     );
     lab.bulkhead(&["apply", "--yes"]).expect(0);
     let wire = RawSocket::open(&lab.far, FAR_TRUNK).unwrap();
-    let router = lab.router.mac(TRUNK).unwrap();
     let rush = |from: Machine, ports: (u16, u16)| {
-        let frame = Frame::new(from.0, router).vlan(from.1);
-        let frame = frame.ip(from.2.into(), API.2.into());
+        let frame = packet(&lab, from, API);
         let open = frame.clone().tcp(ports.0, ports.1, tcp_flag::SYN).build();
         let data = frame.tcp(ports.0, ports.1, tcp_flag::ACK);
         let data = data.payload(&[7; 1000]).build();
@@ -166,11 +176,7 @@ fn tenant_sends_over_the_router_at_its_bandwidth_and_the_platform_at_any() {
             wire.send(&data).unwrap();
         }
         let (mut arrived, mut after) = (0, begin.elapsed());
-        let is_of_it = |frame: &[u8]| {
-            let parsed = ParsedFrame::parse(frame);
-            let transport = parsed.as_ref().and_then(ParsedFrame::transport);
-            (transport?.source_port == ports.0).then_some(())
-        };
+        let is_of_it = |frame: &[u8]| (source_port(frame)? == ports.0).then_some(());
         let soon = || Instant::now() + Duration::from_millis(300);
         while wire.receive_where(soon(), is_of_it).unwrap().is_some() {
             arrived += 1;
@@ -331,18 +337,40 @@ fn removed_published_file_is_drift_which_run_repairs() {
 }
 
 #[test]
+fn removed_published_file_is_written_again_while_run_lives() {
+    let lab = Lab::new();
+    lab.bulkhead(&["apply", "--yes"]).expect(0);
+    let run = lab.start(&["run"]);
+    run.wait_until_it_says("is as it should be");
+    std::fs::remove_file(lab.path("published")).unwrap();
+    run.signal(nix::sys::signal::Signal::SIGHUP);
+    lab.settles();
+}
+
+#[test]
 fn run_repairs_what_a_foreign_hand_does_while_it_runs() {
     let lab = Lab::new();
     lab.bulkhead(&["apply", "--yes"]).expect(0);
     let run = lab.start(&["run"]);
     run.wait_until_it_says("is as it should be");
     // More often than there are slots for tables: what was lost from one is not taken for there when its turn comes again.
-    for number in 2..=4 {
-        lab.lose_an_endpoint();
-        run.signal(nix::sys::signal::Signal::SIGHUP);
-        run.wait_until_it_says(&format!("repaired, as generation {number}"));
-        lab.bulkhead(&["drift"]).expect(0);
-    }
+    let files: Vec<usize> = (2..=8)
+        .map(|number| {
+            lab.lose_an_endpoint();
+            run.signal(nix::sys::signal::Signal::SIGHUP);
+            run.wait_until_it_says(&format!("repaired, as generation {number}"));
+            lab.bulkhead(&["drift"]).expect(0);
+            run.open_files()
+        })
+        .collect();
+    let [.., sixth, seventh] = files[..] else {
+        unreachable!("there are seven")
+    };
+    assert_eq!(
+        files[3..5],
+        [sixth, seventh],
+        "a generation leaves no file open: {files:?}"
+    );
 }
 
 #[test]

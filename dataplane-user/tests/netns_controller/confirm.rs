@@ -5,6 +5,7 @@ use std::fs;
 use nix::sys::signal::Signal;
 
 use crate::lab::{Lab, PATIENCE, Running};
+use testkit::kernel_vlan::vlan_devices_available;
 use testkit::wait::wait_at_most;
 
 /// A first generation, and then a second one that waits for its confirmation.
@@ -226,6 +227,8 @@ fn after_a_reboot_the_time_is_up() {
         serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
     pending["boot_id"] = "of the boot before".into();
     fs::write(&path, pending.to_string()).unwrap();
+    // Nothing is attached after one, either.
+    lab.bulkhead(&["detach", "--yes"]).expect(0);
     let _run = lab.start(&["run"]);
     is_undone(&lab);
 }
@@ -245,7 +248,7 @@ fn first_generation_that_nobody_confirms_leaves_nothing_enforced() {
     let mut apply = lab.start(&["apply", "--yes", "--confirm-within", "2s"]);
     assert_eq!(apply.end(), 1);
     assert!(
-        apply.said().contains("nothing is enforced"),
+        apply.said().contains("no generation is enforced"),
         "{}",
         apply.said()
     );
@@ -253,4 +256,46 @@ fn first_generation_that_nobody_confirms_leaves_nothing_enforced() {
     lab.bulkhead(&["status"]).expect(1);
     lab.bulkhead(&["apply", "--yes"]).expect(0);
     assert_eq!(lab.enforced(), 2);
+}
+
+#[test]
+fn first_generation_that_nobody_confirms_leaves_no_device_and_no_table() {
+    let lab = Lab::with_everything();
+    let group = dataplane_user::network::GROUP;
+    let made = || {
+        let devices = lab.tool(&format!("ip -o link show group {group}"));
+        devices + &lab.tool("nft list tables")
+    };
+    let mut apply = lab.start(&["apply", "--yes", "--confirm-within", "10m"]);
+    apply.wait_until_it_says("it is undone in");
+    assert!(made().contains("inet bulkhead"), "{}", made());
+    let has_devices = vlan_devices_available().unwrap();
+    assert_eq!(made().contains("eth0.100"), has_devices, "{}", made());
+    apply.signal(Signal::SIGINT);
+    assert_eq!(apply.end(), 1);
+    assert_eq!(made(), "");
+}
+
+#[test]
+fn segment_that_nobody_confirms_leaves_no_device_and_no_place_in_the_table() {
+    let lab = Lab::with_everything();
+    lab.bulkhead(&["apply", "--yes"]).expect(0);
+    lab.edit(
+        "site/group_vars/all/segments.yml",
+        "  blackhole:",
+        "  workshop: { vlan_id: 50, subnet: 10.20.50.0/24, gateway: 10.20.50.1, \
+         dhcp_enabled: false }\n  blackhole:",
+    );
+    let made = || {
+        let table = lab.tool("nft list table inet bulkhead");
+        let has_device = lab.router.ifindex("eth0.50").is_ok();
+        (has_device, table.contains("10.20.50.0/24"))
+    };
+    let mut apply = lab.start(&["apply", "--yes", "--confirm-within", "10m"]);
+    apply.wait_until_it_says("it is undone in");
+    assert_eq!(made(), (vlan_devices_available().unwrap(), true));
+    apply.signal(Signal::SIGINT);
+    assert_eq!(apply.end(), 1);
+    is_undone(&lab);
+    assert_eq!(made(), (false, false));
 }

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use testkit::bpffs::BpfFs;
 use testkit::fixtures;
+use testkit::kernel_vlan::vlan_devices_available;
 use testkit::netns::NetNs;
 use testkit::program::place;
 use testkit::wait::wait_at_most;
@@ -71,15 +73,24 @@ impl Said {
 impl Lab {
     /// A router whose devices and addresses are nobody's business: not every kernel has VLAN devices.
     pub(crate) fn new() -> Self {
-        Self::build("[network]\nmanage = []\n")
+        Self::managing("manage = []")
     }
 
     /// A router whose devices and addresses are bulkhead's, but not the uplinks' table.
     pub(crate) fn with_devices() -> Self {
-        Self::build("[network]\nmanage = [\"links\", \"addresses\", \"sysctls\"]\n")
+        Self::managing("manage = [\"links\", \"addresses\", \"sysctls\"]")
     }
 
-    fn build(network: &'static str) -> Self {
+    /// A router of which bulkhead has all that this kernel has, the uplinks' table too.
+    pub(crate) fn with_everything() -> Self {
+        Self::managing(match vlan_devices_available().unwrap() {
+            true => "manage = [\"links\", \"addresses\", \"sysctls\", \"nat\"]",
+            false => "manage = [\"sysctls\", \"nat\"]",
+        })
+    }
+
+    /// A router whose `[network]` says this.
+    pub(crate) fn managing(network: &'static str) -> Self {
         let (router, far) = (NetNs::new("router").unwrap(), NetNs::new("far").unwrap());
         let folder = tempfile::tempdir().unwrap();
         let lab = Self {
@@ -111,7 +122,7 @@ impl Lab {
     /// Writes the settings: the folders, and what else is said.
     pub(crate) fn configure(&self, more: &str) {
         let network = self.network;
-        let text = format!("site = \"site\"\ntenants = \"tenants\"\n{more}{network}");
+        let text = format!("site = \"site\"\ntenants = \"tenants\"\n{more}[network]\n{network}\n");
         fs::write(self.path("bulkhead.toml"), text).unwrap();
     }
 
@@ -142,6 +153,39 @@ impl Lab {
     /// Runs a command to its end.
     pub(crate) fn bulkhead(&self, words: &[&str]) -> Said {
         Said::of(&self.command(words).output().unwrap())
+    }
+
+    /// Runs a command to its end on a terminal, on which something is typed.
+    pub(crate) fn on_a_terminal(&self, words: &[&str], typed: &str) -> Said {
+        let command = self.command(words);
+        let words = std::iter::once(command.get_program()).chain(command.get_args());
+        let words: Vec<_> = words.map(|word| format!("'{}'", word.display())).collect();
+        let mut script = self.router.command("script");
+        script.args(["-qec", &words.join(" "), "/dev/null"]);
+        let script = script.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut script = script.stderr(Stdio::piped()).spawn().unwrap();
+        let mut keyboard = script.stdin.take().unwrap();
+        keyboard.write_all(typed.as_bytes()).unwrap();
+        drop(keyboard);
+        Said::of(&script.wait_with_output().unwrap())
+    }
+
+    /// Runs a tool of the operating system in the router; returns what it prints.
+    #[track_caller]
+    pub(crate) fn tool(&self, line: &str) -> String {
+        let mut words = line.split_whitespace();
+        let mut command = self.router.command(words.next().unwrap());
+        let said = Said::of(&command.args(words).output().unwrap());
+        said.expect(0).out
+    }
+
+    /// Waits until the kernel is what the current generation says.
+    #[track_caller]
+    pub(crate) fn settles(&self) {
+        let settled = wait_at_most(PATIENCE, "no drift", || {
+            (self.bulkhead(&["drift"]).code == 0).then_some(())
+        });
+        assert!(settled.is_ok(), "{}", self.bulkhead(&["drift"]).out);
     }
 
     /// Runs a command to its end; it prints JSON.
@@ -196,6 +240,15 @@ impl Lab {
     pub(crate) fn withdraw_offer(&self) {
         let file = "tenants/grooveiq/group_vars/grooveiq/firewall.yml";
         self.edit(file, "tcp/443", "tcp/8443");
+    }
+
+    /// Takes the tenant moneyrouter, the last of the registry, out of the inventory.
+    pub(crate) fn remove_moneyrouter(&self) {
+        let registry = self.path("site/group_vars/all/tenants.yml");
+        let text = fs::read_to_string(&registry).unwrap();
+        let (others, _) = text.split_once("  moneyrouter:").unwrap();
+        fs::write(registry, others).unwrap();
+        fs::remove_dir_all(self.path("tenants/moneyrouter")).unwrap();
     }
 
     /// Takes a machine's endpoint out of the enforced tables, behind bulkhead's back.
@@ -276,6 +329,12 @@ impl Running {
     pub(crate) fn signal(&self, signal: Signal) {
         let pid = i32::try_from(self.child.id()).unwrap();
         kill(Pid::from_raw(pid), signal).unwrap();
+    }
+
+    /// Tells how many files it has open.
+    pub(crate) fn open_files(&self) -> usize {
+        let files = fs::read_dir(format!("/proc/{}/fd", self.child.id()));
+        files.unwrap().count()
     }
 
     /// Kills it: it can do nothing any more.

@@ -12,6 +12,8 @@ mod change;
 mod confirm;
 mod hold;
 mod lab;
+mod network;
 mod reconcile;
 mod store;
+mod traffic;
 mod watch;

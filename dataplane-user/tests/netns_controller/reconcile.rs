@@ -1,14 +1,18 @@
 //! Whatever an operator, a foreign hand, a cable or the kernel's killer does, in whatever order: once it is over, the kernel is what
 //! the current generation says, and at no moment does a forbidden packet pass.
 //!
-//! A hostile sender runs all the time. Links and addresses are bulkhead's where the kernel has VLAN devices.
+//! A hostile sender runs all the time. It aims where a frame would come out of the trunk again, were it let through: another test
+//! lets it through, and sees it. The uplinks' table is bulkhead's; so are links and addresses where the kernel has VLAN devices.
 
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use netmodel::Model;
-use netmodel::model::SegmentId;
+use netmodel::model::{Interface, Owner, Segment};
 use testkit::frame::{Frame, ParsedFrame, tcp_flag};
 use testkit::kernel_vlan::vlan_devices_available;
 use testkit::netns::NetNs;
@@ -19,11 +23,26 @@ use crate::lab::{FAR_TRUNK, Lab, PATIENCE, Running, TRUNK};
 
 /// Sequences of steps. `BULKHEAD_CASES` changes it.
 const CASES: u64 = 4;
-/// Steps of a sequence, after each of which everything settles. `BULKHEAD_STEPS` changes it.
-const STEPS: u64 = 12;
+/// Steps of a sequence, besides one of each kind; after each of them everything settles. `BULKHEAD_STEPS` changes it.
+const STEPS: u64 = 4;
 
 /// A subnet goes now and then.
 const APPLY: [&str; 4] = ["apply", "--yes", "--allow-destroy", "1"];
+/// The tenants' file of rules.
+const FIREWALL: &str = "tenants/grooveiq/group_vars/grooveiq/firewall.yml";
+/// VLANs of two tenants of the sample: who offers, and who uses that.
+const GROOVEIQ: u16 = 100;
+const VINTRONICS: u16 = 101;
+/// A VLAN that carries no segment.
+const NO_VLAN: u16 = 4000;
+
+/// The first source port of the hostile frames: each has one of its own.
+const HOSTILE: u16 = 40_000;
+/// Source ports of the friendly frames: while the hostile sender is at it, and in a truce.
+const FRIENDLY: [u16; 2] = [50_000, 50_001];
+/// Hardware addresses that the inventory does not know.
+const STRANGER: [u8; 6] = [0x00, 0x00, 0x5e, 0x00, 0x53, 0x66];
+const OPERATOR: [u8; 6] = [0x00, 0x00, 0x5e, 0x00, 0x53, 0x67];
 
 /// A number of the environment, for longer and for shorter runs.
 fn asked_for(variable: &str, default: u64) -> u64 {
@@ -32,7 +51,7 @@ fn asked_for(variable: &str, default: u64) -> u64 {
 }
 
 /// Something that happens.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Step {
     /// The tenants' file of rules is edited, and applied.
     Edit,
@@ -44,8 +63,18 @@ enum Step {
     Rollback,
     /// A foreign hand takes an entry out of a map.
     LoseEntry,
+    /// A foreign hand removes what keeps the programs on the trunk, while no daemon runs.
+    LoseLinkPin,
+    /// A foreign hand empties a chain of the uplinks' table.
+    FlushChain,
     /// A foreign hand sets a device of ours down.
     BreakLink,
+    /// A foreign hand deletes a device of ours.
+    DeleteDevice,
+    /// A foreign hand takes the addresses of a device of ours.
+    DeleteAddresses,
+    /// A foreign hand lets the kernel believe what a router must not.
+    SetSysctls,
     /// The trunk goes down and comes up.
     Flap,
     /// The trunk goes and comes back as another interface.
@@ -58,98 +87,204 @@ enum Step {
     Readdress,
 }
 
-const ALL: [Step; 11] = [
+/// What can happen on every kernel.
+const ANYWHERE: [Step; 13] = [
     Step::Edit,
     Step::Grow,
     Step::Trial,
     Step::Rollback,
     Step::LoseEntry,
-    Step::BreakLink,
+    Step::LoseLinkPin,
+    Step::FlushChain,
+    Step::SetSysctls,
     Step::Flap,
     Step::Renew,
     Step::Kill,
     Step::KillApply,
     Step::Readdress,
 ];
+/// What can happen where there are VLAN devices.
+const ON_DEVICES: [Step; 3] = [Step::BreakLink, Step::DeleteDevice, Step::DeleteAddresses];
 
-/// Frames that no version of the inventory allows: one tenant to another, forged sources, unknown VLANs, second tags.
-fn hostile(model: &Model, router: [u8; 6]) -> Vec<Vec<u8>> {
-    let mut frames = Vec::new();
-    let segments: Vec<_> = (0..model.segments.len()).map(SegmentId).collect();
-    let tenants = segments.iter().filter(|id| {
-        let segment = model.segment(**id);
-        segment.owner != netmodel::model::Owner::Platform
-    });
-    let tenants: Vec<_> = tenants.map(|id| model.segment(*id)).collect();
-    let unknown = [0x00, 0x00, 0x5e, 0x00, 0x53, 0x66];
-    for from in &tenants {
-        for to in &tenants {
-            let (Some(own), Some(other)) = (from.ipv4, to.ipv4) else {
-                continue;
-            };
-            if from.vlan_id == to.vlan_id {
-                continue;
-            }
-            let host = |net: ipnet::Ipv4Net, last: u32| -> std::net::IpAddr {
-                std::net::Ipv4Addr::from(u32::from(net.network()) + last).into()
-            };
-            let frame = Frame::new(unknown, router).vlan(from.vlan_id.as_u16());
-            let open = frame.clone().ip(host(own.net, 66), host(other.net, 67));
-            frames.push(open.tcp(HOSTILE[0], 9999, tcp_flag::SYN).build());
-            let forged = frame.ip(host(other.net, 66), host(other.net, 67));
-            frames.push(forged.tcp(HOSTILE[1], 22, tcp_flag::SYN).build());
-            for tags in [
-                vec![NO_VLAN],
-                vec![from.vlan_id.as_u16(), to.vlan_id.as_u16()],
-            ] {
-                let frame = Frame::new(unknown, router);
-                let tagged = tags.into_iter().fold(frame, Frame::vlan);
-                let open = tagged.ip(host(own.net, 66), host(other.net, 67));
-                frames.push(open.tcp(HOSTILE[0], 443, tcp_flag::SYN).build());
+fn inventory(lab: &Lab) -> netmodel::Options {
+    netmodel::Options::new(lab.path("site"), Some(lab.path("tenants")))
+}
+
+/// Removes the pin of the attachment: if nobody else holds it, no programs are on the trunk any more.
+fn lose_link_pin(lab: &Lab) {
+    let pins = lab.pins();
+    std::fs::remove_file(pins.link(pins.mode().unwrap())).unwrap();
+}
+
+/// Who would pass a hostile frame on, if it were not forbidden.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Way {
+    /// The programs, which know the hardware address; without programs, the kernel.
+    Programs,
+    /// The kernel: it has to ask for the hardware address.
+    Kernel,
+    /// Nobody: the kernel would not have it either.
+    Nobody,
+}
+
+/// A frame that no version of the inventory allows.
+struct Hostile {
+    /// Where it comes from, and where it goes.
+    vlans: (u16, u16),
+    way: Way,
+    /// Its source port, by which it is known again.
+    port: u16,
+    frame: Vec<u8>,
+}
+
+/// Frames that no version of the inventory allows: from each tenant to all that is not its own, and what an operator may send, but with
+/// the tags of a tenant, of two segments or of none.
+fn hostile(model: &Model, router: [u8; 6]) -> Vec<Hostile> {
+    let (places, operator) = (places(model), Operator::of(model));
+    let mut frames: Vec<Hostile> = Vec::new();
+    let mut add = |vlans: (u16, u16), way: Way, frame: Frame, to_port: u16| {
+        let port = HOSTILE + u16::try_from(frames.len()).unwrap();
+        let frame = frame.tcp(port, to_port, tcp_flag::SYN).build();
+        frames.push(Hostile {
+            vlans,
+            way,
+            port,
+            frame,
+        });
+    };
+    for from in tenants(model) {
+        let vlan = from.vlan_id.as_u16();
+        for &(to, address, way) in places.iter().filter(|(to, ..)| *to != vlan) {
+            if let Some(own) = address_on(from, 66, address.is_ipv4()) {
+                let frame = Frame::new(STRANGER, router).vlan(vlan);
+                // No rule, offer or grant of the sample has this port.
+                add((vlan, to), way, frame.ip(own, address), 9999);
             }
         }
+        for tags in [&[vlan][..], &[vlan, operator.vlan][..]] {
+            let frame = operator.packet(router, tags);
+            add((vlan, GROOVEIQ), Way::Nobody, frame, 22);
+        }
     }
+    let frame = operator.packet(router, &[NO_VLAN]);
+    add((NO_VLAN, GROOVEIQ), Way::Nobody, frame, 22);
     frames
 }
 
-/// A VLAN that carries no segment.
-const NO_VLAN: u16 = 4000;
-/// Source ports of the hostile frames, and of the friendly one.
-const HOSTILE: [u16; 2] = [40_000, 40_001];
-const FRIENDLY: u16 = 40_100;
+/// Where hostile frames go, by VLAN: every machine whose hardware address is known, and nobody's address in each tenant's subnets.
+fn places(model: &Model) -> Vec<(u16, IpAddr, Way)> {
+    let mut places = Vec::new();
+    let machines = model.hosts.iter().filter(|host| !host.is_router);
+    for interface in machines.flat_map(|host| &host.interfaces) {
+        let (Some(segment), Some(_)) = (interface.segment, interface.mac) else {
+            continue;
+        };
+        let vlan = model.segment(segment).vlan_id.as_u16();
+        let found = addresses(interface);
+        places.extend(found.map(|address| (vlan, address, Way::Programs)));
+    }
+    for segment in tenants(model) {
+        let vlan = segment.vlan_id.as_u16();
+        let families = [true, false].into_iter();
+        let found = families.filter_map(|is_ipv4| address_on(segment, 67, is_ipv4));
+        places.extend(found.map(|address| (vlan, address, Way::Kernel)));
+    }
+    places
+}
 
-/// An operator opens a connection to a tenant's machine: every version of the inventory allows that.
-fn friendly(model: &Model, router: [u8; 6]) -> Vec<u8> {
-    let management = model
-        .segments
-        .iter()
-        .find(|s| s.name.as_str() == "management");
-    let management = management.unwrap();
-    let hosts = model
-        .hosts
-        .iter()
-        .find(|host| host.name.as_str() == "grooveiq-api01");
-    let to = hosts.unwrap().interfaces[0].ipv4.unwrap();
-    let net = management.ipv4.unwrap().net;
-    let from = std::net::Ipv4Addr::from(u32::from(net.network()) + 66);
-    let frame = Frame::new([0x00, 0x00, 0x5e, 0x00, 0x53, 0x67], router);
-    let frame = frame
-        .vlan(management.vlan_id.as_u16())
-        .ip(from.into(), to.into());
-    frame.tcp(FRIENDLY, 22, tcp_flag::SYN).build()
+fn tenants(model: &Model) -> impl Iterator<Item = &Segment> {
+    let segments = model.segments.iter();
+    segments.filter(|segment| segment.owner != Owner::Platform)
+}
+
+fn addresses(interface: &Interface) -> impl Iterator<Item = IpAddr> {
+    let v4 = interface.ipv4.map(IpAddr::V4);
+    v4.into_iter().chain(interface.ipv6.map(IpAddr::V6))
+}
+
+/// Returns an address of a segment, if that has the family.
+fn address_on(segment: &Segment, last: u8, is_ipv4: bool) -> Option<IpAddr> {
+    if is_ipv4 {
+        let net = u32::from(segment.ipv4?.net.network());
+        return Some(Ipv4Addr::from(net + u32::from(last)).into());
+    }
+    let net = u128::from(segment.ipv6?.net.network());
+    Some(Ipv6Addr::from(net + u128::from(last)).into())
+}
+
+/// Somebody who may open connections to a tenant's machine: every version of the inventory allows that.
+struct Operator {
+    vlan: u16,
+    address: IpAddr,
+    machine: IpAddr,
+}
+
+impl Operator {
+    fn of(model: &Model) -> Self {
+        let mut segments = model.segments.iter();
+        let management = segments.find(|s| s.name.as_str() == "management");
+        let management = management.unwrap();
+        let mut hosts = model.hosts.iter();
+        let machine = hosts.find(|host| host.name.as_str() == "grooveiq-api01");
+        let machine = machine.unwrap().interfaces[0].ipv4.unwrap();
+        Self {
+            vlan: management.vlan_id.as_u16(),
+            address: address_on(management, 66, true).unwrap(),
+            machine: machine.into(),
+        }
+    }
+
+    /// A packet to the machine, behind these tags.
+    fn packet(&self, router: [u8; 6], tags: &[u16]) -> Frame {
+        let frame = Frame::new(OPERATOR, router);
+        let frame = tags.iter().fold(frame, |frame, tag| frame.vlan(*tag));
+        frame.ip(self.address, self.machine)
+    }
 }
 
 /// What goes over the trunk while the story is told.
 struct Traffic {
-    hostile: Vec<Vec<u8>>,
-    friendly: Vec<u8>,
+    hostile: Vec<Hostile>,
+    /// An operator's, as [`FRIENDLY`].
+    friendly: [Vec<u8>; 2],
+    /// Hardware addresses of the inventory.
+    macs: BTreeMap<IpAddr, [u8; 6]>,
     is_over: AtomicBool,
+    /// Nothing hostile is sent.
+    is_truce: AtomicBool,
     sent: AtomicU64,
     /// Friendly frames that came back, forwarded: those that look for forbidden ones are not blind.
-    forwarded: AtomicU64,
+    forwarded: [AtomicU64; 2],
+    /// The first forbidden frame that came back.
+    passed: OnceLock<String>,
 }
 
 impl Traffic {
+    fn new(lab: &Lab) -> Self {
+        let model = netmodel::load(&inventory(lab)).model.unwrap();
+        let router = lab.router.mac(TRUNK).unwrap();
+        let operator = Operator::of(&model);
+        let friendly = FRIENDLY.map(|port| {
+            let packet = operator.packet(router, &[operator.vlan]);
+            packet.tcp(port, 22, tcp_flag::SYN).build()
+        });
+        let interfaces = model.hosts.iter().flat_map(|host| &host.interfaces);
+        let macs = interfaces.flat_map(|interface| {
+            let known = addresses(interface).zip(std::iter::repeat(interface.mac));
+            known.filter_map(|(address, mac)| Some((address, mac?.0)))
+        });
+        Self {
+            hostile: hostile(&model, router),
+            friendly,
+            macs: macs.collect(),
+            is_over: AtomicBool::new(false),
+            is_truce: AtomicBool::new(false),
+            sent: AtomicU64::new(0),
+            forwarded: Default::default(),
+            passed: OnceLock::new(),
+        }
+    }
+
     /// Sends hostile frames and looks for them coming back, until told to end.
     fn attack(&self, far: &NetNs) {
         while !self.is_over.load(Ordering::Relaxed) {
@@ -162,35 +297,97 @@ impl Traffic {
 
     /// Returns when the trunk is gone.
     fn attack_on(&self, wire: &RawSocket) {
-        for frame in self.hostile.iter().cycle() {
-            if self.is_over.load(Ordering::Relaxed) || wire.send(&self.friendly).is_err() {
+        for hostile in self.hostile.iter().cycle() {
+            let is_truce = self.is_truce.load(Ordering::Relaxed);
+            let friendly = &self.friendly[usize::from(is_truce)];
+            if self.is_over.load(Ordering::Relaxed) || wire.send(friendly).is_err() {
                 return;
             }
-            if wire.send(frame).is_ok() {
+            if !is_truce && wire.send(&hostile.frame).is_ok() {
                 self.sent.fetch_add(1, Ordering::Relaxed);
             }
             while let Ok(Some(out)) = wire.receive(Instant::now() + Duration::from_millis(1)) {
-                self.look(&out);
+                self.look(wire, &out);
             }
         }
     }
 
-    fn look(&self, out: &[u8]) {
-        let parsed = ParsedFrame::parse(out);
-        let transport = parsed.as_ref().and_then(ParsedFrame::transport);
-        let port = transport.map_or(0, |ports| ports.source_port);
-        assert!(
-            !HOSTILE.contains(&port),
-            "a forbidden packet passed: {out:02x?}"
-        );
-        if port == FRIENDLY {
-            self.forwarded.fetch_add(1, Ordering::Relaxed);
+    fn look(&self, wire: &RawSocket, out: &[u8]) {
+        let Some(port) = self.seen(wire, out) else {
+            return;
+        };
+        if let Some(hostile) = self.hostile.iter().find(|hostile| hostile.port == port) {
+            let (from, to) = hostile.vlans;
+            // The first one is told of.
+            let _ = self.passed.set(format!(
+                "from VLAN {from} to {to}, a way for {:?}: {out:02x?}",
+                hostile.way
+            ));
         }
+        for (count, friendly) in self.forwarded.iter().zip(FRIENDLY) {
+            if port == friendly {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Takes a frame that came out of the trunk; if the router asks where somebody is, it gets an answer. Returns the source port.
+    fn seen(&self, wire: &RawSocket, out: &[u8]) -> Option<u16> {
+        let parsed = ParsedFrame::parse(out)?;
+        if let Some(answer) = self.answer(&parsed) {
+            // The trunk may be gone at the moment.
+            let _ = wire.send(&answer);
+        }
+        Some(parsed.transport()?.source_port)
+    }
+
+    /// Everybody is there: the kernel, too, could send to every address of every segment.
+    fn answer(&self, question: &ParsedFrame) -> Option<Vec<u8>> {
+        let vlan = question.vlan()?;
+        let reply = |asked: IpAddr| {
+            let mac = self.macs.get(&asked).copied().unwrap_or(STRANGER);
+            Frame::new(mac, question.source).vlan(vlan)
+        };
+        if let Some(arp) = question.arp.filter(|arp| arp.operation == 1) {
+            let (asker, asked) = (arp.sender.1, arp.target.1);
+            return Some(reply(asked.into()).arp_reply(asked, asker).build());
+        }
+        let asker = question.ip.as_ref()?.source;
+        if !asker.is_ipv6() || asker.is_unspecified() || !question.is_icmp(135) {
+            return None;
+        }
+        let asked: &[u8; 16] = question.transport()?.payload.first_chunk()?;
+        let asked = Ipv6Addr::from(*asked);
+        let reply = reply(asked.into()).ip(asked.into(), asker);
+        let reply = reply.neighbour_advertisement(asked);
+        Some(reply.link_layer_option(true).build())
+    }
+
+    /// Stops the hostile sender. When this returns, what it has sent is judged: frames keep their order.
+    fn make_truce(&self) {
+        let count = || self.forwarded[1].load(Ordering::Relaxed);
+        let before = count();
+        self.is_truce.store(true, Ordering::Relaxed);
+        let is_quiet = || (count() > before).then_some(());
+        wait_at_most(PATIENCE, "a friendly frame of the truce", is_quiet).unwrap();
+    }
+
+    fn end_truce(&self) {
+        self.is_truce.store(false, Ordering::Relaxed);
+    }
+
+    fn assert_nothing_passed(&self, when: &str) {
+        let passed = self.passed.get();
+        assert!(
+            passed.is_none(),
+            "{when}: a forbidden packet passed {passed:?}"
+        );
     }
 }
 
 struct Story {
     lab: Lab,
+    has_devices: bool,
     run: Option<Running>,
     random: Rng,
     /// Which of two versions of the rules is in the inventory.
@@ -198,6 +395,8 @@ struct Story {
     /// Whether the tenant has both families.
     grown: bool,
     addresses: u8,
+    /// How long an apply takes on this machine.
+    apply_takes: Duration,
 }
 
 /// Starts the daemon, and waits until it has said something: before that, a hangup would end it.
@@ -209,29 +408,49 @@ fn daemon(lab: &Lab) -> Running {
 
 impl Story {
     fn tell(&mut self, traffic: &Traffic) {
+        let mut kinds = ANYWHERE.to_vec();
+        if self.has_devices {
+            kinds.extend(ON_DEVICES);
+        }
+        self.random.shuffle(&mut kinds);
+        let mut steps = kinds.clone();
         for _ in 0..asked_for("BULKHEAD_STEPS", STEPS) {
-            let step = ALL[self.random.usize(..ALL.len())];
+            steps.push(kinds[self.random.usize(..kinds.len())]);
+        }
+        for step in steps {
+            // Where nothing judges, what passes is no fault of ours.
+            if step == Step::LoseLinkPin {
+                traffic.make_truce();
+            }
             self.take(step);
             self.settle(step, traffic);
         }
     }
 
     fn edit(&mut self) {
-        let file = "tenants/grooveiq/group_vars/grooveiq/firewall.yml";
         let (from, to) = match self.edited {
             false => ("tcp/443", "tcp/8443"),
             true => ("tcp/8443", "tcp/443"),
         };
-        self.lab.edit(file, from, to);
+        self.lab.edit(FIREWALL, from, to);
         self.edited = !self.edited;
     }
 
-    /// Starts an apply and kills it after so many milliseconds.
-    fn kill_an_apply(&mut self, words: &[&str], moments: std::ops::Range<u64>) {
+    /// Starts an apply and kills it, at the latest after so many times as long as one takes.
+    fn kill_an_apply(&mut self, words: &[&str], times: f64) {
         let mut apply = self.lab.start_logged(words, "apply.log");
-        let moment = self.random.u64(moments);
-        std::thread::sleep(Duration::from_millis(moment));
+        let moment = self.random.f64() * times;
+        std::thread::sleep(self.apply_takes.mul_f64(moment));
         apply.kill();
+    }
+
+    /// A device of a tenant's, or the trunk where there are none.
+    fn device(&mut self) -> String {
+        if !self.has_devices {
+            return TRUNK.to_owned();
+        }
+        let vlan = GROOVEIQ + self.random.u16(..3);
+        dataplane_user::network::device_name(TRUNK, vlan)
     }
 
     fn take(&mut self, step: Step) {
@@ -256,14 +475,38 @@ impl Story {
             Step::Trial => {
                 self.edit();
                 let words = [&APPLY[..], &["--confirm-within", "1s"]].concat();
-                self.kill_an_apply(&words, 0..800);
+                self.kill_an_apply(&words, 2.0);
             }
             Step::Rollback => {
-                // There may be nothing to go back to.
-                self.lab.bulkhead(&["rollback", "--yes"]);
+                self.lab.bulkhead(&["rollback", "--yes"]).expect(0);
             }
             Step::LoseEntry => self.lab.lose_an_endpoint(),
+            Step::LoseLinkPin => {
+                // It holds the attachment, too.
+                self.run = None;
+                lose_link_pin(&self.lab);
+                self.run = Some(daemon(&self.lab));
+            }
+            Step::FlushChain => {
+                self.lab.tool("nft flush chain inet bulkhead to_uplink");
+            }
             Step::BreakLink => self.lab.break_a_device(),
+            Step::DeleteDevice => {
+                let device = self.device();
+                self.lab.router.delete_link(&device).unwrap();
+            }
+            Step::DeleteAddresses => {
+                let device = self.device();
+                let hand = format!("ip address flush dev {device} scope global");
+                self.lab.tool(&hand);
+            }
+            Step::SetSysctls => {
+                let device = self.device();
+                for key in ["rp_filter=0", "accept_redirects=1"] {
+                    let hand = format!("sysctl -w net/ipv4/conf/{device}/{key}");
+                    self.lab.tool(&hand);
+                }
+            }
             Step::Flap => {
                 self.lab.router.set_down(TRUNK).unwrap();
                 self.lab.router.set_up(TRUNK).unwrap();
@@ -275,18 +518,25 @@ impl Story {
             }
             Step::KillApply => {
                 self.edit();
-                self.kill_an_apply(&APPLY, 0..400);
+                self.kill_an_apply(&APPLY, 1.2);
             }
             Step::Readdress => {
                 self.addresses += 1;
-                let address = std::net::Ipv4Addr::new(192, 0, 2, self.addresses);
+                let address = Ipv4Addr::new(192, 0, 2, self.addresses);
                 let router = &self.lab.router;
                 router.add_address(TRUNK, address.into(), 32).unwrap();
             }
         }
     }
 
-    /// Waits until there is no drift.
+    /// Is what lies in the inventory's folder what is applied? Not after what went back.
+    fn is_inventory_applied(&self) -> bool {
+        let sources = netmodel::load(&inventory(&self.lab)).sources;
+        let published = netmodel::published::head(&self.lab.path("published"));
+        published.unwrap().inventory == sources.digest()
+    }
+
+    /// Waits until there is no drift, and sees that nobody wants anything more.
     fn settle(&self, step: Step, traffic: &Traffic) {
         if let Some(run) = &self.run {
             // Foreign hands in maps are no event; the daemon would find them within a minute.
@@ -299,39 +549,41 @@ impl Story {
         let drift = || self.lab.bulkhead(&["drift"]).out;
         let said = || self.run.as_ref().map(Running::said);
         assert!(settled.is_ok(), "after {step:?}: {}\n{:?}", drift(), said());
+        traffic.end_truce();
         self.lab.bulkhead(&["status"]).expect(0);
-        let before = traffic.forwarded.load(Ordering::Relaxed);
-        let forwarded = || traffic.forwarded.load(Ordering::Relaxed) > before;
-        let passed = wait_at_most(PATIENCE, "a friendly frame", || forwarded().then_some(()));
+        if matches!(step, Step::Edit | Step::Grow) || self.is_inventory_applied() {
+            let plan = self.lab.bulkhead(&["plan"]);
+            let told = format!("{}\n{}", plan.out, plan.talk);
+            assert_eq!(plan.code, 0, "after {step:?}, a plan is not empty: {told}");
+        }
+        let count = || traffic.forwarded[0].load(Ordering::Relaxed);
+        let before = count();
+        let forwarded = || (count() > before).then_some(());
+        let passed = wait_at_most(PATIENCE, "a friendly frame", forwarded);
         assert!(passed.is_ok(), "after {step:?} nothing passes any more");
+        traffic.assert_nothing_passed(&format!("{step:?}"));
     }
 }
 
 fn live(seed: u64) {
-    let lab = match vlan_devices_available().unwrap() {
-        true => Lab::with_devices(),
-        false => Lab::new(),
-    };
-    let inventory = netmodel::Options::new(lab.path("site"), Some(lab.path("tenants")));
-    let model = netmodel::load(&inventory).model.unwrap();
-    let router = lab.router.mac(TRUNK).unwrap();
-    let traffic = Traffic {
-        hostile: hostile(&model, router),
-        friendly: friendly(&model, router),
-        is_over: AtomicBool::new(false),
-        sent: AtomicU64::new(0),
-        forwarded: AtomicU64::new(0),
-    };
-    assert!(traffic.hostile.len() >= 6, "too few frames");
+    let (lab, has_devices) = (Lab::with_everything(), vlan_devices_available().unwrap());
+    let traffic = Traffic::new(&lab);
     lab.bulkhead(&["apply", "--yes"]).expect(0);
     let mut story = Story {
-        run: Some(daemon(&lab)),
         lab,
+        has_devices,
+        run: None,
         random: Rng::with_seed(seed),
         edited: false,
         grown: false,
         addresses: 0,
+        apply_takes: Duration::ZERO,
     };
+    // A second generation, so that there is one to go back to.
+    let begin = Instant::now();
+    story.take(Step::Edit);
+    story.apply_takes = begin.elapsed();
+    story.run = Some(daemon(&story.lab));
     let far = story.lab.far.clone();
     std::thread::scope(|scope| {
         let attacker = scope.spawn(|| traffic.attack(&far));
@@ -344,6 +596,7 @@ fn live(seed: u64) {
             std::panic::resume_unwind(panic);
         }
     });
+    traffic.assert_nothing_passed("in the end");
     let (sent, dropped) = (traffic.sent.load(Ordering::Relaxed), story.lab.dropped());
     assert!(sent > 100, "only {sent} hostile frames");
     assert!(dropped > 0, "none of {sent} hostile frames was counted");
@@ -354,5 +607,71 @@ fn live(seed: u64) {
 fn whatever_happens_it_settles_and_nothing_forbidden_passes() {
     for seed in 0..asked_for("BULKHEAD_CASES", CASES) {
         live(seed);
+    }
+}
+
+/// Sends a hostile frame until it is seen: the kernel may have to ask where to.
+fn assert_seen(traffic: &Traffic, wire: &RawSocket, hostile: &Hostile) {
+    let seen = wait_at_most(PATIENCE, "a hostile frame", || {
+        wire.send(&hostile.frame).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(1);
+        let is_it = |out: &[u8]| {
+            let port = traffic.seen(wire, out)?;
+            (port == hostile.port).then_some(())
+        };
+        wire.receive_where(deadline, is_it).unwrap()
+    });
+    let (vlans, way) = (hostile.vlans, hostile.way);
+    assert!(seen.is_ok(), "{vlans:?}, a way for {way:?}, is not seen");
+}
+
+#[test]
+fn whatever_happens_to_let_a_hostile_frame_through_is_seen() {
+    let (lab, has_devices) = (Lab::with_everything(), vlan_devices_available().unwrap());
+    let traffic = Traffic::new(&lab);
+    let wire = RawSocket::open(&lab.far, FAR_TRUNK).unwrap();
+    // The inventory allows some of them, for once.
+    let (one, all) = (
+        "host: grooveiq-api01, ports: [tcp/443]",
+        "segment: main, ports: [tcp/9999]",
+    );
+    lab.edit(FIREWALL, one, all);
+    lab.bulkhead(&APPLY).expect(0);
+    let of_offer = traffic.hostile.iter().filter(|hostile| {
+        let is_way = match hostile.way {
+            Way::Programs => true,
+            Way::Kernel => has_devices,
+            Way::Nobody => false,
+        };
+        is_way && hostile.vlans == (VINTRONICS, GROOVEIQ)
+    });
+    let of_offer: Vec<_> = of_offer.collect();
+    assert!(of_offer.len() >= 3, "too few frames");
+    for hostile in of_offer {
+        assert_seen(&traffic, &wire, hostile);
+    }
+    // And then no more.
+    lab.edit(FIREWALL, all, one);
+    lab.bulkhead(&APPLY).expect(0);
+    wire.drain().unwrap();
+    for hostile in &traffic.hostile {
+        wire.send(&hostile.frame).unwrap();
+    }
+    wire.send(&traffic.friendly[0]).unwrap();
+    let is_of_ours = |out: &[u8]| {
+        let port = traffic.seen(&wire, out)?;
+        (port >= HOSTILE).then_some(port)
+    };
+    let first = wire.receive_where(Instant::now() + PATIENCE, is_of_ours);
+    assert_eq!(first.unwrap(), Some(FRIENDLY[0]));
+    if !has_devices {
+        return;
+    }
+    // Without programs, the kernel passes on what goes from one segment to another.
+    lose_link_pin(&lab);
+    for hostile in &traffic.hostile {
+        if hostile.way != Way::Nobody {
+            assert_seen(&traffic, &wire, hostile);
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::fs;
 use dataplane_user::loader::Pins;
 
 use crate::lab::Lab;
+use crate::traffic::Attack;
 
 #[test]
 fn lost_store_leaves_enforcement_and_the_next_apply_goes_on_counting() {
@@ -12,14 +13,33 @@ fn lost_store_leaves_enforcement_and_the_next_apply_goes_on_counting() {
     lab.bulkhead(&["apply", "--yes"]).expect(0);
     lab.withdraw_offer();
     lab.bulkhead(&["apply", "--yes"]).expect(0);
+    let attack = Attack::begin(&lab);
     fs::remove_dir_all(lab.path("store")).unwrap();
     let run = lab.start(&["run"]);
     run.wait_until_it_says("what is enforced stays as it is");
     assert_eq!(lab.enforced(), 2);
+    attack.operator_passes();
     drop(run);
     lab.bulkhead(&["status"]).expect(0);
+    attack.operator_passes();
     lab.bulkhead(&["apply", "--yes"]).expect(0);
     assert_eq!(lab.enforced(), 3);
+    attack.end();
+}
+
+#[test]
+fn lost_store_is_no_leave_to_forget_a_segment() {
+    let lab = Lab::new();
+    lab.bulkhead(&["apply", "--yes"]).expect(0);
+    fs::remove_dir_all(lab.path("store")).unwrap();
+    lab.remove_moneyrouter();
+    let said = lab.bulkhead(&["apply", "--yes"]).expect(1);
+    assert!(said.out.contains("VLAN 102"), "{}", said.out);
+    assert!(said.out.contains("--allow-destroy 1"), "{}", said.out);
+    assert_eq!(lab.enforced(), 1);
+    lab.bulkhead(&["apply", "--yes", "--allow-destroy", "1"])
+        .expect(0);
+    assert_eq!(lab.enforced(), 2);
 }
 
 #[test]
@@ -84,6 +104,7 @@ fn generation_is_back_after_a_reboot() {
 fn maps_of_another_layout_are_taken_over() {
     let lab = Lab::new();
     lab.bulkhead(&["apply", "--yes"]).expect(0);
+    let attack = Attack::begin(&lab);
     let pins = lab.pins();
     let maps = pins.map("FLOWS");
     let maps = maps.parent().unwrap();
@@ -91,13 +112,16 @@ fn maps_of_another_layout_are_taken_over() {
     fs::rename(maps, pins.folder().join("abi-1")).unwrap();
     assert_eq!(pins.other_abis(), [1]);
     lab.bulkhead(&["drift"]).expect(2);
+    attack.operator_passes();
     let run = lab.start(&["run"]);
     run.wait_until_it_says("enforcing generation 1");
+    attack.operator_passes();
     drop(run);
     assert_eq!(Pins::at(pins.folder()).other_abis(), [0_u32; 0]);
     assert_eq!(lab.enforced(), 1);
     lab.bulkhead(&["drift"]).expect(0);
     lab.bulkhead(&["status"]).expect(0);
+    attack.end();
 }
 
 #[test]

@@ -80,6 +80,22 @@ fn change_is_only_shown_unless_the_settings_say_otherwise() {
 }
 
 #[test]
+fn hangup_lets_it_read_an_inventory_that_nobody_has_touched() {
+    let lab = Lab::new();
+    lab.configure(EAGER);
+    lab.bulkhead(&["apply", "--yes"]).expect(0);
+    lab.withdraw_offer();
+    lab.bulkhead(&["apply", "--yes"]).expect(0);
+    let run = lab.start(&["run", "--watch"]);
+    run.wait_until_it_says("the inventory is what is applied");
+    lab.bulkhead(&["rollback", "--yes"]).expect(0);
+    assert_eq!(lab.enforced(), 3);
+    run.signal(Signal::SIGHUP);
+    generation(&lab, 4);
+    assert_eq!(lab.model(4), lab.model(2));
+}
+
+#[test]
 fn broken_inventory_keeps_the_old_generation_and_shows_in_status() {
     let lab = Lab::new();
     lab.configure(EAGER);

@@ -39,9 +39,15 @@ const DENIED: Duration = Duration::from_secs(3);
 /// So long nothing may arrive where nothing should.
 const SILENCE: Duration = Duration::from_millis(200);
 
+/// Listens on a port; 0: on any that is free.
+fn listen(ns: &NetNs, port: u16) -> Result<TcpListener> {
+    let listener = ns.run(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)));
+    listener.with_context(|| format!("listening in {}", ns.name()))
+}
+
 /// Sends back whatever comes, until the process ends.
 fn serve(ns: &NetNs, port: u16) -> Result<()> {
-    let listener = ns.run(|| TcpListener::bind((Ipv6Addr::UNSPECIFIED, port)))?;
+    let listener = listen(ns, port)?;
     thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
             thread::spawn(move || {
@@ -238,6 +244,16 @@ fn everybody_reaches_what_the_inventory_allows(lab: &Lab) {
         wrong.join("\n")
     );
     assert!(cells.len() > 50, "{} cells", cells.len());
+}
+
+/// The internet, which here would find the way back to any address, sees the router's: `apply` has made the masquerade.
+fn internet_sees_only_the_uplink(lab: &Lab) {
+    let listener = listen(lab.site.internet.as_ref().unwrap(), 0).unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let internet = testkit::lab::INTERNET[0];
+    let _stream = connect(&lab.machine(API).ns, internet, port, PATIENCE).unwrap();
+    let (_, from) = listener.accept().unwrap();
+    assert_eq!(from.ip().to_canonical(), lab.uplink);
 }
 
 /// Everything that arrives anywhere.
@@ -503,6 +519,7 @@ fn print_throughput(mut lab: Lab) {
 fn both_walls_hold_and_follow_a_machine_that_moves_with_native_xdp_on_the_router() {
     let lab = Lab::build(Router::Xdp).unwrap();
     lab.is_as_it_should_be().unwrap();
+    internet_sees_only_the_uplink(&lab);
     everybody_reaches_what_the_inventory_allows(&lab);
     forgeries_reach_nobody(&lab);
     machine_moves(&lab);

@@ -246,6 +246,8 @@ pub(crate) struct Lab {
     router: Bulkhead,
     pub(crate) machines: Vec<Machine>,
     pub(crate) site: Site,
+    /// The router's address on its uplink.
+    pub(crate) uplink: IpAddr,
     how: Router,
     model: Model,
     router_mac: [u8; 6],
@@ -260,6 +262,8 @@ impl Lab {
         spec.hosts.retain(|host| !(100..=102).contains(&host.vlan));
         let site = Site::build(&spec, Wiring::EmptyRouter)?;
         let router = start_router(how, &site, &spec, inventory.path())?;
+        let uplink = spec.uplink.iter().flat_map(|uplink| &uplink.router);
+        let uplink = uplink.map(|(ip, _)| *ip).find(IpAddr::is_ipv4);
         let names = ["hv01", "hv02"];
         let hypervisors: Result<Vec<_>> = names
             .iter()
@@ -277,6 +281,7 @@ impl Lab {
             router,
             machines: machines.collect::<Result<_>>()?,
             site,
+            uplink: uplink.context("the sample's router has an uplink")?,
             how,
             model,
             router_mac: spec.router_mac,
