@@ -32,7 +32,7 @@ fn change_is_applied_if_the_settings_say_so() {
 
 #[test]
 fn capabilities_of_the_unit_are_enough_to_adopt_and_to_change_everything() {
-    let lab = Lab::new();
+    let lab = Lab::with_everything();
     lab.configure(EAGER);
     lab.bulkhead(&["apply", "--yes"]).expect(0);
     let pins = || {
@@ -55,6 +55,11 @@ fn capabilities_of_the_unit_are_enough_to_adopt_and_to_change_everything() {
         generation(&lab, number);
         run.wait_until_it_says(&format!("generation {number}"));
     }
+    // Of the network, too.
+    lab.tool("nft flush chain inet bulkhead to_uplink");
+    lab.tool("sysctl -w net.ipv4.conf.eth0.rp_filter=0");
+    run.signal(Signal::SIGHUP);
+    lab.settles();
     drop(run);
     assert_eq!(pins(), full, "maps that nothing uses are not kept");
 }

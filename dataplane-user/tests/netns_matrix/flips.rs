@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, ensure};
+use dataplane_common::abi::{Address, endpoint_flags};
 use dataplane_user::compile::{RouterFacts, Tables, Trunk, Verdict, compile};
 use dataplane_user::loader::{Datapath, Mode};
 use netmodel::Model;
@@ -80,6 +81,16 @@ fn is_allowed(tables: &Tables, attempt: &Attempt) -> bool {
     )
 }
 
+/// Is the hardware address of its destination known? Else the kernel would look for it, and nobody would see it come out.
+fn would_come_out(tables: &Tables, attempt: &Attempt) -> bool {
+    let address = match attempt.to {
+        IpAddr::V4(ip) => Address::from_ipv4(ip.octets()),
+        IpAddr::V6(ip) => Address::from_ipv6(ip.octets()),
+    };
+    let mut endpoints = tables.endpoints.iter();
+    endpoints.any(|(key, to)| key.address == address && to.flags & endpoint_flags::MAC_KNOWN != 0)
+}
+
 /// Returns every generation that could be seen by a packet that saw half of each.
 fn halves<'t>(a: &'t Tables, b: &'t Tables) -> Vec<Tables> {
     let mixed = |a: &'t Tables, b: &'t Tables| {
@@ -108,6 +119,7 @@ fn flip_under_traffic(mode: Mode, flips: usize) -> Result<()> {
     let denied: Vec<Attempt> = attempts(&model)
         .into_iter()
         .filter(|attempt| tables.iter().all(|t| !is_allowed(t, attempt)))
+        .filter(|attempt| tables.iter().all(|t| would_come_out(t, attempt)))
         .collect();
     let halves = halves(&tables[0], &tables[1]);
     let is_telling = |half: &Tables| denied.iter().any(|attempt| is_allowed(half, attempt));
