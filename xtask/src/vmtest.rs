@@ -23,7 +23,7 @@ const LIMIT: Duration = Duration::from_secs(40 * 60);
 /// The same with every program on every kernel.
 const FULL_LIMIT: Duration = Duration::from_secs(3 * 60 * 60);
 /// The longest that one program may take there.
-const PROGRAM_SECONDS: u32 = 900;
+const PROGRAM_SECONDS: u32 = 1200;
 
 /// A row for each kernel. A machine has one processor, so several run side by side.
 pub(crate) fn run(args: &Args, programs: &[Program]) -> Result<Vec<Row>> {

@@ -16,7 +16,7 @@ use rtnetlink::{LinkBridge, LinkBridgeVlan, LinkMessageBuilder, LinkUnspec, Link
 use super::change::{Change, LinkRef, SysctlChange, VlanRange};
 use super::ethtool::set_rx_vlan_offload;
 use super::observed::{Kind, Link, address_of, link_of};
-use super::{GROUP, Network, NetworkError, PROTOCOL};
+use super::{GROUP, NetlinkError, Network, NetworkError, PROTOCOL};
 
 impl Network {
     /// Does a change.
@@ -33,6 +33,20 @@ impl Network {
                 remedy: remedy(change, &source),
                 source,
             })
+    }
+
+    /// Gives a link one more name (`ip link property add altname`): whoever looks for it by that one finds it.
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses; so it does if another link has the name.
+    pub async fn add_name(&self, index: u32, name: &str) -> Result<(), NetworkError> {
+        self.check_namespace()?;
+        let request = self.handle.link().property_add(index).alt_ifname(&[name]);
+        request.execute().await.map_err(|source| {
+            let op = "give a link one more name";
+            NetlinkError::Ask { op, source }.into()
+        })
     }
 
     async fn try_apply(&self, change: &Change) -> io::Result<()> {

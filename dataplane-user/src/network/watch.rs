@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
-use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage};
+use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage, Prop};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::sys::AsyncSocket as _;
 use rtnetlink::{Handle, MulticastGroup, new_multicast_connection};
@@ -57,7 +57,7 @@ pub enum TrunkEvent {
         /// The index that it had.
         ifindex: u32,
     },
-    /// It is called otherwise now; what is attached stays.
+    /// It is called otherwise now, and has not its old name beside; what is attached stays.
     Renamed {
         /// Its index.
         ifindex: u32,
@@ -321,7 +321,11 @@ impl Trunk {
                 None
             }
         })?;
-        if *name == self.name {
+        let is_also = link.attributes.iter().any(|attribute| {
+            let also = Prop::AltIfName(self.name.clone());
+            matches!(attribute, LinkAttribute::PropList(names) if names.contains(&also))
+        });
+        if *name == self.name || is_also {
             return self.sync(Some(ifindex));
         }
         if self.index != Some(ifindex) {

@@ -10,12 +10,12 @@ use notify::event::{AccessKind, AccessMode, EventKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tracing::warn;
+use tracing::{info, warn};
 
 use futures_util::StreamExt as _;
 
 use super::inventory::Watched;
-use super::{Place, RunError};
+use super::{Place, RunError, with_causes};
 use crate::network::{self, Event, Network, TrunkEvent, WatchOptions};
 
 /// What is wanted of the daemon.
@@ -40,6 +40,7 @@ pub(super) struct Signals {
     terminate: Signal,
     changes: UnboundedReceiver<Wish>,
     network: network::Watch,
+    interface: String,
     /// Watches for as long as it lives.
     watcher: RecommendedWatcher,
     folders: Vec<Folder>,
@@ -95,6 +96,7 @@ impl Signals {
             interrupt: catch(SignalKind::interrupt())?,
             terminate: catch(SignalKind::terminate())?,
             changes,
+            interface: place.interface.clone(),
             network: Network::connect()?.watch(&place.interface, WatchOptions::default())?,
             watcher,
             folders,
@@ -131,15 +133,30 @@ impl Signals {
             _ = self.hangup.recv() => Wish::LookAndRead,
             Some(wish) = self.changes.recv() => wish,
             Some(event) = self.network.next() => {
-                if let Event::Trunk(TrunkEvent::Renamed { to, .. }) = event {
-                    warn!(
-                        "the trunk is called {to} now: what is attached to it stays, but nothing else of it can be followed \
-                         (remedy: give it its name back)"
-                    );
+                if let Event::Trunk(TrunkEvent::Renamed { ifindex, to }) = event {
+                    self.keep_name(ifindex, &to).await;
                 }
                 Wish::Look
             }
             () = tokio::time::sleep(patience) => Wish::Nothing,
+        }
+    }
+
+    /// A trunk that is renamed has its old name beside the new one: pins and settings go by it.
+    async fn keep_name(&self, ifindex: u32, to: &str) {
+        let name = &self.interface;
+        let added = match Network::connect() {
+            Ok(network) => network.add_name(ifindex, name).await,
+            Err(error) => Err(error),
+        };
+        match added {
+            Ok(()) => {
+                info!("{name} is called {to} now, and {name} as well, by which it is followed")
+            }
+            Err(error) => warn!(
+                "{name} is called {to} now: what is attached to it stays, but it is not followed: {} (remedy: give it its name back)",
+                with_causes(&error)
+            ),
         }
     }
 }

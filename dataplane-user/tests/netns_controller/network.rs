@@ -4,6 +4,7 @@ use nix::sys::signal::Signal;
 use testkit::kernel_vlan::vlan_devices_available;
 
 use crate::lab::{Lab, TRUNK};
+use crate::traffic::Attack;
 
 #[test]
 fn what_is_in_the_way_refuses_an_apply_which_names_the_remedy() {
@@ -24,6 +25,30 @@ fn what_is_in_the_way_refuses_an_apply_which_names_the_remedy() {
     }
     assert!(!lab.path("store").exists());
     assert!(!lab.pins().is_in_use());
+}
+
+#[test]
+fn trunk_that_is_renamed_is_followed() {
+    let lab = Lab::with_everything();
+    lab.bulkhead(&["apply", "--yes"]).expect(0);
+    let run = lab.start(&["run"]);
+    run.wait_until_it_says("is as it should be");
+    lab.router.set_down(TRUNK).unwrap();
+    lab.tool("ip link set eth0 name wan0");
+    run.wait_until_it_says("eth0 is called wan0 now, and eth0 as well");
+    lab.router.set_up("wan0").unwrap();
+    lab.settles();
+    lab.bulkhead(&["status"]).expect(0);
+    let attack = Attack::begin(&lab);
+    lab.withdraw_offer();
+    lab.bulkhead(&["apply", "--yes"]).expect(0);
+    assert_eq!(lab.enforced(), 2);
+    attack.end();
+    // What is lost is put back.
+    lab.lose_an_endpoint();
+    run.signal(Signal::SIGHUP);
+    run.wait_until_it_says("repaired, as generation 3");
+    lab.settles();
 }
 
 #[test]
