@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use tracing::error;
 
-use crate::answer::{Client, Outcome, Transport, answer};
+use crate::answer::{Client, Outcome, Transport, answer_into};
 use crate::forward;
+use crate::message::Query;
 use crate::server::{Hands, Shared};
 use crate::updater::{self, Job, Request, Work};
 use batch::{Back, Batch, Exchange};
@@ -25,6 +26,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_millis(200);
 /// Serves a socket until the server stops.
 pub(crate) fn run(shared: &Shared, socket: &Arc<UdpSocket>, hands: &Hands, thread: usize) {
     let mut batch = Batch::new();
+    let mut query = Query::default();
     while !shared.is_stopping() {
         let received = match batch.receive(socket) {
             Ok(received) => received,
@@ -55,7 +57,7 @@ pub(crate) fn run(shared: &Shared, socket: &Arc<UdpSocket>, hands: &Hands, threa
                 thread,
                 ..Client::new(source, Transport::Udp, now)
             };
-            match answer(&world, client, message, reply) {
+            match answer_into(&world, client, message, &mut query, reply) {
                 // A transfer is begun over TCP only.
                 Outcome::Silence | Outcome::Transfer(_) => {}
                 Outcome::Reply => batch.keep(),

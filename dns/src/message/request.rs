@@ -3,19 +3,21 @@
 //! The order of the cheap refusals: too short and responses are not answered at all (RFC 8906; two
 //! servers must not talk to each other), then the opcode, then the question, then what follows it.
 
+use std::fmt;
+
 use super::{HEADER, UDP_MAX, UDP_PLAIN, rcode};
 use crate::cookie::{self, Cookie};
 use crate::name::MAX_NAME;
 use crate::rdata::rtype;
 
-/// A question and what came with it.
-#[derive(Clone, Debug)]
+/// A question and what came with it. One is enough for many messages: see [`read`].
+#[derive(Clone)]
 pub struct Query {
     /// The message's id.
     pub id: u16,
     /// Third and fourth octet of the header.
     pub(super) flags: [u8; 2],
-    /// The question's name in lower case.
+    /// The question's name in lower case. What stands behind it is of an earlier message, and shown to nobody.
     name: [u8; MAX_NAME],
     /// 0: there is no question (RFC 7873, 5.4).
     pub(super) name_length: usize,
@@ -54,19 +56,88 @@ pub const COMPACT_OK: u16 = 0x4000;
 pub(super) const CHECKING_DISABLED: u8 = 0x10;
 
 /// What a message is.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Read {
     /// Not to be answered.
     Silence,
     /// Only the header can be answered.
     Refuse(u16),
     /// A query whose question is good.
-    Query(Box<Query>),
+    Query,
     /// A dynamic update (RFC 2136); its question section is its zone section.
-    Update(Box<Query>),
+    Update,
+}
+
+impl Default for Query {
+    fn default() -> Self {
+        Self {
+            id: 0,
+            flags: [0; 2],
+            name: [0; MAX_NAME],
+            name_length: 0,
+            kind: 0,
+            class: 0,
+            edns: None,
+            is_signed: false,
+            serial: None,
+            cookie: None,
+            cookie_back: None,
+        }
+    }
+}
+
+impl fmt::Debug for Query {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            id,
+            flags,
+            name: _,
+            name_length: _,
+            kind,
+            class,
+            edns,
+            is_signed,
+            serial,
+            cookie,
+            cookie_back,
+        } = self;
+        f.debug_struct("Query")
+            .field("id", id)
+            .field("flags", flags)
+            .field("name", &self.name())
+            .field("kind", kind)
+            .field("class", class)
+            .field("edns", edns)
+            .field("is_signed", is_signed)
+            .field("serial", serial)
+            .field("cookie", cookie)
+            .field("cookie_back", cookie_back)
+            .finish()
+    }
 }
 
 impl Query {
+    /// Forgets what was read before. Each field is named: a new one cannot be forgotten here.
+    fn clear(&mut self) {
+        let Self {
+            id,
+            flags,
+            // Without a length, there is none.
+            name: _,
+            name_length,
+            kind,
+            class,
+            edns,
+            is_signed,
+            serial,
+            cookie,
+            cookie_back,
+        } = self;
+        (*id, *flags, *name_length, *kind, *class) = (0, [0; 2], 0, 0, 0);
+        (*edns, *is_signed, *serial) = (None, false, None);
+        (*cookie, *cookie_back) = (None, None);
+    }
+
     /// Returns the question's name in lower case.
     #[must_use]
     pub fn name(&self) -> &[u8] {
@@ -119,9 +190,10 @@ impl Query {
     }
 }
 
-/// Reads a message as far as it must be read to answer it.
+/// Reads a message as far as it must be read to answer it. Nothing that `query` was before is left in it.
 #[must_use]
-pub fn read(message: &[u8]) -> Read {
+pub fn read(message: &[u8], query: &mut Query) -> Read {
+    query.clear();
     let Some((header, _)) = message.split_first_chunk::<HEADER>() else {
         return Read::Silence;
     };
@@ -137,35 +209,23 @@ pub fn read(message: &[u8]) -> Read {
     if questions > 1 || (questions == 0 && opcode != 0) {
         return Read::Refuse(rcode::FORMERR);
     }
-    let mut query = Box::new(Query {
-        id: u16::from_be_bytes([a, b]),
-        flags: [flags, more],
-        name: [0; MAX_NAME],
-        name_length: 0,
-        kind: 0,
-        class: 0,
-        edns: None,
-        is_signed: false,
-        serial: None,
-        cookie: None,
-        cookie_back: None,
-    });
+    (query.id, query.flags) = (u16::from_be_bytes([a, b]), [flags, more]);
     let counts = [[an0, an1], [ns0, ns1], [ar0, ar1]].map(u16::from_be_bytes);
     let question = match questions {
         0 => Some(()),
-        _ => read_question(message, &mut query),
+        _ => read_question(message, query),
     };
     let good = question.and_then(|()| {
         if opcode == 0 && !has_query_sections(counts, query.kind) {
             return None;
         }
-        read_records(message, &mut query, counts)?;
+        read_records(message, query, counts)?;
         (query.has_question() || query.cookie.is_some()).then_some(())
     });
     match (good, opcode) {
         (None, _) => Read::Refuse(rcode::FORMERR),
-        (Some(()), 0) => Read::Query(query),
-        (Some(()), _) => Read::Update(query),
+        (Some(()), 0) => Read::Query,
+        (Some(()), _) => Read::Update,
     }
 }
 
@@ -176,25 +236,26 @@ fn has_query_sections([answers, authority, _]: [u16; 3], kind: u16) -> bool {
 }
 
 fn read_question(message: &[u8], query: &mut Query) -> Option<()> {
-    let mut rest = message.get(HEADER..)?;
+    let question = message.get(HEADER..)?;
     let mut length = 0;
     loop {
-        let (&label, _) = rest.split_first()?;
+        let label = *question.get(length)?;
         // A pointer in the first name of a message has nothing to point to.
         if label > 63 {
             return None;
         }
-        let taken = usize::from(label) + 1;
-        let (octets, after) = rest.split_at_checked(taken)?;
-        let place = query.name.get_mut(length..length + taken)?;
-        place.copy_from_slice(octets);
-        place.make_ascii_lowercase();
-        length += taken;
-        rest = after;
-        if label == 0 {
-            break;
+        length += usize::from(label) + 1;
+        match label {
+            0 => break,
+            _ if length >= MAX_NAME => return None,
+            _ => {}
         }
     }
+    let (name, rest) = question.split_at_checked(length)?;
+    let place = query.name.get_mut(..length)?;
+    place.copy_from_slice(name);
+    // The lengths of labels are smaller than any letter.
+    place.make_ascii_lowercase();
     query.name_length = length;
     let ([k0, k1, c0, c1], _) = rest.split_first_chunk::<4>()?;
     query.kind = u16::from_be_bytes([*k0, *k1]);
@@ -252,5 +313,112 @@ pub(crate) fn skip_name(mut rest: &[u8]) -> Option<&[u8]> {
             0xc0..=0xff => return after.get(1..),
             _ => return None,
         };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A question about this name, with these counts of records behind it.
+    fn question(name: &[u8], kind: u16, counts: [u8; 2]) -> Vec<u8> {
+        let mut message = vec![
+            0xaa, 0xbb, 0x01, 0x10, 0, 1, 0, 0, 0, counts[0], 0, counts[1],
+        ];
+        message.extend_from_slice(name);
+        message.extend(kind.to_be_bytes());
+        message.extend([0, 1]);
+        message
+    }
+
+    /// A record of the root.
+    fn record(message: &mut Vec<u8>, kind: u16, data: &[u8]) {
+        message.push(0);
+        message.extend(kind.to_be_bytes());
+        message.extend([0x10, 0, 0, 0, 0xc0, 0]);
+        put_length(message, data);
+    }
+
+    fn put_length(message: &mut Vec<u8>, data: &[u8]) {
+        message.extend(u16::try_from(data.len()).unwrap().to_be_bytes());
+        message.extend_from_slice(data);
+    }
+
+    const COOKIE: [u8; 12] = [0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8];
+
+    /// The longest name there is, and all that can come with a question.
+    fn full() -> Vec<u8> {
+        let mut name = [63, 63, 63, 61]
+            .iter()
+            .flat_map(|length| std::iter::once(*length).chain((0..*length).map(|_| b'X')))
+            .collect::<Vec<u8>>();
+        name.push(0);
+        assert_eq!(name.len(), MAX_NAME);
+        let mut message = question(&name, rtype::IXFR, [1, 2]);
+        record(&mut message, rtype::SOA, &[7; 22]);
+        record(&mut message, rtype::OPT, &COOKIE);
+        record(&mut message, rtype::TSIG, &[]);
+        message
+    }
+
+    /// Reads the fullest message there is.
+    fn used() -> Query {
+        let mut query = Query::default();
+        assert_eq!(read(&full(), &mut query), Read::Query);
+        query.cookie_back = Some([9; cookie::BOTH]);
+        assert_eq!(query.name().len(), MAX_NAME);
+        assert!(!query.name().contains(&b'X'));
+        assert!(query.edns.is_some() && query.is_signed);
+        assert!(query.serial.is_some() && query.cookie.is_some());
+        query
+    }
+
+    #[test]
+    fn nothing_of_a_message_is_left_in_the_next_one() {
+        let short = question(b"\x01A\x00", rtype::A, [0, 0]);
+        let mut with_cookie = vec![0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
+        record(&mut with_cookie, rtype::OPT, &COOKIE);
+        let mut with_edns = question(b"\x02ab\x00", rtype::DS, [0, 1]);
+        record(&mut with_edns, rtype::OPT, &[]);
+        let mut update = short.clone();
+        update[2] = 5 << 3;
+        let nothing = vec![0; HEADER];
+        let cut = full()[..40].to_vec();
+        let notify = vec![0, 1, 4 << 3, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        let rows = [
+            (&short, Read::Query),
+            (&with_cookie, Read::Query),
+            (&with_edns, Read::Query),
+            (&update, Read::Update),
+            (&nothing, Read::Refuse(rcode::FORMERR)),
+            (&cut, Read::Refuse(rcode::FORMERR)),
+            (&notify, Read::Refuse(rcode::NOTIMP)),
+            (&Vec::new(), Read::Silence),
+        ];
+        for (message, is) in rows {
+            let (mut used, mut fresh) = (used(), Query::default());
+            assert_eq!(read(message, &mut used), is, "{message:?}");
+            assert_eq!(read(message, &mut fresh), is);
+            assert_eq!(format!("{used:?}"), format!("{fresh:?}"), "{message:?}");
+            assert!(used.name().len() < 10, "{used:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_is_read_in_lower_case_and_only_if_it_is_whole() {
+        let name = |octets: &[u8]| {
+            let mut query = Query::default();
+            let is = read(&question(octets, rtype::A, [0, 0]), &mut query);
+            (is == Read::Query).then(|| query.name().to_vec())
+        };
+        assert_eq!(name(b"\x03A[z\x00"), Some(b"\x03a[z\x00".to_vec()));
+        assert_eq!(name(b"\x00"), Some(vec![0]));
+        let long = [&[63][..], &[0xc1; 63], b"\x00"].concat();
+        assert_eq!(name(&long), Some(long.clone()));
+        for bad in [&b"\xc0\x0c"[..], b"\x40", b"\x03ab", b"\x05ab\x00"] {
+            assert_eq!(name(bad), None, "{bad:?}");
+        }
+        let too_long = [&b"\x3f"[..], &[b'a'; 63]].concat().repeat(4);
+        assert_eq!(name(&[&too_long[..], b"\x00"].concat()), None);
     }
 }
