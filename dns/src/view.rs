@@ -72,6 +72,9 @@ pub struct View {
     /// internet, so that questions are no way out for others.
     pub may_resolve: bool,
     zones: HashMap<Name, ZoneId>,
+    /// How long the names of its zones are: bit n is set if one of them has n octets. A name of another length
+    /// needs no look.
+    lengths: [u64; 4],
 }
 
 impl View {
@@ -80,22 +83,31 @@ impl View {
             owner,
             may_resolve,
             zones: HashMap::new(),
+            lengths: [0; 4],
         }
     }
 
     pub(crate) fn insert(&mut self, origin: Name, zone: ZoneId) {
+        let length = origin.as_wire().len();
+        if let Some(bits) = self.lengths.get_mut(length / 64) {
+            *bits |= 1 << (length % 64);
+        }
         self.zones.insert(origin, zone);
     }
 
     /// Returns the closest zone at or above a name (lower case).
     #[must_use]
     pub fn zone_of(&self, name: &[u8]) -> Option<ZoneId> {
-        name::ancestors(name).find_map(|ancestor| self.zones.get(ancestor).copied())
+        name::ancestors(name).find_map(|ancestor| self.zone_at(ancestor))
     }
 
     /// Returns the zone of exactly this name.
     #[must_use]
     pub fn zone_at(&self, name: &[u8]) -> Option<ZoneId> {
+        let bits = self.lengths.get(name.len() / 64)?;
+        if bits >> (name.len() % 64) & 1 == 0 {
+            return None;
+        }
         self.zones.get(name).copied()
     }
 
@@ -203,4 +215,40 @@ fn may_reach(model: &Model, segment: SegmentId, tenant: TenantId) -> bool {
         policy.from == FirewallZone::Segment(segment) && policy.to == FirewallZone::Tenants
     });
     is_operator || is_accepted || by_policy
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_zone_is_found_whatever_the_length_of_its_name() {
+        // "." and names of 3 to 255 octets, each of which is below the one before.
+        let mut names = vec![Name::root()];
+        while let Ok(longer) = Name::from_labels([b"a"], names.last().unwrap()) {
+            names.push(longer);
+        }
+        assert_eq!(names.last().unwrap().as_wire().len(), name::MAX_NAME);
+        let owner = || ViewOwner::Tenant("a".into());
+        let mut all = View::new(owner(), false);
+        for (id, name) in names.iter().enumerate() {
+            let mut view = View::new(owner(), false);
+            assert_eq!(view.zone_of(name.as_wire()), None);
+            view.insert(name.clone(), ZoneId(id));
+            all.insert(name.clone(), ZoneId(id));
+            for (other_id, other) in names.iter().enumerate() {
+                let wire = other.as_wire();
+                assert_eq!(view.zone_at(wire), (id == other_id).then_some(ZoneId(id)));
+                assert_eq!(view.zone_of(wire), (id <= other_id).then_some(ZoneId(id)));
+            }
+        }
+        for (id, name) in names.iter().enumerate() {
+            assert_eq!(all.zone_of(name.as_wire()), Some(ZoneId(id)));
+        }
+        let same_length = Name::absolute("b").unwrap();
+        let mut view = View::new(owner(), false);
+        view.insert(Name::absolute("a").unwrap(), ZoneId(0));
+        assert_eq!(view.zone_of(same_length.as_wire()), None);
+        assert_eq!(view.zone_of(&[0; 300]), None, "no name");
+    }
 }
