@@ -142,16 +142,19 @@ impl Reply<'_> {
     }
 
     fn start(&self, out: &mut Vec<u8>, code: u16, flags: [u8; 2], counts: [u16; 3]) {
-        out.clear();
-        out.extend(self.query.id.to_be_bytes());
+        let [id0, id1] = self.query.id.to_be_bytes();
         let asked = 0x80 | (self.query.flags[0] & 0x79);
-        out.extend([asked | flags[0], flags[1] | low(code)]);
-        out.extend([0, u8::from(self.query.has_question())]);
         let [answers, authority, additional] = counts;
         let additional = additional + u16::from(self.query.edns.is_some());
-        for count in [answers, authority, additional] {
-            out.extend(count.to_be_bytes());
-        }
+        let [[an0, an1], [ns0, ns1], [ar0, ar1]] =
+            [answers, authority, additional].map(u16::to_be_bytes);
+        let (flags, more) = (asked | flags[0], flags[1] | low(code));
+        let questions = u8::from(self.query.has_question());
+        let header: [u8; HEADER] = [
+            id0, id1, flags, more, 0, questions, an0, an1, ns0, ns1, ar0, ar1,
+        ];
+        out.clear();
+        out.extend_from_slice(&header);
         let end = self.query.question_end();
         // The name as the client wrote it, upper and lower case.
         out.extend_from_slice(self.message.get(HEADER..end).unwrap_or(&[]));
@@ -162,33 +165,33 @@ impl Reply<'_> {
         if self.query.edns.is_none() {
             return;
         }
-        let payload = u16::try_from(UDP_MAX).unwrap_or(512).to_be_bytes();
-        let [high, low] = rtype::OPT.to_be_bytes();
-        out.extend([0, high, low]);
-        out.extend(payload);
-        out.extend([u8::try_from(code >> 4).unwrap_or(0), 0]);
-        out.extend(flags.to_be_bytes());
         let cookie = self.query.cookie_back.as_ref();
         let text = why.map_or(&[][..], |(_, text)| text.as_bytes());
         let of_cookie = cookie.map_or(0, |cookie| 4 + cookie.len());
         let of_error = if why.is_some() { 6 + text.len() } else { 0 };
-        put_length(out, of_cookie + of_error);
+        let [t0, t1] = rtype::OPT.to_be_bytes();
+        let [p0, p1] = u16::try_from(UDP_MAX).unwrap_or(512).to_be_bytes();
+        let high = u8::try_from(code >> 4).unwrap_or(0);
+        let [f0, f1] = flags.to_be_bytes();
+        let [l0, l1] = length(of_cookie + of_error);
+        out.extend_from_slice(&[0, t0, t1, p0, p1, high, 0, f0, f1, l0, l1]);
         if let Some(cookie) = cookie {
-            out.extend(cookie::OPTION.to_be_bytes());
-            put_length(out, cookie.len());
+            let [o0, o1] = cookie::OPTION.to_be_bytes();
+            let [l0, l1] = length(cookie.len());
+            out.extend_from_slice(&[o0, o1, l0, l1]);
             out.extend_from_slice(cookie);
         }
         if let Some((extended, _)) = why {
-            out.extend([0, 15]);
-            put_length(out, 2 + text.len());
-            out.extend(extended.code().to_be_bytes());
+            let [l0, l1] = length(2 + text.len());
+            let [e0, e1] = extended.code().to_be_bytes();
+            out.extend_from_slice(&[0, 15, l0, l1, e0, e1]);
             out.extend_from_slice(text);
         }
     }
 }
 
-fn put_length(out: &mut Vec<u8>, length: usize) {
-    out.extend(u16::try_from(length).unwrap_or(0).to_be_bytes());
+fn length(octets: usize) -> [u8; 2] {
+    u16::try_from(octets).unwrap_or(0).to_be_bytes()
 }
 
 /// The part of a response code that stands in the header.
