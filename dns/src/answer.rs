@@ -83,18 +83,29 @@ impl Client<'_> {
 
 /// Answers a message. `out` is overwritten.
 pub fn answer(world: &World, client: Client<'_>, message: &[u8], out: &mut Vec<u8>) -> Outcome {
+    answer_into(world, client, message, &mut Query::default(), out)
+}
+
+/// As [`answer`]; `query` is where the question is read, and overwritten like `out`.
+pub fn answer_into(
+    world: &World,
+    client: Client<'_>,
+    message: &[u8],
+    query: &mut Query,
+    out: &mut Vec<u8>,
+) -> Outcome {
     let view = || world.plan.clients.view_of(client.source);
-    let (mut query, is_update) = match message::read(message) {
+    let is_update = match message::read(message, query) {
         Read::Silence => return Outcome::Silence,
         Read::Refuse(code) => {
             message::write_header_only(out, message, code);
             count(world, client, view(), code);
             return Outcome::Reply;
         }
-        Read::Query(query) => (query, false),
-        Read::Update(query) => (query, true),
+        Read::Query => false,
+        Read::Update => true,
     };
-    let is_known = accept_cookie(world, client, &mut query);
+    let is_known = accept_cookie(world, client, query);
     let view = view();
     let verdict = match client.limit {
         Some(limit) if !is_known && !is_update => limit.check(view, client.source),
@@ -109,7 +120,7 @@ pub fn answer(world: &World, client: Client<'_>, message: &[u8], out: &mut Vec<u
         if !is_answered {
             return Outcome::Silence;
         }
-        reply(message, &query, client).truncate(out);
+        reply(message, query, client).truncate(out);
         return Outcome::Reply;
     }
     let is_plain = query.edns.is_none_or(|edns| edns.version == 0);
@@ -117,7 +128,7 @@ pub fn answer(world: &World, client: Client<'_>, message: &[u8], out: &mut Vec<u
         && is_plain
         && let Some(view) = view.and_then(|view| world.plan.view(view))
     {
-        return Outcome::Update(query, view.owner.clone());
+        return Outcome::Update(Box::new(query.clone()), view.owner.clone());
     }
     let (outcome, code) = answer_view(world, (client, view), message, (query, out));
     if let Some(code) = code {
@@ -155,9 +166,9 @@ fn answer_view(
     world: &World,
     (client, view_id): (Client<'_>, Option<ViewId>),
     message: &[u8],
-    (query, out): (Box<Query>, &mut Vec<u8>),
+    (query, out): (&Query, &mut Vec<u8>),
 ) -> (Outcome, Option<u16>) {
-    let reply = reply(message, &query, client);
+    let reply = reply(message, query, client);
     let mut refuse = |code| {
         reply.refuse(out, code, None);
         (Outcome::Reply, Some(code))
@@ -169,7 +180,7 @@ fn answer_view(
         return refuse(rcode::BADVERS);
     }
     if !query.has_question() {
-        return refuse(without_question(&query));
+        return refuse(without_question(query));
     }
     let Some(view) = world.plan.view(view_id) else {
         return (Outcome::Silence, None);
@@ -204,14 +215,15 @@ fn answer_view(
     };
     let may_ask =
         world.forwards() && view.may_resolve && query.wants_recursion() && query.class == IN;
-    let name = leads_to
-        .clone()
-        .or_else(|| Name::from_wire(query.name()).ok());
-    match name {
-        Some(target) if may_ask && !world.plan.is_local(target.as_wire()) => {
+    let target = || {
+        let asked = || Name::from_wire(query.name()).ok();
+        leads_to.clone().or_else(asked)
+    };
+    match may_ask.then(target).flatten() {
+        Some(target) if !world.plan.is_local(target.as_wire()) => {
             let begun = leads_to.map(|_| out.clone());
             let wanted = Wanted {
-                query,
+                query: Box::new(query.clone()),
                 view: view.owner.clone(),
                 target,
                 begun,

@@ -53,13 +53,20 @@ pub enum Verdict {
 ///
 /// A place holds the time at which what was answered so far would be paid for at the rate (GCRA).
 pub struct Limiter {
-    rates: Rates,
+    intervals: Intervals,
     start: Instant,
     seed: RandomState,
     clients: Box<[AtomicU64]>,
     views: Box<[AtomicU64]>,
     signatures: Box<[AtomicU64]>,
     turn: AtomicU32,
+}
+
+/// How many microseconds one costs, by [`Rates`]; `None` is nothing.
+struct Intervals {
+    client: Option<u64>,
+    view: Option<u64>,
+    signature: Option<u64>,
 }
 
 /// A limiter at one moment.
@@ -75,8 +82,13 @@ impl Limiter {
     #[must_use]
     pub fn new(rates: Rates) -> Self {
         let places = |count: usize| (0..count).map(|_| AtomicU64::new(0)).collect();
+        let interval = |rate: u32| BURST.checked_div(rate.into());
         Self {
-            rates,
+            intervals: Intervals {
+                client: interval(rates.client),
+                view: interval(rates.view),
+                signature: interval(rates.signatures),
+            },
             start: Instant::now(),
             seed: RandomState::new(),
             clients: places(CLIENTS),
@@ -104,8 +116,8 @@ impl Limiter {
     }
 
     /// Takes a place's share; tells whether there was one left.
-    fn take(place: &AtomicU64, tag: u64, now: u64, rate: u32) -> bool {
-        let Some(interval) = BURST.checked_div(rate.into()) else {
+    fn take(place: &AtomicU64, tag: u64, now: u64, interval: Option<u64>) -> bool {
+        let Some(interval) = interval else {
             return true;
         };
         let taken = place.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| {
@@ -117,7 +129,7 @@ impl Limiter {
     }
 
     fn client(&self, source: IpAddr, now: u64) -> bool {
-        if self.rates.client == 0 {
+        if self.intervals.client.is_none() {
             return true;
         }
         let hash = self.seed.hash_one(source);
@@ -138,19 +150,19 @@ impl Limiter {
             if is_first { first } else { second },
             tag,
             now,
-            self.rates.client,
+            self.intervals.client,
         )
     }
 
     fn view(&self, view: Option<ViewId>, now: u64) -> bool {
         let index = view.map_or(VIEWS - 1, |view| view.0 % (VIEWS - 1));
         let place = self.views.get(index);
-        place.is_none_or(|place| Self::take(place, 0, now, self.rates.view))
+        place.is_none_or(|place| Self::take(place, 0, now, self.intervals.view))
     }
 
     fn signature(&self, view: ViewId, now: u64) -> bool {
         let place = self.signatures.get(view.0 % (VIEWS - 1));
-        place.is_none_or(|place| Self::take(place, 0, now, self.rates.signatures))
+        place.is_none_or(|place| Self::take(place, 0, now, self.intervals.signature))
     }
 }
 

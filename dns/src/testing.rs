@@ -117,9 +117,8 @@ impl Site {
         let now = self.shared.now();
         key.unwrap().secret.sign(&mut message, now).unwrap();
         let octets = message.to_vec().unwrap();
-        let Read::Update(query) = message::read(&octets) else {
-            panic!("it is no update");
-        };
+        let mut query = Box::<message::Query>::default();
+        assert_eq!(message::read(&octets, &mut query), Read::Update);
         let replies = replies.clone();
         Job {
             work: Work::Message {

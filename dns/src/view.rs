@@ -72,6 +72,9 @@ pub struct View {
     /// internet, so that questions are no way out for others.
     pub may_resolve: bool,
     zones: HashMap<Name, ZoneId>,
+    /// How long the names of its zones are: bit n is set if one of them has n octets. A name of another length
+    /// needs no look.
+    lengths: [u64; 4],
 }
 
 impl View {
@@ -80,22 +83,31 @@ impl View {
             owner,
             may_resolve,
             zones: HashMap::new(),
+            lengths: [0; 4],
         }
     }
 
     pub(crate) fn insert(&mut self, origin: Name, zone: ZoneId) {
+        let length = origin.as_wire().len();
+        if let Some(bits) = self.lengths.get_mut(length / 64) {
+            *bits |= 1 << (length % 64);
+        }
         self.zones.insert(origin, zone);
     }
 
     /// Returns the closest zone at or above a name (lower case).
     #[must_use]
     pub fn zone_of(&self, name: &[u8]) -> Option<ZoneId> {
-        name::ancestors(name).find_map(|ancestor| self.zones.get(ancestor).copied())
+        name::ancestors(name).find_map(|ancestor| self.zone_at(ancestor))
     }
 
     /// Returns the zone of exactly this name.
     #[must_use]
     pub fn zone_at(&self, name: &[u8]) -> Option<ZoneId> {
+        let bits = self.lengths.get(name.len() / 64)?;
+        if bits >> (name.len() % 64) & 1 == 0 {
+            return None;
+        }
         self.zones.get(name).copied()
     }
 
@@ -105,42 +117,70 @@ impl View {
     }
 }
 
-/// Which view an address has: ranges that do not overlap, sorted.
+/// Which view an address has: for each family, ranges that do not overlap, sorted.
 #[derive(Clone, Debug, Default)]
 pub struct Clients {
-    ranges: Vec<(IpAddr, IpAddr, ViewId)>,
+    four: Vec<Range<u32>>,
+    six: Vec<Range<u128>>,
 }
+
+/// Addresses of one segment, as numbers.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+struct Range<A> {
+    first: A,
+    last: A,
+    view: u32,
+}
+
+// Thousands of segments are looked through for each query.
+const _: () = assert!(size_of::<Range<u32>>() == 12);
 
 impl Clients {
     /// Makes the table out of the subnets of all segments. `view_of` gives each segment's view.
     pub(crate) fn new(model: &Model, view_of: impl Fn(SegmentId) -> Option<ViewId>) -> Self {
-        let mut ranges = Vec::new();
+        let mut clients = Self::default();
         if !model.gateway_services.dns {
-            return Self { ranges };
+            return clients;
         }
         for (index, segment) in model.segments.iter().enumerate() {
-            let Some(view) = view_of(SegmentId(index)) else {
+            let view = view_of(SegmentId(index)).and_then(|view| u32::try_from(view.0).ok());
+            let Some(view) = view else {
                 continue;
             };
             if segment.vpc_id != 0 {
                 continue;
             }
-            let net4 = segment.ipv4.map(|subnet| subnet.net);
-            let net6 = segment.ipv6.map(|subnet| subnet.net);
-            ranges.extend(net4.map(|net| (net.network().into(), net.broadcast().into(), view)));
-            ranges.extend(net6.map(|net| (net.network().into(), net.broadcast().into(), view)));
+            clients.four.extend(segment.ipv4.map(|subnet| Range {
+                first: subnet.net.network().to_bits(),
+                last: subnet.net.broadcast().to_bits(),
+                view,
+            }));
+            clients.six.extend(segment.ipv6.map(|subnet| Range {
+                first: subnet.net.network().to_bits(),
+                last: subnet.net.broadcast().to_bits(),
+                view,
+            }));
         }
-        ranges.sort();
-        Self { ranges }
+        clients.four.sort();
+        clients.six.sort();
+        clients
     }
 
     /// Returns the view of a source address.
     #[must_use]
     pub fn view_of(&self, source: IpAddr) -> Option<ViewId> {
-        let after = self.ranges.partition_point(|(first, ..)| *first <= source);
-        let (_, last, view) = self.ranges.get(after.checked_sub(1)?)?;
-        (source <= *last).then_some(*view)
+        match source {
+            IpAddr::V4(source) => find(&self.four, source.to_bits()),
+            IpAddr::V6(source) => find(&self.six, source.to_bits()),
+        }
     }
+}
+
+fn find<A: Copy + Ord>(ranges: &[Range<A>], source: A) -> Option<ViewId> {
+    let after = ranges.partition_point(|range| range.first <= source);
+    let range = ranges.get(after.checked_sub(1)?)?;
+    let view = usize::try_from(range.view).ok()?;
+    (source <= range.last).then_some(ViewId(view))
 }
 
 /// Returns the tenants whose names a segment's clients may see, its own among them.
@@ -203,4 +243,75 @@ fn may_reach(model: &Model, segment: SegmentId, tenant: TenantId) -> bool {
         policy.from == FirewallZone::Segment(segment) && policy.to == FirewallZone::Tenants
     });
     is_operator || is_accepted || by_policy
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::plan;
+    use crate::support::two_tenants;
+
+    #[test]
+    fn an_address_has_the_view_of_the_segment_that_it_is_in_and_of_no_other() {
+        let plan = plan(&two_tenants("")).unwrap();
+        // Each segment's first and last address, and those beside them; also as IPv6 addresses that embed them.
+        let rows = [
+            ("0.0.0.0", None),
+            ("10.0.98.255", None),
+            ("10.0.99.0", Some("segment management")),
+            ("10.0.99.255", Some("segment management")),
+            ("10.0.100.0", None),
+            ("10.0.255.255", None),
+            ("10.1.0.0", Some("tenant a")),
+            ("10.1.0.63", Some("tenant a")),
+            ("10.1.0.64", Some("tenant b")),
+            ("10.1.0.127", Some("tenant b")),
+            ("10.1.0.128", None),
+            ("255.255.255.255", None),
+            ("::", None),
+            ("::10.1.0.1", None),
+            ("::ffff:10.1.0.1", None),
+            ("fd00:0:ffff:ffff:ffff:ffff:ffff:ffff", None),
+            ("fd00:1::", Some("tenant a")),
+            ("fd00:1::ffff:ffff:ffff:ffff", Some("tenant a")),
+            ("fd00:1:0:1::", None),
+            ("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", None),
+        ];
+        for (address, owner) in rows {
+            let view = plan.clients.view_of(address.parse().unwrap());
+            let view = view.map(|view| plan.view(view).unwrap().owner.to_string());
+            assert_eq!(view.as_deref(), owner, "{address}");
+        }
+    }
+
+    #[test]
+    fn a_zone_is_found_whatever_the_length_of_its_name() {
+        // "." and names of 3 to 255 octets, each of which is below the one before.
+        let mut names = vec![Name::root()];
+        while let Ok(longer) = Name::from_labels([b"a"], names.last().unwrap()) {
+            names.push(longer);
+        }
+        assert_eq!(names.last().unwrap().as_wire().len(), name::MAX_NAME);
+        let owner = || ViewOwner::Tenant("a".into());
+        let mut all = View::new(owner(), false);
+        for (id, name) in names.iter().enumerate() {
+            let mut view = View::new(owner(), false);
+            assert_eq!(view.zone_of(name.as_wire()), None);
+            view.insert(name.clone(), ZoneId(id));
+            all.insert(name.clone(), ZoneId(id));
+            for (other_id, other) in names.iter().enumerate() {
+                let wire = other.as_wire();
+                assert_eq!(view.zone_at(wire), (id == other_id).then_some(ZoneId(id)));
+                assert_eq!(view.zone_of(wire), (id <= other_id).then_some(ZoneId(id)));
+            }
+        }
+        for (id, name) in names.iter().enumerate() {
+            assert_eq!(all.zone_of(name.as_wire()), Some(ZoneId(id)));
+        }
+        let same_length = Name::absolute("b").unwrap();
+        let mut view = View::new(owner(), false);
+        view.insert(Name::absolute("a").unwrap(), ZoneId(0));
+        assert_eq!(view.zone_of(same_length.as_wire()), None);
+        assert_eq!(view.zone_of(&[0; 300]), None, "no name");
+    }
 }

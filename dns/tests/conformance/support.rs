@@ -5,10 +5,11 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use dns::answer::{Client, Outcome, Transport, answer};
+use dns::answer::{Client, Outcome, Transport, answer_into};
 use dns::dnssec::folder::KeyFolder;
 use dns::journal::Store;
 use dns::keys::{Keyring, Secrets};
+use dns::message::{self, Query};
 use dns::plan::plan;
 use dns::world::World;
 use hickory_proto::op::Message;
@@ -156,6 +157,29 @@ pub(crate) fn with_edns(mut octets: Vec<u8>, payload: u16) -> Vec<u8> {
     octets
 }
 
+/// A query that a message with everything in it was read into: IXFR with a serial, flags, EDNS, a cookie, and TSIG.
+pub(crate) fn used_query() -> Query {
+    let mut octets = question(&"x".repeat(63), 251);
+    octets[..4].fill(0x55);
+    octets[2] = 0x01;
+    (octets[9], octets[11]) = (1, 2);
+    let records: [(u16, &[u8]); 3] = [
+        (SOA, &[0xee; 22]),
+        (41, &[0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8]),
+        (250, &[]),
+    ];
+    for (kind, data) in records {
+        octets.push(0);
+        octets.extend(kind.to_be_bytes());
+        octets.extend([0x10, 0, 0, 0, 0xc0, 0]);
+        octets.extend(u16::try_from(data.len()).unwrap().to_be_bytes());
+        octets.extend(data);
+    }
+    let mut query = Query::default();
+    assert_eq!(message::read(&octets, &mut query), message::Read::Query);
+    query
+}
+
 /// The reply's octets, if there is one.
 pub(crate) fn send(
     world: &World,
@@ -164,9 +188,9 @@ pub(crate) fn send(
     message: &[u8],
 ) -> Option<Vec<u8>> {
     let client = Client::new(source.parse::<IpAddr>().unwrap(), transport, NOW);
-    // What was in the buffer before must not matter.
+    // What was in the buffer and in the query before must not matter.
     let mut out = vec![0xee; 700];
-    match answer(world, client, message, &mut out) {
+    match answer_into(world, client, message, &mut used_query(), &mut out) {
         Outcome::Silence => None,
         Outcome::Reply => Some(out),
         Outcome::Transfer(mut transfer) => {
