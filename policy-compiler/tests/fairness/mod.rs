@@ -551,6 +551,9 @@ fn endpoint_sends_and_receives_at_its_bandwidth_and_what_it_receives_waits() {
     // What goes to a group has rates of its own: the bridge makes a copy for each port.
     let group = [&[0xff; 6], &MAC_A[..], &sent[12..]].concat();
     assert_eq!(uplink(&tables, &group), Ok(0));
+    let mut request = arp();
+    request[..6].copy_from_slice(&ROUTER_MAC);
+    assert_eq!(uplink(&tables, &request), Ok(0), "ARP to one of them, too");
     let group = [&[0xff; 6], &ROUTER_MAC[..], &sent[16..]].concat();
     assert_eq!(port(&tables, &group), Ok(0));
     tables.nanoseconds.set(now + 1_000_000_000);
