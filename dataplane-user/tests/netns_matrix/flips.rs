@@ -111,7 +111,8 @@ fn halves<'t>(a: &'t Tables, b: &'t Tables) -> Vec<Tables> {
 }
 
 fn flip_under_traffic(mode: Mode, flips: usize) -> Result<()> {
-    let (model, line) = (inventory::model(), Line::build()?);
+    let (mut model, line) = (inventory::model(), Line::build()?);
+    inventory::add_machines(&mut model);
     let other = other(&model);
     let tables = [&model, &other].map(|m| compile(m, &RouterFacts::from_model(m)));
     let [first, second] = tables;

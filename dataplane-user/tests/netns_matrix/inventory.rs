@@ -1,15 +1,17 @@
 //! The sample inventory, as a model, with what it leaves out: IPv6 addresses of bound hosts, a
 //! segment without IPv4, a tenant with two segments and a rule between them, one without internet.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::Ipv4Addr;
 
 use netmodel::Model;
-use netmodel::ids::{HostName, SegmentName, VlanId};
+use netmodel::ids::{HostName, MacAddr, SegmentName, VlanId};
 use netmodel::model::{
     Interface, Owner, RuleAction, RuleFrom, RuleTo, Segment, SegmentId, Subnet4, Subnet6,
     TenantRule,
 };
 use testkit::fixtures;
+
+use crate::place::{plus4, plus6};
 
 /// Loads it.
 pub(crate) fn model() -> Model {
@@ -83,7 +85,7 @@ fn add_second_segment(model: &mut Model) {
     });
     let id = SegmentId(model.segments.len());
     model.segments.push(segment);
-    add_db_hosts(model, tenant, id);
+    add_db_hosts(model, id);
     let tenant = &mut model.tenants[tenant];
     tenant.segments.push(id);
     tenant.rules.push(TenantRule {
@@ -96,27 +98,44 @@ fn add_second_segment(model: &mut Model) {
     });
 }
 
-fn add_db_hosts(model: &mut Model, tenant: usize, segment: SegmentId) {
-    let owner = Owner::Tenant(netmodel::model::TenantId(tenant));
-    let like = model
-        .hosts
-        .iter()
-        .find(|host| host.owner == owner)
-        .expect("it has a host")
-        .clone();
+fn add_db_hosts(model: &mut Model, segment: SegmentId) {
     for last in [10, 11] {
-        let mut host = like.clone();
-        host.name = HostName::new(&format!("vintronics-db{last}"));
-        let [interface] = &mut host.interfaces[..] else {
-            panic!("the sample's hosts have one")
-        };
-        *interface = Interface {
-            mac: Some(netmodel::ids::MacAddr([2, 0xdd, 0xee, 0x6e, 0, last])),
-            segment: Some(segment),
-            ipv4: Some(Ipv4Addr::new(10, 110, 0, last)),
-            ipv6: Some(Ipv6Addr::new(0xfd00, 0x110, 0, 0, 0, 0, 0, last.into())),
-            ..interface.clone()
-        };
-        model.hosts.push(host);
+        add_machine(model, segment, last);
     }
+}
+
+/// Adds a machine whose hardware address is known to each segment that has none.
+pub(crate) fn add_machines(model: &mut Model) {
+    for id in (0..model.segments.len()).map(SegmentId) {
+        let hosts = model.hosts.iter().filter(|host| !host.is_router);
+        let mut interfaces = hosts.flat_map(|host| &host.interfaces);
+        if !interfaces.any(|interface| interface.segment == Some(id) && interface.mac.is_some()) {
+            add_machine(model, id, 10);
+        }
+    }
+}
+
+/// Adds a machine of the segment's owner to the segment: its hardware address is known, its addresses end in `last`.
+fn add_machine(model: &mut Model, id: SegmentId, last: u8) {
+    let segment = model.segment(id);
+    let [.., high, low] = segment.vlan_id.as_u16().to_be_bytes();
+    let mac = [2, 0xdd, 0xee, high, low, last];
+    let ipv4 = segment.ipv4.map(|it| plus4(it.net.network(), last.into()));
+    let ipv6 = segment.ipv6.map(|it| plus6(it.net.network(), last.into()));
+    let like = model.hosts.iter().find(|host| !host.is_router);
+    let mut host = like.expect("the sample has hosts").clone();
+    host.name = HostName::new(&format!("{}-{last}", segment.name));
+    host.owner = segment.owner;
+    host.interfaces.truncate(1);
+    let [interface] = &mut host.interfaces[..] else {
+        panic!("the sample's hosts have interfaces")
+    };
+    *interface = Interface {
+        mac: Some(MacAddr(mac)),
+        segment: Some(id),
+        ipv4,
+        ipv6,
+        ..interface.clone()
+    };
+    model.hosts.push(host);
 }
