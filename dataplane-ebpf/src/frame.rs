@@ -216,15 +216,17 @@ impl Frame for SkbFrame {
         unsafe { (*self.skb).len as usize }
     }
 
-    /// On its way out, the kernel has counted (`wire_len`), and not believed a guest's number of segments; on its way in it has not,
-    /// but then it put them together itself.
+    /// On its way out, the kernel has counted (`wire_len`); on its way in it has not, and knows no number of segments
+    /// (`gso_segs`) of what comes from a guest: it follows from their size.
     /// <https://github.com/torvalds/linux/blob/v6.1/net/core/dev.c#L3690-L3727>
     #[inline(always)]
     fn octets(&self) -> usize {
         // SAFETY: `skb` is the program's context.
-        let (length, counted, segments) =
-            unsafe { ((*self.skb).len, (*self.skb).wire_len, (*self.skb).gso_segs) };
-        let together = length + segments.saturating_sub(1) * SEGMENT_HEADERS;
+        let (length, counted, segment) =
+            unsafe { ((*self.skb).len, (*self.skb).wire_len, (*self.skb).gso_size) };
+        let payload = length.saturating_sub(SEGMENT_HEADERS + 1);
+        let further = payload.checked_div(segment).unwrap_or(0);
+        let together = length.saturating_add(further.saturating_mul(SEGMENT_HEADERS));
         if counted > together {
             counted as usize
         } else {

@@ -3,15 +3,12 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up must fail")]
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use assert_cmd::Command;
 use insta::assert_snapshot;
 use tempfile::TempDir;
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
+use testkit::fixtures;
 
 /// Runs `bulkhead` in a folder that has a `sample`; returns what it printed and its exit code.
 fn bulkhead_in(folder: &Path, args: &[&str]) -> String {
@@ -36,28 +33,15 @@ fn bulkhead_in(folder: &Path, args: &[&str]) -> String {
 }
 
 fn bulkhead(args: &[&str]) -> String {
-    bulkhead_in(&root(), args)
+    bulkhead_in(&fixtures::project_root(), args)
 }
 
 /// Copies the sample, and adds one file to it.
 fn sample_with(file: &str, text: &str) -> TempDir {
     let folder = TempDir::new().unwrap();
-    copy(&root().join("sample"), &folder.path().join("sample"));
+    fixtures::copy(&fixtures::sample(), &folder.path().join("sample")).unwrap();
     fs::write(folder.path().join("sample").join(file), text).unwrap();
     folder
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &to);
-        } else {
-            fs::copy(entry.path(), to).unwrap();
-        }
-    }
 }
 
 fn can(source: &str, destination: &str) -> String {

@@ -4,7 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up must fail")]
 
 use std::fs;
-use std::path::Path;
+
 use std::time::Duration;
 
 use assert_cmd::Command;
@@ -24,7 +24,7 @@ struct Site(TempDir);
 impl Site {
     fn new() -> Self {
         let site = Self(TempDir::new().unwrap());
-        copy(&fixtures::sample(), &site.0.path().join("sample"));
+        fixtures::copy(&fixtures::sample(), &site.0.path().join("sample")).unwrap();
         fs::write(site.0.path().join("bulkhead.toml"), "").unwrap();
         site
     }
@@ -94,19 +94,6 @@ impl Site {
         let code = output.status.code().unwrap();
         text.push_str(&format!("--- exit {code}\n"));
         text
-    }
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let to = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &to);
-        } else {
-            fs::copy(entry.path(), to).unwrap();
-        }
     }
 }
 

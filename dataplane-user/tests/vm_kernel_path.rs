@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use testkit::bpffs::BpfFs;
 use testkit::netns::NetNs;
 use testkit::site::{Site, SiteSpec, Wiring};
-use testkit::wait::{PATIENCE, START, wait_at_most};
+use testkit::wait::{PATIENCE, wait_for};
 use testkit::{fixtures, lab};
 
 const BULKHEAD: &str = env!("CARGO_BIN_EXE_bulkhead");
@@ -87,12 +87,10 @@ impl Lab {
             site,
             spec,
         };
-        wait_at_most(START, "bulkhead to enforce", || {
-            match lab.controller.try_wait() {
-                Ok(None) => lab.status().is_ok().then_some(Ok(())),
-                Ok(Some(status)) => Some(Err(anyhow::anyhow!("bulkhead run ended: {status}"))),
-                Err(error) => Some(Err(error.into())),
-            }
+        wait_for("bulkhead to enforce", || match lab.controller.try_wait() {
+            Ok(None) => lab.status().is_ok().then_some(Ok(())),
+            Ok(Some(status)) => Some(Err(anyhow::anyhow!("bulkhead run ended: {status}"))),
+            Err(error) => Some(Err(error.into())),
         })??;
         serve(lab.site.host(LOGS)?)?;
         Ok(lab)

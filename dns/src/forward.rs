@@ -145,6 +145,10 @@ pub fn told(
     answer: &[u8],
 ) -> Option<Vec<u8>> {
     let answer = Message::from_vec(answer).ok()?;
+    // An answer to an update, whose records may lack data, is taken for none by `upstream::ask`.
+    if answer.metadata.op_code != OpCode::Query {
+        return None;
+    }
     let found = believed(world, &wanted, answer)?;
     let request = Request {
         wanted,

@@ -1,5 +1,7 @@
 //! Where the project's own files are.
 
+use std::fs;
+use std::io::Result;
 use std::path::{Path, PathBuf};
 
 /// Returns the root of the project.
@@ -24,6 +26,25 @@ pub fn sample_site() -> PathBuf {
 #[must_use]
 pub fn sample_tenants() -> PathBuf {
     sample().join("tenants")
+}
+
+/// Copies a folder with all that is in it; the copy is made if there is none.
+///
+/// # Errors
+///
+/// Those of the file system.
+pub fn copy(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy(&entry.path(), &to)?;
+        } else {
+            fs::copy(entry.path(), to)?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

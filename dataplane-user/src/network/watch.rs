@@ -407,6 +407,24 @@ mod tests {
     }
 
     #[test]
+    fn trunk_that_was_renamed_is_found_by_the_name_it_has_besides() {
+        let mut trunk = Trunk::new("eth1");
+        trunk.sync(Some(7));
+        assert!(matches!(
+            trunk.follow(&new(7, "wan")),
+            Some(TrunkEvent::Renamed { ifindex: 7, .. })
+        ));
+        let mut besides = link(7, "wan");
+        let names = ["lan", "eth1"].map(|name| Prop::AltIfName(name.to_owned()));
+        besides
+            .attributes
+            .push(LinkAttribute::PropList(names.to_vec()));
+        let message = RouteNetlinkMessage::NewLink(besides).into();
+        let appeared = TrunkEvent::Appeared { ifindex: 7 };
+        assert_eq!(trunk.follow(&message), Some(appeared));
+    }
+
+    #[test]
     fn trunk_that_leaves_a_bridge_has_not_vanished() {
         let mut trunk = Trunk::new("eth1");
         trunk.sync(Some(7));

@@ -4,9 +4,12 @@
 //! The list of the inventory that is in force counts beside the new one: to take an entry off the list
 //! and to cut its flow are two plans, so that one mistake is not enough to lock oneself out.
 
+use std::fmt;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use netmodel::Model;
+use netmodel::ids::VlanId;
 use netmodel::model::{
     HostId, Owner, Peer, PeerKind, ProtectedFlow, Segment, SegmentId, TenantId, Zone,
 };
@@ -97,58 +100,73 @@ fn cut(old: &Build, new: &Build, flow: &ProtectedFlow) -> Option<Unmet> {
 
 /// Tells where a peer is no more: whoever uses the flow at this moment is there.
 fn left(old: &Model, was: &Peer, new: &Model, is: &Peer) -> Vec<String> {
-    let is = places(new, is.kind);
-    let gone = places(old, was.kind)
-        .into_iter()
-        .filter(|place| !is.contains(place));
-    gone.map(|place| format!("`{}` was {place}", was.text))
+    let is = locations(new, is.kind);
+    let locations = locations(old, was.kind).into_iter();
+    let gone = locations.filter(|location| !is.contains(location));
+    gone.map(|location| format!("`{}` was {location}", was.text))
         .collect()
 }
 
-/// Returns the VLANs and addresses of a peer, which a running connection depends on.
-fn places(model: &Model, kind: PeerKind) -> Vec<String> {
+/// Where a peer is; a running connection depends on all of it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Location {
+    Host(IpAddr, VlanId),
+    Subnet {
+        net: IpNet,
+        vlan_id: VlanId,
+        gateway: IpAddr,
+    },
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host(address, vlan_id) => write!(f, "{address} in VLAN {vlan_id}"),
+            Self::Subnet {
+                net,
+                vlan_id,
+                gateway,
+            } => write!(f, "{net} in VLAN {vlan_id}, behind {gateway}"),
+        }
+    }
+}
+
+fn locations(model: &Model, kind: PeerKind) -> Vec<Location> {
     match kind {
         PeerKind::Host(id) => {
             let interfaces = model.host(id).interfaces.iter();
-            let places = interfaces.filter_map(|interface| {
+            let on_segments = interfaces.filter_map(|interface| {
                 let vlan_id = model.segment(interface.segment?).vlan_id;
-                let [v4, v6] = [
-                    interface.ipv4.map(IpAddr::V4),
-                    interface.ipv6.map(IpAddr::V6),
-                ];
-                let addresses: Vec<_> = v4.into_iter().chain(v6).collect();
-                Some(
-                    addresses
-                        .into_iter()
-                        .map(move |a| format!("{a} in VLAN {vlan_id}")),
-                )
+                let v4 = interface.ipv4.map(IpAddr::V4);
+                let v6 = interface.ipv6.map(IpAddr::V6);
+                let addresses = v4.into_iter().chain(v6);
+                Some(addresses.map(move |address| Location::Host(address, vlan_id)))
             });
-            places.flatten().collect()
+            on_segments.flatten().collect()
         }
-        PeerKind::Zone(Zone::Segment(id)) => places_of(model.segment(id)),
+        PeerKind::Zone(Zone::Segment(id)) => subnets(model.segment(id)).collect(),
         PeerKind::Tenant(id) => {
-            let of_tenant = model
-                .segments
-                .iter()
-                .filter(|s| s.owner == Owner::Tenant(id));
-            of_tenant.flat_map(places_of).collect()
+            let mut segments: Vec<_> = model.segments.iter().collect();
+            segments.retain(|segment| segment.owner == Owner::Tenant(id));
+            segments.into_iter().flat_map(subnets).collect()
         }
         PeerKind::Zone(Zone::Tenants) | PeerKind::Address(_) | PeerKind::Internet => Vec::new(),
     }
 }
 
-fn places_of(segment: &Segment) -> Vec<String> {
+fn subnets(segment: &Segment) -> impl Iterator<Item = Location> {
     let vlan_id = segment.vlan_id;
-    let v4 = segment
-        .ipv4
-        .map(|s| (s.net.to_string(), s.gateway.to_string()));
-    let v6 = segment
-        .ipv6
-        .map(|s| (s.net.to_string(), s.gateway.to_string()));
-    let subnets = v4.into_iter().chain(v6);
-    subnets
-        .map(|(net, gateway)| format!("{net} in VLAN {vlan_id}, behind {gateway}"))
-        .collect()
+    let v4 = segment.ipv4.map(|v4| Location::Subnet {
+        net: v4.net.into(),
+        vlan_id,
+        gateway: v4.gateway.into(),
+    });
+    let v6 = segment.ipv6.map(|v6| Location::Subnet {
+        net: v6.net.into(),
+        vlan_id,
+        gateway: v6.gateway.into(),
+    });
+    v4.into_iter().chain(v6)
 }
 
 /// Returns the peer as the other model knows it.

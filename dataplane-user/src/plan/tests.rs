@@ -250,8 +250,12 @@ fn protected_flow_to_a_host_that_goes_is_refused() {
 
 #[test]
 fn protected_flow_is_cut_if_one_of_its_ends_moves() {
-    let flows = "protected_flows: [{ from: management, to: core-rt01, ports: [tcp/22] }]\n";
+    let flows = "protected_flows:
+  - { from: management, to: core-rt01, ports: [tcp/22] }
+  - { from: trusted, to: grooveiq, ports: [tcp/22] }
+";
     let old = Sample::new().with(TESTS, flows);
+    let segments = "site/group_vars/all/segments.yml";
     let rows = [
         (
             "site/host_vars/core-rt01.yml",
@@ -259,9 +263,19 @@ fn protected_flow_is_cut_if_one_of_its_ends_moves() {
             "`core-rt01` was 10.20.99.1 in VLAN 99",
         ),
         (
-            "site/group_vars/all/segments.yml",
+            segments,
             ("vlan_id: 99,", "vlan_id: 98,"),
             "`management` was 10.20.99.0/24 in VLAN 99, behind 10.20.99.1",
+        ),
+        (
+            segments,
+            ("gateway: 10.20.10.1,", "gateway: 10.20.10.2,"),
+            "`trusted` was 10.20.10.0/24 in VLAN 10, behind 10.20.10.1",
+        ),
+        (
+            TENANTS,
+            ("subnet6: fd00:100::/64", "subnet6: fd00:1000::/64"),
+            "`grooveiq` was fd00:100::/64 in VLAN 100, behind fd00:100::1",
         ),
     ];
     for (file, (from, to), note) in rows {

@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use dataplane_user::store::{Outcome, Store};
 use testkit::frame::tcp_flag;
 use testkit::raw::RawSocket;
+use testkit::wait::{PATIENCE, wait_for};
 
-use crate::lab::{FAR_TRUNK, Lab, PATIENCE};
+use crate::lab::{FAR_TRUNK, Lab};
 use crate::traffic::{API, Machine, OPERATOR, WEB, packet, source_port};
 
 #[test]
@@ -334,6 +336,19 @@ fn removed_published_file_is_drift_which_run_repairs() {
     run.wait_until_it_says("is as it should be");
     drop(run);
     lab.bulkhead(&["drift"]).expect(0);
+}
+
+#[test]
+fn apply_that_died_before_its_history_was_written_is_noted_by_run() {
+    let lab = Lab::new();
+    lab.bulkhead(&["apply", "--yes"]).expect(0);
+    let store = Store::at(lab.path("store"));
+    store.set_outcome(1, Outcome::Applying).unwrap();
+    let run = lab.start(&["run"]);
+    let is_applied = || (store.record(1).unwrap().outcome == Outcome::Applied).then_some(());
+    wait_for("the outcome", is_applied).unwrap();
+    drop(run);
+    assert_eq!(store.numbers().unwrap(), [1], "nothing was wrong but that");
 }
 
 #[test]

@@ -4,9 +4,9 @@ use std::fs;
 
 use nix::sys::signal::Signal;
 
-use crate::lab::{Lab, PATIENCE, Running};
+use crate::lab::{Lab, Running};
 use testkit::kernel_vlan::vlan_devices_available;
-use testkit::wait::wait_at_most;
+use testkit::wait::wait_for;
 
 /// A first generation, and then a second one that waits for its confirmation.
 fn unconfirmed(within: &str) -> (Lab, Running) {
@@ -21,16 +21,13 @@ fn unconfirmed(within: &str) -> (Lab, Running) {
 }
 
 fn is_undone(lab: &Lab) {
-    wait_at_most(PATIENCE, "generation 3", || {
-        (lab.enforced() == 3).then_some(())
-    })
-    .unwrap();
-    wait_at_most(PATIENCE, "the record", || {
+    wait_for("generation 3", || (lab.enforced() == 3).then_some(())).unwrap();
+    wait_for("the record", || {
         (lab.outcome(2) == "rolled-back").then_some(())
     })
     .unwrap();
     assert_eq!(lab.model(3), lab.model(1));
-    wait_at_most(PATIENCE, "the end of the wait", || {
+    wait_for("the end of the wait", || {
         (!lab.path("store/pending.json").exists()).then_some(())
     })
     .unwrap();
@@ -55,7 +52,7 @@ fn what_was_confirmed_by_a_process_that_died_before_its_last_step_stays() {
     assert_eq!(apply.end(), 0);
     fs::write(lab.path("store/pending.json"), waiting).unwrap();
     let run = lab.start(&["run"]);
-    wait_at_most(PATIENCE, "the end of the wait", || {
+    wait_for("the end of the wait", || {
         (!lab.path("store/pending.json").exists()).then_some(())
     })
     .unwrap();
@@ -137,10 +134,7 @@ fn damaged_pending_file_of_a_repair_goes_back_to_what_was_confirmed() {
     apply.kill();
     fs::write(lab.path("store/pending.json"), "{").unwrap();
     let run = lab.start(&["run"]);
-    wait_at_most(PATIENCE, "generation 4", || {
-        (lab.enforced() == 4).then_some(())
-    })
-    .unwrap();
+    wait_for("generation 4", || (lab.enforced() == 4).then_some(())).unwrap();
     run.wait_until_it_says("is as it should be");
     assert_eq!(lab.model(4), lab.model(1));
 }
@@ -193,10 +187,7 @@ fn killed_apply_is_undone_by_run() {
         .command(&["apply", "--yes", "--confirm-within", "5s"])
         .spawn()
         .unwrap();
-    wait_at_most(PATIENCE, "generation 2", || {
-        (lab.enforced() == 2).then_some(())
-    })
-    .unwrap();
+    wait_for("generation 2", || (lab.enforced() == 2).then_some(())).unwrap();
     apply.kill().unwrap();
     apply.wait().unwrap();
     is_undone(&lab);
@@ -206,7 +197,7 @@ fn killed_apply_is_undone_by_run() {
 fn when_everybody_is_killed_the_next_run_undoes_it() {
     let (lab, mut apply) = unconfirmed("2s");
     apply.kill();
-    wait_at_most(PATIENCE, "the deadline", || {
+    wait_for("the deadline", || {
         let store = dataplane_user::store::Store::at(lab.path("store"));
         store.pending().unwrap()?.left().is_none().then_some(())
     })

@@ -1,8 +1,8 @@
 //! The daemon and the hold: before the first generation, and after one that nobody confirmed.
 
-use testkit::wait::wait_at_most;
+use testkit::wait::wait_for;
 
-use crate::lab::{Lab, PATIENCE};
+use crate::lab::Lab;
 
 /// What the operator of the sample needs.
 const HOLD: &str = "[hold]\nvlans = [99]\naddresses = [\"10.20.99.1\"]\nports = [22]\n";
@@ -12,7 +12,7 @@ fn is_held(lab: &Lab) -> bool {
 }
 
 fn wait_until_held(lab: &Lab) {
-    let held = wait_at_most(PATIENCE, "the hold", || is_held(lab).then_some(()));
+    let held = wait_for("the hold", || is_held(lab).then_some(()));
     assert!(held.is_ok(), "{}", lab.json(&["status"]));
 }
 

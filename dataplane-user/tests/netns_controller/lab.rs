@@ -3,10 +3,9 @@
 use std::cell::RefCell;
 use std::fs;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
 
 use aya::maps::{ArrayOfMaps, HashMap, Map, MapData};
 use dataplane_common::abi::{EndpointEntry, EndpointKey, endpoint_flags};
@@ -20,7 +19,7 @@ use testkit::fixtures;
 use testkit::kernel_vlan::vlan_devices_available;
 use testkit::netns::NetNs;
 use testkit::program::place;
-use testkit::wait::wait_at_most;
+use testkit::wait::wait_for;
 use testkit::xdp::XdpPass;
 
 /// The program.
@@ -31,8 +30,6 @@ pub(crate) const TRUNK: &str = "eth0";
 pub(crate) const FAR_TRUNK: &str = "trunk";
 /// The trunk's hardware address, whichever interface it is.
 const ROUTER_MAC: [u8; 6] = [0x00, 0xe0, 0x4c, 0x29, 0x1e, 0x50];
-/// How long a daemon may take for what it does by itself. The machine is busy with other tests.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A router, and all that bulkhead keeps for it.
 pub(crate) struct Lab {
@@ -102,8 +99,8 @@ impl Lab {
             network,
         };
         lab.add_trunk();
-        copy(Path::new(&fixtures::sample_site()), &lab.path("site"));
-        copy(Path::new(&fixtures::sample_tenants()), &lab.path("tenants"));
+        fixtures::copy(&fixtures::sample_site(), &lab.path("site")).unwrap();
+        fixtures::copy(&fixtures::sample_tenants(), &lab.path("tenants")).unwrap();
         lab.configure("");
         lab
     }
@@ -182,7 +179,7 @@ impl Lab {
     /// Waits until the kernel is what the current generation says.
     #[track_caller]
     pub(crate) fn settles(&self) {
-        let settled = wait_at_most(PATIENCE, "no drift", || {
+        let settled = wait_for("no drift", || {
             (self.bulkhead(&["drift"]).code == 0).then_some(())
         });
         assert!(settled.is_ok(), "{}", self.bulkhead(&["drift"]).out);
@@ -320,9 +317,7 @@ impl Running {
     /// Waits until it has said something.
     #[track_caller]
     pub(crate) fn wait_until_it_says(&self, words: &str) {
-        let said = wait_at_most(PATIENCE, words, || {
-            self.said().contains(words).then_some(())
-        });
+        let said = wait_for(words, || self.said().contains(words).then_some(()));
         assert!(said.is_ok(), "`{words}` is not in:\n{}", self.said());
     }
 
@@ -345,7 +340,7 @@ impl Running {
 
     /// Waits for its end.
     pub(crate) fn end(&mut self) -> i32 {
-        let status = wait_at_most(PATIENCE, "its end", || self.child.try_wait().unwrap());
+        let status = wait_for("its end", || self.child.try_wait().unwrap());
         status.unwrap().code().unwrap_or(-1)
     }
 }
@@ -355,19 +350,5 @@ impl Drop for Running {
         // It may have ended.
         let _ = self.child.kill();
         let _ = self.child.wait();
-    }
-}
-
-/// Copies a folder with all that is in it.
-pub(crate) fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.file_type().unwrap().is_dir() {
-            copy(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
     }
 }

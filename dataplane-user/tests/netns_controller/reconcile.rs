@@ -17,9 +17,9 @@ use testkit::frame::{Frame, ParsedFrame, tcp_flag};
 use testkit::kernel_vlan::vlan_devices_available;
 use testkit::netns::NetNs;
 use testkit::raw::RawSocket;
-use testkit::wait::wait_at_most;
+use testkit::wait::{PATIENCE, wait_for};
 
-use crate::lab::{FAR_TRUNK, Lab, PATIENCE, Running, TRUNK};
+use crate::lab::{FAR_TRUNK, Lab, Running, TRUNK};
 
 /// Sequences of steps. `BULKHEAD_CASES` changes it.
 const CASES: u64 = 4;
@@ -369,7 +369,7 @@ impl Traffic {
         let before = count();
         self.is_truce.store(true, Ordering::Relaxed);
         let is_quiet = || (count() > before).then_some(());
-        wait_at_most(PATIENCE, "a friendly frame of the truce", is_quiet).unwrap();
+        wait_for("a friendly frame of the truce", is_quiet).unwrap();
     }
 
     fn end_truce(&self) {
@@ -542,7 +542,7 @@ impl Story {
             // Foreign hands in maps are no event; the daemon would find them within a minute.
             run.signal(nix::sys::signal::Signal::SIGHUP);
         }
-        let settled = wait_at_most(PATIENCE, "no drift", || {
+        let settled = wait_for("no drift", || {
             let waits = self.lab.path("store/pending.json").exists();
             (!waits && self.lab.bulkhead(&["drift"]).code == 0).then_some(())
         });
@@ -559,7 +559,7 @@ impl Story {
         let count = || traffic.forwarded[0].load(Ordering::Relaxed);
         let before = count();
         let forwarded = || (count() > before).then_some(());
-        let passed = wait_at_most(PATIENCE, "a friendly frame", forwarded);
+        let passed = wait_for("a friendly frame", forwarded);
         assert!(passed.is_ok(), "after {step:?} nothing passes any more");
         traffic.assert_nothing_passed(&format!("{step:?}"));
     }
@@ -612,7 +612,7 @@ fn whatever_happens_it_settles_and_nothing_forbidden_passes() {
 
 /// Sends a hostile frame until it is seen: the kernel may have to ask where to.
 fn assert_seen(traffic: &Traffic, wire: &RawSocket, hostile: &Hostile) {
-    let seen = wait_at_most(PATIENCE, "a hostile frame", || {
+    let seen = wait_for("a hostile frame", || {
         wire.send(&hostile.frame).unwrap();
         let deadline = Instant::now() + Duration::from_secs(1);
         let is_it = |out: &[u8]| {

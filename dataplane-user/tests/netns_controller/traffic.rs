@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use testkit::frame::{Frame, ParsedFrame, tcp_flag};
 use testkit::raw::RawSocket;
-use testkit::wait::wait_at_most;
+use testkit::wait::wait_for;
 
-use crate::lab::{FAR_TRUNK, Lab, PATIENCE, TRUNK};
+use crate::lab::{FAR_TRUNK, Lab, TRUNK};
 
 /// A machine at the far end of the trunk: hardware address, VLAN, address.
 pub(crate) type Machine = ([u8; 6], u16, Ipv4Addr);
@@ -98,7 +98,7 @@ impl Attack {
     pub(crate) fn operator_passes(&self) {
         // One frame may be on its way.
         let enough = self.passed.load(Ordering::Relaxed) + 2;
-        let passed = wait_at_most(PATIENCE, "frames of an operator", || {
+        let passed = wait_for("frames of an operator", || {
             (self.passed.load(Ordering::Relaxed) >= enough).then_some(())
         });
         let is_over = self.attacker.is_finished();

@@ -5,13 +5,14 @@ use std::os::unix::net::UnixDatagram;
 
 use nix::sys::signal::Signal;
 
-use crate::lab::{Lab, PATIENCE, copy};
-use testkit::wait::wait_at_most;
+use crate::lab::Lab;
+use testkit::fixtures;
+use testkit::wait::{PATIENCE, wait_for};
 
 const EAGER: &str = "[watch]\napply = true\nquiet_milliseconds = 200\n";
 
 fn generation(lab: &Lab, number: u32) {
-    let reached = wait_at_most(PATIENCE, "the generation", || {
+    let reached = wait_for("the generation", || {
         (lab.enforced() == number).then_some(())
     });
     assert!(reached.is_ok(), "generation {} is enforced", lab.enforced());
@@ -125,7 +126,7 @@ fn broken_inventory_keeps_the_old_generation_and_shows_in_status() {
     );
     run.wait_until_it_says("the inventory is what is applied");
     let is_gone = || lab.json(&["status"])["notice"].is_null().then_some(());
-    wait_at_most(PATIENCE, "the end of the notice", is_gone).unwrap();
+    wait_for("the end of the notice", is_gone).unwrap();
 }
 
 #[test]
@@ -155,7 +156,7 @@ fn folder_that_another_one_takes_the_place_of_is_followed() {
     run.wait_until_it_says("the inventory is what is applied");
     // As a deployment does it: the new tree is complete before it is put into place.
     let (site, next) = (lab.path("site"), lab.path("next"));
-    copy(&site, &next);
+    fixtures::copy(&site, &next).unwrap();
     let file = "next/group_vars/all/tenants.yml";
     lab.edit(file, "Electronics projects", "Electronics");
     fs::rename(&site, lab.path("last")).unwrap();

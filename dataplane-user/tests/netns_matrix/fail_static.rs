@@ -3,13 +3,14 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use dataplane_common::abi::direction::FROM_TENANT;
 use dataplane_common::reason::{DropReason, FORWARDED};
 use dataplane_user::loader::{Mode, Pins};
 use testkit::fixtures;
+use testkit::wait::PATIENCE;
 
 use crate::inventory;
 use crate::plane::{Line, counts, pinned_counters};
@@ -17,8 +18,6 @@ use crate::traffic::Traffic;
 
 /// What `bulkhead run` says when the kernel is what the current generation says.
 const READY: [&str; 2] = ["is as it should be", "enforcing generation"];
-/// How long the controller may take for what does not end, on an emulated processor that others use too.
-const PATIENCE: Duration = Duration::from_secs(240);
 
 /// Applies the sample inventory.
 fn apply(line: &Line, mode: Mode) -> Result<()> {

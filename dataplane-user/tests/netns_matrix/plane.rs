@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use aya::maps::{Map, MapData, PerCpuArray};
@@ -17,14 +17,13 @@ use testkit::bpffs::BpfFs;
 use testkit::netns::NetNs;
 use testkit::program::place;
 use testkit::raw::RawSocket;
+use testkit::wait::PATIENCE;
 use testkit::xdp::XdpPass;
 
 use crate::place::ROUTER_MAC;
 
 /// The trunk, in the router's namespace.
 pub(crate) const TRUNK: &str = "eth0";
-/// How long a frame may take to be counted.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// (VLAN id, direction, outcome) → frames.
 pub(crate) type Counts = BTreeMap<(u16, usize, u32), u64>;

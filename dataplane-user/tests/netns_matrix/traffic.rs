@@ -1,19 +1,18 @@
 //! An operator's connection to a tenant's machine that must never lose a packet, beside a forger.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use netmodel::Model;
 use netmodel::model::{Owner, SegmentId};
 use testkit::frame::{Frame, ParsedFrame, tcp_flag};
+use testkit::wait::PATIENCE;
 
 use crate::place::{Net, Place, UNKNOWN_MAC};
 use crate::plane::Line;
 
 /// Exchanges between one event and the next.
 const EXCHANGES: usize = 300;
-/// How long a frame may be on its way.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// An operator's connection to a tenant's machine, and a forger beside that machine.
 pub(crate) struct Traffic {

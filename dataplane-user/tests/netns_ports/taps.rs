@@ -6,13 +6,15 @@ use std::time::{Duration, Instant};
 use dataplane_user::loader::{PortHook, WantedMode};
 use testkit::frame::{Frame, ParsedFrame, fragments, tcp_flag};
 use testkit::tap::{Gso, Left, Tap};
-use testkit::wait::PATIENCE;
+use testkit::wait::{PATIENCE, wait_for};
 
 use crate::host::{Lab, Machine, Wiring, model};
 
 /// Where the port of the sample's one rule between two hosts of a segment is.
 const PORT: u16 = 5432;
 const SEGMENT: u16 = 1400;
+/// So much later than at once a frame may leave a port that has a bandwidth.
+const BACKLOG: Duration = Duration::from_millis(100);
 /// So long nothing may arrive where nothing should.
 const SILENCE: Duration = Duration::from_millis(50);
 
@@ -198,6 +200,41 @@ fn forged_packet_that_is_to_be_cut_up_is_dropped_before_it_is() {
         );
         is_silent(&to, PORT, what);
     }
+}
+
+#[test]
+fn headers_of_the_segments_of_what_is_to_be_cut_up_take_bandwidth_too() {
+    let (mut model, octet_time) = (model(), Duration::from_micros(125));
+    for tenant in &mut model.tenants {
+        tenant.endpoint_limits.bandwidth = "64kbit".parse().unwrap();
+    }
+    let mut lab = Lab::build(Wiring::OneBridge, &model, WantedMode::Auto).unwrap();
+    let (api, db) = (lab.machine(0), lab.machine(1));
+    let from = lab.move_to_tap(api, 1500, true).unwrap();
+    let to = lab.move_to_tap(db, 1500, true).unwrap();
+    let tcp = |port, flag| packet(api, db, true).tcp(port, PORT, flag);
+    from.send(&tcp(4000, tcp_flag::SYN).build(), Left::NOTHING)
+        .unwrap();
+    // 200 segments of 50 octets, each behind Ethernet, IPv6 and TCP.
+    let (segments, headers, size) = (200, 14 + 40 + 20, 50);
+    let frame = tcp(4000, tcp_flag::ACK).payload(&payload(10_000));
+    let (frame, left) = unfinished(frame, true, (Gso::Tcp6, 16));
+    let gso = (Gso::Tcp6, size);
+    let begin = Instant::now();
+    from.send(&frame, Left { gso, ..left }).unwrap();
+    // What is refused takes no time of the line: the first frame that passes tells how long it was busy.
+    let later = tcp(4001, tcp_flag::SYN).build();
+    let passed = wait_for("a later frame", || {
+        from.send(&later, Left::NOTHING).unwrap();
+        let (frame, _) = to
+            .receive(Instant::now() + Duration::from_millis(1))
+            .unwrap()?;
+        let port = ParsedFrame::parse(&frame)?.transport()?.source_port;
+        (port == 4001).then_some(())
+    });
+    passed.unwrap();
+    let busy = octet_time * (segments * headers + 10_000) - BACKLOG;
+    assert!(begin.elapsed() >= busy, "{:?}", begin.elapsed());
 }
 
 #[test]

@@ -10,19 +10,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use netmodel::leases::{Lease, State};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use testkit::wait::wait_at_most;
+use testkit::wait::wait_for;
 
 use super::{GUEST, Lab, Talk};
 
 pub(crate) const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 20, 40, 1);
 pub(crate) const GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x40, 0, 0, 0, 0, 0, 1);
-/// Longer than half of the shortest lease.
-const PATIENCE: Duration = Duration::from_secs(70);
 
 /// What all scripts do: say what happened, and hold the address while it is bound.
 const SCRIPT: &str = r#"
@@ -167,7 +164,7 @@ impl Wire {
         what: &str,
         wanted: impl Fn(IpAddr, &Lease) -> bool,
     ) -> (IpAddr, Lease) {
-        let found = wait_at_most(PATIENCE, what, || {
+        let found = wait_for(what, || {
             let leases = self.lab.all_leases();
             let mut own = leases
                 .into_iter()
@@ -189,7 +186,7 @@ impl Wire {
 
     /// Waits until the client's script has said so, and returns the whole line.
     pub(crate) fn wait_for_log(&self, start: &str) -> String {
-        let found = wait_at_most(PATIENCE, start, || {
+        let found = wait_for(start, || {
             let log = fs::read_to_string(self.log()).ok()?;
             log.lines()
                 .find(|line| line.starts_with(start))

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use hickory_proto::op::{Message, ResponseCode};
-use hickory_proto::rr::{Name as HickoryName, RData, Record, RecordType};
+use hickory_proto::rr::{DNSClass, Name as HickoryName, RData, Record, RecordType};
 
 use super::{is_negative, rebinding};
 use crate::name::Name;
@@ -53,7 +53,9 @@ impl Found {
             answers.extend(found);
             rest = others;
         }
-        answers.retain(|record| !rebinding::is_forbidden(&record.data, &is_own));
+        answers.retain(|record| {
+            record.dns_class == DNSClass::IN && !rebinding::is_forbidden(&record.data, &is_own)
+        });
         let is_soa = |record: &Record| record.record_type() == RecordType::SOA;
         Self {
             code: message.metadata.response_code,
@@ -190,9 +192,12 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_the_site_and_private_ones_are_taken_out() {
+    fn addresses_of_the_site_private_ones_and_other_classes_are_taken_out() {
+        let mut chaos = record("www.example.org.", 60, "A", "198.18.0.2");
+        chaos.dns_class = DNSClass::CH;
         let found = read(
             vec![
+                chaos,
                 record("www.example.org.", 60, "A", "198.18.0.1"),
                 record("www.example.org.", 60, "A", "198.18.0.9"),
                 record("www.example.org.", 60, "A", "10.20.99.1"),

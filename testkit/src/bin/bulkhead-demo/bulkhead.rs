@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use testkit::bpffs::BpfFs;
 use testkit::netns::NetNs;
 use testkit::site::Wiring;
-use testkit::wait::{START, wait_at_most};
+use testkit::wait::wait_for;
 
 use crate::status::Counters;
 
@@ -65,12 +65,10 @@ impl<'s> Bulkhead<'s> {
             sample: sample.to_owned(),
             child,
         };
-        wait_at_most(START, "bulkhead to enforce", || {
-            match bulkhead.child.try_wait() {
-                Ok(None) => bulkhead.status().is_ok().then_some(Ok(())),
-                Ok(Some(status)) => Some(Err(anyhow::anyhow!("bulkhead run ended: {status}"))),
-                Err(error) => Some(Err(error.into())),
-            }
+        wait_for("bulkhead to enforce", || match bulkhead.child.try_wait() {
+            Ok(None) => bulkhead.status().is_ok().then_some(Ok(())),
+            Ok(Some(status)) => Some(Err(anyhow::anyhow!("bulkhead run ended: {status}"))),
+            Err(error) => Some(Err(error.into())),
         })??;
         Ok(bulkhead)
     }
