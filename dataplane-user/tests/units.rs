@@ -102,6 +102,7 @@ dhcpd,dns            Service  ProtectProc              invisible
 dhcpd,dns            Service  ProcSubset               pid
 
 # The process.
+dns                  Service  LimitNOFILE              16384
 hold,run,dhcpd,dns   Service  LockPersonality          yes
 hold,run,dhcpd,dns   Service  MemoryDenyWriteExecute   yes
 hold,run,dhcpd,dns   Service  RestrictNamespaces       yes

@@ -10,6 +10,7 @@ use crate::compose::Body;
 use crate::cookie;
 use crate::dnssec::{Moment, Unsigned};
 use crate::forward::Wanted;
+use crate::keys::Key;
 use crate::limit::{Limit, Verdict};
 use crate::lookup;
 use crate::message::{self, Extended, Query, Read, Reply, TCP_MAX, rcode};
@@ -205,7 +206,7 @@ fn answer_view(
         return (outcome, Some(code));
     }
     if query.is_signed {
-        answer_signed(at, &reply, (client.now, out));
+        answer_signed(at, &reply, client, out);
         return (Outcome::Reply, Some(message::rcode_of(out).into()));
     }
     let leads_to = match answer_query(at, &reply, out) {
@@ -276,8 +277,10 @@ pub(crate) fn limit(query: &Query, transport: Transport) -> usize {
 
 /// RFC 8945, 5.3: who signs a request gets a signed reply. The signature shows who asks, and does not
 /// widen what its segment may see.
-fn answer_signed(at: At<'_>, reply: &Reply<'_>, (now, out): (u64, &mut Vec<u8>)) {
-    match tsig::check(reply.message, &at.world.keys, now) {
+fn answer_signed(at: At<'_>, reply: &Reply<'_>, client: Client<'_>, out: &mut Vec<u8>) {
+    let world = at.world;
+    let may_know = |key: &Key| world.may_know(client.source, key);
+    match tsig::check(reply.message, &world.keys, client.now, may_know) {
         Checked::Malformed => message::write_header_only(out, reply.message, rcode::FORMERR),
         Checked::Bad(code, signer) => refuse_signed(reply, code, &signer, out),
         Checked::Good(_, signer) => {
@@ -302,7 +305,8 @@ fn answer_transfer(
         reply.refuse(out, rcode::REFUSED, Some((Extended::Prohibited, why)));
         return Outcome::Reply;
     }
-    let (key, signer) = match tsig::check(reply.message, &world.keys, client.now) {
+    let may_know = |key: &Key| world.may_know(client.source, key);
+    let (key, signer) = match tsig::check(reply.message, &world.keys, client.now, may_know) {
         Checked::Malformed => {
             message::write_header_only(out, reply.message, rcode::FORMERR);
             return Outcome::Reply;

@@ -1,7 +1,9 @@
 //! The command line of `bulkhead-dns`.
 
-use std::net::{AddrParseError, IpAddr, SocketAddr};
-use std::path::PathBuf;
+mod host;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -12,6 +14,8 @@ use crate::inspect::{Format, Show};
 use crate::limit::Rates;
 use crate::server::Config;
 use crate::{journal, keys, leases, status, tls};
+
+pub use host::{HostError, Upstream};
 
 /// Authoritative DNS for the site, its tenants and their reverse zones.
 ///
@@ -54,9 +58,10 @@ pub struct Args {
     #[arg(long, default_value_t = 1000)]
     pub records_per_tenant: usize,
     /// Resolver to ask for names of others, for segments that may open connections to the internet;
-    /// `ADDRESS` or `ADDRESS:PORT`; can be repeated. Without one, nobody is asked.
-    #[arg(long, value_parser = upstream)]
-    pub upstream: Vec<SocketAddr>,
+    /// `ADDRESS`, `ADDRESS:PORT`, or `host` for those of /etc/resolv.conf, read at start only; can be repeated. Without
+    /// one, nobody is asked.
+    #[arg(long)]
+    pub upstream: Vec<Upstream>,
     /// Replies per second over UDP to one address without a DNS cookie; 0 is no limit.
     #[arg(long, default_value_t = 5000)]
     pub replies_per_client: u32,
@@ -102,12 +107,17 @@ impl Args {
     }
 
     /// Returns what the daemon is told. Whoever sets `reload` has everything read again.
-    #[must_use]
-    pub fn into_config(self, reload: Arc<AtomicBool>) -> Config {
+    ///
+    /// # Errors
+    ///
+    /// [`HostError`] if the resolvers of the host are to be asked, and there are none.
+    pub fn into_config(self, reload: Arc<AtomicBool>) -> Result<Config, HostError> {
+        let resolv_conf = Path::new(host::RESOLV_CONF);
+        let upstreams = host::resolve(&self.upstream, &self.listen, resolv_conf)?;
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let leases = self.lease_names();
         let files = self.tls_certificate.zip(self.tls_key);
-        Config {
+        Ok(Config {
             generation: self.generation,
             keys: self.keys,
             zone_keys: self.zone_keys,
@@ -115,7 +125,7 @@ impl Args {
             listen: self.listen,
             workers: self.workers.unwrap_or(processors).max(1),
             records_per_tenant: self.records_per_tenant,
-            upstreams: self.upstream,
+            upstreams,
             rates: Rates {
                 client: self.replies_per_client,
                 view: self.replies_per_segment,
@@ -127,14 +137,8 @@ impl Args {
             api_listen: self.api_listen,
             leases,
             reload,
-        }
+        })
     }
-}
-
-/// Reads an address with or without a port.
-fn upstream(text: &str) -> Result<SocketAddr, AddrParseError> {
-    let with_port = text.parse::<SocketAddr>();
-    with_port.or_else(|_| text.parse::<IpAddr>().map(|address| (address, 53).into()))
 }
 
 #[cfg(test)]

@@ -333,4 +333,28 @@ mod tests {
         let is_known = |source| resolver.cached(&wanted(&site, source)).is_some();
         assert_eq!([IN_A, IN_B, IN_Z].map(is_known), [true, false, false]);
     }
+
+    #[test]
+    fn a_view_with_too_many_open_questions_is_told_so_at_once_and_keeps_nobody_out() {
+        let site = Site::new(&two_tenants(RECORDS));
+        // Nobody takes them out: all stay open.
+        let (forwarder, _receiver) = Forwarder::new();
+        let (send, replies) = std::sync::mpsc::channel();
+        let told = |source: &str| {
+            let send = send.clone();
+            forwarder.hand_over(Job {
+                request: Request {
+                    wanted: Box::new(wanted(&site, source)),
+                    message: question(TARGET, 1),
+                    transport: Transport::Udp,
+                },
+                reply_to: Box::new(move |octets| drop(send.send(octets))),
+            });
+            replies.try_recv().ok()
+        };
+        assert!((0..PER_VIEW).all(|_| told(IN_A).is_none()));
+        let octets: Vec<u8> = told(IN_A).expect("one more is told at once");
+        assert_eq!(u16::from(message::rcode_of(&octets)), rcode::SERVFAIL);
+        assert!(told(IN_B).is_none(), "the neighbour has places of its own");
+    }
 }

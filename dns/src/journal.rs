@@ -20,7 +20,7 @@ mod line;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -38,6 +38,8 @@ use line::{Line, LineSet, read_line, sum, write_line};
 pub const DEFAULT_PATH: &str = "/var/lib/bulkhead/dns/journal";
 /// The journal is written anew when it has this many lines more than there are zones.
 const SPARE_LINES: usize = 4096;
+/// Or when it is twice as long as it was when it was written anew, and so many octets more.
+const SPARE_OCTETS: u64 = 16 << 20;
 
 /// The dynamic records of one zone.
 #[derive(Clone, Debug, Default)]
@@ -122,6 +124,8 @@ pub struct Store {
     file: Option<File>,
     /// Length of what is known to be on the disk.
     length: u64,
+    /// Its length when it was last written anew.
+    compact_length: u64,
     lines: usize,
     is_broken: bool,
     zones: HashMap<(Arc<str>, Name), ZoneChanges>,
@@ -182,6 +186,7 @@ impl Store {
             path: path.to_owned(),
             file,
             length: 0,
+            compact_length: 0,
             lines: 0,
             is_broken: false,
             zones: HashMap::new(),
@@ -355,6 +360,7 @@ impl Store {
 
     fn is_long(&self) -> bool {
         self.lines > SPARE_LINES + self.zones.len()
+            || self.length > SPARE_OCTETS + 2 * self.compact_length
     }
 
     /// Replaces the journal by one with a single line for each zone.
@@ -371,12 +377,25 @@ impl Store {
                     .collect(),
             });
         }
-        published::write(&self.path, text.as_bytes(), 0o600).map_err(JournalError::Compact)?;
+        published::write(&self.path, text.as_bytes(), 0o600)
+            .inspect_err(|_| self.is_broken |= self.is_replaced())
+            .map_err(JournalError::Compact)?;
         let file = open_locked(&self.path).inspect_err(|_| self.is_broken = true)?;
         self.file = Some(file);
         self.length = u64::try_from(text.len()).unwrap_or(u64::MAX);
+        self.compact_length = self.length;
         self.lines = self.zones.len();
         Ok(())
+    }
+
+    /// Is the open journal another one than a later start would read?
+    fn is_replaced(&self) -> bool {
+        let there = fs::metadata(&self.path).map(|metadata| metadata.ino());
+        let open = self.file.as_ref().map(|file| file.metadata());
+        match (there, open) {
+            (Ok(there), Some(Ok(open))) => there != open.ino(),
+            _ => true,
+        }
     }
 }
 
@@ -532,6 +551,28 @@ mod tests {
             Err(JournalError::Broken { .. })
         ));
         assert_eq!(names(&store), ["x.a.example."]);
+    }
+
+    #[test]
+    fn a_journal_of_few_and_long_lines_is_written_anew_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("journal");
+        let mut store = Store::open(&path).unwrap();
+        for round in 0..50_u8 {
+            let long = (0..20_u8).map(|number| {
+                let mut change = change("x", Some(number));
+                for set in change.sets.values_mut().flatten() {
+                    set.rdata = vec![vec![round ^ number; 32 * 1024].into()];
+                }
+                change
+            });
+            write(&mut store, long.collect());
+        }
+        let length = fs::metadata(&path).unwrap().len();
+        assert!(
+            length < 2 * SPARE_OCTETS,
+            "{length} octets for one record"
+        );
     }
 
     #[test]

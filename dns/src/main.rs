@@ -76,7 +76,13 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     let reload = Arc::new(AtomicBool::new(false));
-    let config = args.into_config(Arc::clone(&reload));
+    let config = match args.into_config(Arc::clone(&reload)) {
+        Ok(config) => config,
+        Err(reason) => {
+            error!(error = %dns::chain(&reason), "cannot start");
+            return ExitCode::FAILURE;
+        }
+    };
     std::thread::spawn(move || obey(&signals, &reload));
     match Server::start(&config) {
         Ok(server) => {

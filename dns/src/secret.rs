@@ -80,6 +80,15 @@ impl Secret {
         hmac::verify(&self.hmac, signed, mac).is_ok()
     }
 
+    /// Checks what may be a MAC that was shortened; `None`: no MAC may be so long or so short (RFC 8945, 5.2.2.1).
+    pub(crate) fn verify_shortened(&self, signed: &[u8], mac: &[u8]) -> Option<bool> {
+        let whole = self.mac(signed);
+        let shortest = (whole.len() / 2).max(10);
+        let begin = whole.get(..mac.len()).filter(|_| mac.len() >= shortest)?;
+        let differs = begin.iter().zip(mac).fold(0, |bits, (a, b)| bits | (a ^ b));
+        Some(differs == 0)
+    }
+
     /// Encodes what of a TSIG record is signed (RFC 8945, 4.3.3).
     pub(crate) fn variables(&self, tsig: &TSIG) -> Option<Vec<u8>> {
         let mut octets = Vec::new();

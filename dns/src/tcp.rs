@@ -4,7 +4,8 @@
 //!
 //! A connection that says nothing, or takes nothing, for [`IDLE`] is closed. A view may have
 //! [`PER_VIEW`] connections at once and all together [`TOTAL`]; one more is closed at once, and so is
-//! one from an address of no segment. So a tenant that opens many can only keep out itself.
+//! one from an address of no segment. So a tenant that opens many can only keep out itself. A transfer that is not
+//! through after [`TRANSFER`] is ended.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -28,6 +29,8 @@ use crate::updater::{self, Job, Request, Work};
 
 /// How long nothing may happen (RFC 7766, 6.2.3).
 const IDLE: Duration = Duration::from_secs(10);
+/// How long a whole transfer may take: it holds the zone as it was when it began.
+const TRANSFER: Duration = Duration::from_secs(120);
 /// Connections of one view at once.
 const PER_VIEW: usize = 64;
 /// Connections at once.
@@ -156,7 +159,10 @@ async fn serve<S>(
                 }
                 send(&mut stream, &mut framed, &reply).await
             }
-            Response::Many(transfer) => send_all(&mut stream, &mut framed, *transfer).await,
+            Response::Many(transfer) => {
+                let sent = send_all(&mut stream, &mut framed, *transfer);
+                timeout(TRANSFER, sent).await.ok().flatten()
+            }
         };
         if is_sent.is_none() {
             return;

@@ -34,9 +34,15 @@ pub enum Checked<'k> {
     Malformed,
 }
 
-/// Checks the signature of a message, in the order of RFC 8945, 5.2: key, MAC, time.
+/// Checks the signature of a message, in the order of RFC 8945, 5.2: key, MAC, time. `may_know`: may the sender, who has not shown
+/// that the key is his, be told that there is such a key?
 #[must_use]
-pub fn check<'k>(message: &[u8], keys: &'k Keyring, now: u64) -> Checked<'k> {
+pub fn check<'k>(
+    message: &[u8],
+    keys: &'k Keyring,
+    now: u64,
+    may_know: impl Fn(&Key) -> bool,
+) -> Checked<'k> {
     let Ok((signed, record)) = signed_bitmessage_to_buf(message, None, true) else {
         return Checked::Malformed;
     };
@@ -61,7 +67,14 @@ pub fn check<'k>(message: &[u8], keys: &'k Keyring, now: u64) -> Checked<'k> {
         return bad(None, TsigError::BadKey);
     }
     if !key.secret.verify(&signed, &request.mac) {
-        return bad(None, TsigError::BadSig);
+        if !may_know(key) {
+            return bad(None, TsigError::BadKey);
+        }
+        return match key.secret.verify_shortened(&signed, &request.mac) {
+            None => Checked::Malformed,
+            Some(false) => bad(None, TsigError::BadSig),
+            Some(true) => bad(Some(key), TsigError::BadTrunc),
+        };
     }
     if now.abs_diff(request.time) > u64::from(request.fudge.min(FUDGE)) {
         return bad(Some(key), TsigError::BadTime);

@@ -23,6 +23,10 @@ use crate::zone::{Contents, RrOwner, RrSet};
 
 /// Octets of data in one set at most: it must fit one reply.
 const SET_OCTETS: usize = 32 * 1024;
+/// Octets of data that a zone may have for each of its records: one of these is longer than most keys are.
+const RECORD_OCTETS: usize = 512;
+/// So many more it may have, however few its records are.
+const ANY_OCTETS: usize = 64 * 1024;
 /// Longest TTL, in seconds (RFC 2181, 8).
 const MAX_TTL: u32 = i32::MAX.unsigned_abs();
 
@@ -38,6 +42,10 @@ pub struct Refusal {
 impl Refusal {
     fn plain(code: u16) -> Self {
         Self { code, why: None }
+    }
+
+    fn quota() -> Self {
+        Self::prohibited("the tenant has as many dynamic records as it may have")
     }
 
     fn prohibited(why: impl Into<String>) -> Self {
@@ -87,6 +95,11 @@ pub fn update(target: Target<'_>, message: &Message) -> Result<Change, Refusal> 
         .iter()
         .map(|record| draft.read(record))
         .collect::<Result<_, _>>()?;
+    let added = steps.iter().filter(|step| matches!(step, Step::Add(..)));
+    if added.count() > target.room + target.dynamic.records() {
+        // Whatever else it deletes: to work it out would keep the other tenants waiting.
+        return Err(Refusal::quota());
+    }
     for step in &steps {
         draft.check_owner(step)?;
     }
@@ -146,11 +159,8 @@ impl Draft<'_> {
     /// Returns the types of the dynamic sets at a name.
     fn dynamic_kinds(&self, name: &Name) -> Vec<u16> {
         let before = self.target.dynamic.at(name).map(|set| set.rtype);
-        let added = self
-            .delta
-            .keys()
-            .filter(|(at, _)| at == name)
-            .map(|(_, kind)| *kind);
+        let here = (name.clone(), 0)..=(name.clone(), u16::MAX);
+        let added = self.delta.range(here).map(|((_, kind), _)| *kind);
         let mut kinds: Vec<u16> = before.chain(added).collect();
         kinds.sort_unstable();
         kinds.dedup();
@@ -221,7 +231,9 @@ impl Draft<'_> {
             let (length, rest) = at.split_first()?;
             rest.get(..usize::from(*length))
         });
-        let is_plain = |octet: &u8| octet.is_ascii_graphic() && !matches!(octet, b'.' | b'\\');
+        // Nor what has a meaning in a master file (RFC 1035, 5.1).
+        let is_plain =
+            |octet: &u8| octet.is_ascii_graphic() && !b".\\;()\"$".contains(octet);
         for label in labels {
             if !label.iter().all(is_plain) {
                 let why = "names have printable characters only, and no escaped ones";
@@ -285,6 +297,10 @@ impl Draft<'_> {
             // RFC 4592, 4.2: what this would mean is not defined.
             return Err(Refusal::prohibited("a wildcard cannot be delegated"));
         }
+        if kind == rtype::CNAME && name == self.target.origin {
+            // RFC 1034, 3.6.2: it has other data, SOA and NS.
+            return Err(Refusal::prohibited("the zone's own name is no alias"));
+        }
         Ok(())
     }
 
@@ -309,10 +325,27 @@ impl Draft<'_> {
             (_, Some(kind)) => set.rtype == kind,
             (_, None) => true,
         });
-        match clash.or_else(|| self.of_others(name, kind)) {
+        if let Some(set) = clash.or_else(|| self.of_others(name, kind)) {
+            let why = format!("{name} belongs to {}: change it there", set.owner);
+            return Err(Refusal::prohibited(why));
+        }
+        match step {
+            Step::Add(name, rtype::NS, ..) => self.check_delegation(name),
+            _ => Ok(()),
+        }
+    }
+
+    /// What is at a delegated name and below it is the other server's to say: it hides what is here.
+    fn check_delegation(&self, cut: &Name) -> Result<(), Refusal> {
+        let mut fixed = self.target.fixed.iter();
+        let mut dynamic = self.target.dynamic.sets();
+        let hidden = fixed
+            .find(|(name, _)| name.is_within(cut))
+            .or_else(|| dynamic.find(|(name, set)| name.is_within(cut) && self.is_others(set)));
+        match hidden {
             None => Ok(()),
-            Some(set) => Err(Refusal::prohibited(format!(
-                "{name} belongs to {}: change it there",
+            Some((name, set)) => Err(Refusal::prohibited(format!(
+                "a delegation of {cut} would hide {name}, which belongs to {}",
                 set.owner
             ))),
         }
@@ -320,12 +353,15 @@ impl Draft<'_> {
 
     /// Returns a set that another key of the tenant added. What a key added that is no more is anybody's.
     fn of_others(&self, name: &Name, kind: Option<u16>) -> Option<&RrSet> {
-        let is_others = |set: &&RrSet| match &set.owner {
+        let mut sets = self.target.dynamic.at(name);
+        sets.find(|set| kind.is_none_or(|kind| set.rtype == kind) && self.is_others(set))
+    }
+
+    fn is_others(&self, set: &RrSet) -> bool {
+        match &set.owner {
             RrOwner::Key(key) => self.target.others.contains(key),
             RrOwner::Platform | RrOwner::Inventory | RrOwner::Dhcp => true,
-        };
-        let mut sets = self.target.dynamic.at(name);
-        sets.find(|set| kind.is_none_or(|kind| set.rtype == kind) && is_others(set))
+        }
     }
 
     /// RFC 2136, 3.4.2.
@@ -390,9 +426,24 @@ impl Draft<'_> {
             removed += count(self.target.dynamic.set(name, *kind));
         }
         if added > removed && added - removed > self.target.room {
-            return Err(Refusal::prohibited(
-                "the tenant has as many dynamic records as it may have",
-            ));
+            return Err(Refusal::quota());
+        }
+        let octets_of = |set: Option<&RrSet>| {
+            let data = set.into_iter().flat_map(|set| &set.rdata);
+            data.map(|data| data.len()).sum::<usize>()
+        };
+        let dynamic = self.target.dynamic;
+        let before: usize = dynamic.sets().map(|(_, set)| octets_of(Some(set))).sum();
+        let changed = self.delta.iter();
+        let (added, removed) = changed.fold((0, 0), |(added, removed), ((name, kind), set)| {
+            let old = dynamic.set(name, *kind);
+            (added + octets_of(set.as_ref()), removed + octets_of(old))
+        });
+        let most = ANY_OCTETS + RECORD_OCTETS * (self.target.room + dynamic.records());
+        if added > removed && before + added - removed > most {
+            return Err(Refusal::prohibited(format!(
+                "the zone would have more than {most} octets of dynamic data"
+            )));
         }
         Ok(())
     }

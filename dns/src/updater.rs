@@ -250,7 +250,9 @@ impl Worker<'_> {
             return Done::refused(rcode::REFUSED, Some(why));
         }
         let world = Arc::clone(self.world);
-        let (key, signer) = match tsig::check(&request.message, &world.keys, self.shared.now()) {
+        let may_know = |key: &Key| world.may_know(request.source, key);
+        let now = self.shared.now();
+        let (key, signer) = match tsig::check(&request.message, &world.keys, now, may_know) {
             Checked::Malformed => return Done::refused(rcode::FORMERR, None),
             Checked::Bad(code, signer) => {
                 return Done {

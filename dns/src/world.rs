@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -10,7 +11,7 @@ use crate::catalog::{self, Secondary};
 use crate::cookie::Jar;
 use crate::dnssec::key::{self, ZoneKey};
 use crate::journal::Store;
-use crate::keys::Keyring;
+use crate::keys::{Holder, Key, Keyring};
 use crate::leases;
 use crate::metrics::{Counters, Metrics};
 use crate::name::Name;
@@ -209,6 +210,22 @@ impl World {
         zones
             .find(|(_, spec)| spec.origin == *origin && spec.tenant.as_deref() == Some(tenant))
             .map(|(index, spec)| (ZoneId(index), spec))
+    }
+
+    /// May who sends from an address be told that there is a key? A tenant's key is as much of a secret as the tenant's zone.
+    pub(crate) fn may_know(&self, source: IpAddr, key: &Key) -> bool {
+        match &key.holder {
+            Holder::Secondary(_) => {
+                let mut secondaries = self.keys.secondaries().iter();
+                secondaries.any(|(_, address, _)| address.ip() == source)
+            }
+            Holder::Tenant(tenant) => {
+                let (view, tenant) = (self.plan.view_of(source), self.plan.tenants.get(tenant));
+                let zone = tenant.map(|tenant| tenant.zone.as_wire());
+                view.zip(zone)
+                    .is_some_and(|(view, zone)| view.zone_at(zone).is_some())
+            }
+        }
     }
 }
 

@@ -1,17 +1,25 @@
 //! What upstream said, for as long as it said, in one view.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use hickory_proto::op::{Message, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name as HickoryName, RData, Record, RecordType};
+use hickory_proto::serialize::binary::BinEncodable as _;
 
 use super::{is_negative, rebinding};
 use crate::name::Name;
 
 /// Answers of one view at most.
 const ENTRIES: usize = 1000;
+/// Octets of the longest answer that is kept: so the number of answers is a bound on memory.
+const LONGEST_KEPT: usize = 4096;
+/// Records of the longest answer that is kept: in memory, a short one is some ten times as long as on the wire.
+const MOST_KEPT: usize = 64;
+/// Links of the longest chain of aliases that is followed, as resolvers do: each costs a look at all records that are left, and
+/// a hostile answer over TCP has some four thousand.
+const LINKS: usize = 16;
 /// Longest time that anything is kept, in seconds.
 const LONGEST: u32 = 86_400;
 /// Longest time that "there is no such thing" is kept, in seconds (RFC 2308, 5 advises one to three hours at most).
@@ -34,23 +42,27 @@ impl Found {
         name: &HickoryName,
         is_own: impl Fn(IpAddr) -> bool,
     ) -> Self {
-        let mut chain = vec![name.to_lowercase()];
+        let mut links = HashSet::from([name.to_lowercase()]);
         let mut answers = Vec::new();
-        // Records may stand in any order; each round finds the next link at least.
-        let mut rest = message.answers;
-        loop {
-            let (found, others): (Vec<Record>, Vec<Record>) = rest
+        let named = message.answers.into_iter();
+        let mut rest: Vec<(HickoryName, Record)> = named
+            .map(|record| (record.name.to_lowercase(), record))
+            .collect();
+        // Records may stand in any order; each round finds all of the next link.
+        for _ in 0..LINKS {
+            let (found, others): (Vec<_>, Vec<_>) = rest
                 .into_iter()
-                .partition(|record| chain.contains(&record.name.to_lowercase()));
+                .partition(|(owner, _)| links.contains(owner));
             if found.is_empty() {
                 break;
             }
-            for record in &found {
+            links.clear();
+            for (_, record) in found {
                 if let RData::CNAME(alias) = &record.data {
-                    chain.push(alias.0.to_lowercase());
+                    links.insert(alias.0.to_lowercase());
                 }
+                answers.push(record);
             }
-            answers.extend(found);
             rest = others;
         }
         answers.retain(|record| {
@@ -88,6 +100,17 @@ impl Found {
         shortest.min(minimum).min(LONGEST_NEGATIVE)
     }
 
+    /// Is it short enough to be kept?
+    fn is_short(&self) -> bool {
+        if self.answers.len() + self.authorities.len() > MOST_KEPT {
+            return false;
+        }
+        // Each record by itself, with its whole name: that is what memory holds.
+        let all = self.answers.iter().chain(&self.authorities);
+        let lengths = all.map(|record| record.to_bytes().map_or(usize::MAX, |octets| octets.len()));
+        lengths.fold(0, usize::saturating_add) <= LONGEST_KEPT
+    }
+
     fn age(&mut self, seconds: u32) {
         for record in self.answers.iter_mut().chain(&mut self.authorities) {
             record.ttl = record.ttl.saturating_sub(seconds);
@@ -120,7 +143,7 @@ impl Cache {
 
     pub(super) fn put(&mut self, name: &Name, kind: u16, found: &Found, now: Instant) {
         let lifetime = found.lifetime();
-        if lifetime == 0 {
+        if lifetime == 0 || !found.is_short() {
             return;
         }
         if self.0.len() >= ENTRIES {
@@ -192,6 +215,23 @@ mod tests {
     }
 
     #[test]
+    fn a_chain_of_aliases_is_followed_so_far_and_no_further() {
+        let link = |from: &str, to: &str| record(from, 60, "CNAME", to);
+        let numbered = |number: usize| format!("n{number}.example.org.");
+        let mut answers: Vec<Record> = (0..LINKS + 4)
+            .map(|number| link(&numbered(number), &numbered(number + 1)))
+            .collect();
+        answers.push(link("www.example.org.", &numbered(0)));
+        assert_eq!(read(answers, vec![]).answers.len(), LINKS);
+        // One that bites its tail ends, too.
+        let circle = vec![
+            link("n1.example.org.", "www.example.org."),
+            link("www.example.org.", "N1.example.org."),
+        ];
+        assert_eq!(read(circle, vec![]).answers.len(), 2);
+    }
+
+    #[test]
     fn addresses_of_the_site_private_ones_and_other_classes_are_taken_out() {
         let mut chaos = record("www.example.org.", 60, "A", "198.18.0.2");
         chaos.dns_class = DNSClass::CH;
@@ -254,6 +294,24 @@ mod tests {
         let mut failed = negative;
         failed.code = ResponseCode::ServFail;
         assert!(!kept(&failed, 0));
+    }
+
+    #[test]
+    fn a_very_long_answer_is_not_kept() {
+        let name = Name::absolute("www.example.org").unwrap();
+        let is_kept = |count: usize, length: usize| {
+            let text = "x".repeat(length);
+            let many = (0..count).map(|_| record("www.example.org.", 60, "TXT", &text));
+            let found = read(many.collect(), vec![]);
+            assert_eq!(found.answers.len(), count);
+            let (mut cache, now) = (Cache::default(), Instant::now());
+            cache.put(&name, 16, &found, now);
+            cache.get(&name, 16, now).is_some()
+        };
+        assert!(is_kept(10, 200));
+        assert!(!is_kept(300, 200));
+        assert!(!is_kept(MOST_KEPT, 200));
+        assert!(is_kept(MOST_KEPT, 1) && !is_kept(MOST_KEPT + 1, 1));
     }
 
     #[test]

@@ -635,3 +635,128 @@ fn a_name_that_a_lease_has_is_refused_as_a_whole() {
     assert_eq!(lab.run(&[], &[(name, IN, 60, "A", "10.1.0.9")]), (0, 1));
     assert_eq!(lab.run(&[], &[(free, IN, 60, "A", "10.1.0.9")]), (0, 1));
 }
+
+#[test]
+fn a_delegation_does_not_hide_what_the_inventory_or_another_key_has_there_or_below() {
+    let mut lab = Lab::new();
+    let delegate = |name| -> Row { (name, IN, 60, "NS", "ns.example.") };
+    assert_eq!(lab.run(&[], &[delegate("fixed")]), (REFUSED, 0));
+    assert!(lab.says("fixed", A).contains("A 10.1.0.10"));
+    let below: Row = ("host.free", IN, 60, "A", "10.1.0.20");
+    assert_eq!(lab.run(&[], &[below]), (0, 1));
+    lab.others = vec!["a-tf".into()];
+    assert_eq!(lab.run(&[], &[delegate("free")]), (REFUSED, 0));
+    lab.others.clear();
+    assert_eq!(lab.run(&[], &[delegate("free")]), (0, 1), "its own");
+}
+
+#[test]
+fn section_3_4_2_2_the_zones_own_name_takes_no_alias_and_other_data_still() {
+    let mut lab = Lab::new();
+    assert_eq!(
+        lab.run(&[], &[("@", IN, 1, "CNAME", "v")]),
+        (REFUSED, 0),
+        "it would never be served"
+    );
+    assert_eq!(lab.run(&[], &[("@", IN, 1, "TXT", "t")]), (0, 1));
+}
+
+#[test]
+fn a_message_with_more_additions_than_the_quota_is_refused_before_it_is_worked_out() {
+    let mut lab = Lab::new();
+    lab.room = 1;
+    let rows: &[Row] = &[
+        ("w", IN, 1, "A", "10.1.0.20"),
+        ("v", IN, 1, "A", "10.1.0.21"),
+        ("v", ANY_, 0, "A", ""),
+    ];
+    assert_eq!(lab.run(&[], rows), (REFUSED, 0));
+    assert_eq!(lab.run(&[], &rows[..1]), (0, 1));
+}
+
+#[test]
+fn a_zone_has_no_more_data_than_its_records_need() {
+    let mut lab = Lab::new();
+    lab.room = 10;
+    let text = vec![format!("\"{}\"", "x".repeat(250)); 60].join(" ");
+    let mut add = |name: &'static str| lab.run(&[], &[(name, IN, 1, "TXT", text.clone().leak())]);
+    for name in ["a", "b", "c", "d"] {
+        assert_eq!(add(name), (0, 1), "{name}");
+    }
+    assert_eq!(add("e"), (REFUSED, 0));
+}
+
+#[test]
+fn names_that_mean_something_in_a_master_file_are_refused() {
+    let zone = HickoryName::from_ascii(ZONE).unwrap();
+    for label in ["a;b", "a(b", "a)b", "a\"b", "$include"] {
+        let name = zone.prepend_label(label.as_bytes()).unwrap();
+        let data = RData::try_from_str(RecordType::A, "10.1.0.20").unwrap();
+        let mut message = Message::new(1, MessageType::Query, OpCode::Update);
+        message.authorities = vec![Record::from_rdata(name, 1, data)];
+        let refused = Lab::new()
+            .work_on(&message)
+            .map(|change| change.sets.len());
+        assert_eq!(
+            refused.map_err(|refusal| refusal.code),
+            Err(REFUSED),
+            "{label}"
+        );
+    }
+}
+
+#[test]
+fn rfc_4703_section_5_3_what_kea_sends_for_a_client_and_for_its_rival() {
+    let mut lab = Lab::new();
+    // hickory has no DHCID.
+    let dhcid = |octet: u8| {
+        let name = HickoryName::from_ascii(format!("pc.{ZONE}")).unwrap();
+        let code = RecordType::from(49);
+        let rdata = hickory_proto::rr::rdata::NULL::with(vec![0, 1, 1, octet]);
+        Record::from_rdata(name, 0, RData::Unknown { code, rdata })
+    };
+    let message = |prerequisites: Vec<Record>, updates: Vec<Record>| {
+        let mut message = Message::new(1, MessageType::Query, OpCode::Update);
+        (message.answers, message.authorities) = (prerequisites, updates);
+        message
+    };
+    let mut run = |message: &Message| match lab.work_on(message) {
+        Err(refusal) => refusal.code,
+        Ok(change) => {
+            let line = lab.store.apply(change);
+            lab.store.commit(&[line]).unwrap();
+            NOERROR
+        }
+    };
+    let row = |row: Row| record(&row);
+    let address = |data| row(("pc", IN, 60, "A", data));
+    let in_use = || row(("pc", ANY_, 0, "ANY", ""));
+    // 5.3.1: if nobody has the name.
+    let add = |data, octet| {
+        let unused = row(("pc", NONE, 0, "ANY", ""));
+        message(vec![unused], vec![address(data), dhcid(octet)])
+    };
+    assert_eq!(run(&add("10.1.0.20", 1)), NOERROR);
+    assert_eq!(run(&add("10.1.0.21", 2)), YXDOMAIN);
+    // 5.3.2: if it is the client's own.
+    let replace = |octet| {
+        let updates = vec![row(("pc", ANY_, 0, "A", "")), address("10.1.0.22")];
+        message(vec![in_use(), dhcid(octet)], updates)
+    };
+    assert_eq!(run(&replace(2)), NXRRSET, "a rival");
+    assert_eq!(run(&replace(1)), NOERROR);
+    // 5.5: the address goes, then the name if no address is left.
+    let leave = |octet| {
+        let gone = row(("pc", NONE, 0, "A", "10.1.0.22"));
+        message(vec![dhcid(octet)], vec![gone])
+    };
+    let clear = || {
+        let none = ["A", "AAAA"].map(|kind| row(("pc", NONE, 0, kind, "")));
+        let all = std::iter::once(dhcid(1)).chain(none).collect();
+        message(all, vec![in_use()])
+    };
+    assert_eq!(run(&clear()), YXRRSET);
+    let left = [run(&leave(2)), run(&leave(1)), run(&clear())];
+    assert_eq!(left, [NXRRSET, NOERROR, NOERROR]);
+    assert!(lab.says("pc", A).starts_with("NXDOMAIN"));
+}

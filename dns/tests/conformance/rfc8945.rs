@@ -66,20 +66,17 @@ fn error_of(message: &Message) -> Option<TsigError> {
 }
 
 #[test]
-fn section_5_2_1_an_unknown_key_is_badkey_and_the_reply_has_no_mac() {
+fn section_5_2_1_an_unknown_key_is_badkey_and_so_is_that_of_a_tenant_that_is_not_seen() {
     let plain = question("web.a.east.lab.example", A);
-    for (key, secret) in [
-        ("nobody", SECRET),
-        ("b-tf.", "another secret, of the right length"),
+    let other = "another secret, of the right length";
+    for (key, secret, expected) in [
+        ("nobody", SECRET, TsigError::BadKey),
+        ("b-tf.", other, TsigError::BadKey),
+        ("a-tf.", other, TsigError::BadSig),
     ] {
         let (_, parsed) = reply_to(&signed(&plain, key, secret, NOW));
         assert_eq!(parsed.metadata.response_code, ResponseCode::NotAuth);
-        let expected = if key == "nobody" {
-            TsigError::BadKey
-        } else {
-            TsigError::BadSig
-        };
-        assert_eq!(error_of(&parsed), Some(expected));
+        assert_eq!(error_of(&parsed), Some(expected), "{key}");
         assert!(parsed.signature().unwrap().data.mac.is_empty());
         assert!(parsed.answers.is_empty());
     }
@@ -120,15 +117,39 @@ fn section_5_2_3_an_old_or_future_signature_is_badtime_signed_and_tells_our_time
 }
 
 #[test]
-fn section_5_2_4_a_shortened_mac_is_not_taken() {
-    let mut message = Message::from_vec(&question("web.a.east.lab.example", A)).unwrap();
-    message.finalize(&signer("a-tf", SECRET), NOW).unwrap();
-    let mut tsig = message.take_signature().unwrap();
-    tsig.data.mac.truncate(16);
-    message.set_signature(tsig);
-    let (_, parsed) = reply_to(&message.to_vec().unwrap());
+fn section_5_2_2_1_a_mac_of_another_length_is_badtrunc_or_a_format_error() {
+    let with = |key: &str, change: &dyn Fn(&mut Vec<u8>)| {
+        let mut message = Message::from_vec(&question("web.a.east.lab.example", A)).unwrap();
+        message.finalize(&signer(key, SECRET), NOW).unwrap();
+        let mut tsig = message.take_signature().unwrap();
+        change(&mut tsig.data.mac);
+        message.set_signature(tsig);
+        let (_, parsed) = reply_to(&message.to_vec().unwrap());
+        assert!(parsed.answers.is_empty());
+        parsed
+    };
+    let parsed = with("a-tf", &|mac| mac.truncate(16));
     assert_eq!(parsed.metadata.response_code, ResponseCode::NotAuth);
-    assert!(parsed.answers.is_empty());
+    assert_eq!(error_of(&parsed), Some(TsigError::BadTrunc));
+    assert_eq!(parsed.signature().unwrap().data.mac.len(), 32);
+    let parsed = with("a-tf", &|mac| {
+        mac.truncate(16);
+        mac[15] ^= 1;
+    });
+    assert_eq!(error_of(&parsed), Some(TsigError::BadSig));
+    for length in [0, 9, 15, 33] {
+        let parsed = with("a-tf", &|mac| mac.resize(length, 0));
+        assert_eq!(
+            parsed.metadata.response_code,
+            ResponseCode::FormErr,
+            "{length}"
+        );
+    }
+    // Lengths tell nothing of who is not seen.
+    for length in [9, 16, 33] {
+        let parsed = with("b-tf", &|mac| mac.resize(length, 0));
+        assert_eq!(error_of(&parsed), Some(TsigError::BadKey), "{length}");
+    }
 }
 
 #[test]
@@ -160,4 +181,49 @@ fn rfc_8945_section_5_3_the_signature_has_room_in_the_reply() {
         assert!(parsed.metadata.truncation || parsed.answers.len() == records);
         assert!(parsed.signature().is_some());
     }
+}
+
+#[test]
+fn what_terraform_asks_is_answered_signed_without_rd_over_tcp_and_up_to_the_soa() {
+    let record = |i: usize| format!("  - {{name: many, type: TXT, value: 'record number {i:03}'}}\n");
+    let many: String = (0..80).map(record).collect();
+    let alias = "  - {name: www, type: CNAME, value: many}\n";
+    let world = world(&two_tenants(&format!("{many}{alias}")));
+    let ask = |name: &str, kind, payload: Option<u16>, transport| {
+        let mut octets = question(name, kind);
+        octets[2] = 0;
+        let octets = match payload {
+            Some(payload) => with_edns(octets, payload),
+            None => octets,
+        };
+        let octets = signed(&octets, "a-tf", SECRET, NOW);
+        let reply = send(&world, IN_A, transport, &octets).unwrap();
+        let reply = Message::from_vec(&reply).unwrap();
+        assert!(
+            reply.signature().is_some() && error_of(&reply).is_none(),
+            "{name}"
+        );
+        assert!(
+            reply.metadata.authoritative && !reply.metadata.recursion_desired,
+            "{name}"
+        );
+        reply
+    };
+    let name = "many.a.east.lab.example";
+    let is_cut = |payload| ask(name, TXT, payload, Transport::Udp).metadata.truncation;
+    assert!(is_cut(None) && is_cut(Some(4096)));
+    let whole = ask(name, TXT, Some(4096), Transport::Tcp);
+    assert_eq!(whole.answers.len(), 80);
+    // An import goes up until there is an SOA in the answer section.
+    let has_soa = |name: &str| {
+        let reply = ask(name, SOA, None, Transport::Udp);
+        let mut answers = reply.answers.iter();
+        answers.any(|record| u16::from(record.record_type()) == SOA)
+    };
+    let walk = [
+        "x.www.a.east.lab.example",
+        "www.a.east.lab.example",
+        "a.east.lab.example",
+    ];
+    assert_eq!(walk.map(has_soa), [false, false, true]);
 }

@@ -494,3 +494,22 @@ fn a_client_that_says_nothing_is_left_and_keeps_nobody_out() {
         .read_to_end(&mut rest)
         .expect("it is closed within its time");
 }
+
+#[test]
+fn the_sets_of_a_name_are_listed_with_a_first() {
+    let lab = started();
+    let name = format!("three.{ZONE}.");
+    let sets = [
+        ("TXT", "\"t\""),
+        ("AAAA", "fd00:1::30"),
+        ("A", "10.1.0.30"),
+    ];
+    let sets = sets.map(|(kind, data)| replace(&name, kind, &[data]));
+    let patch = json!({ "rrsets": sets });
+    assert_eq!(ask(&lab, "PATCH", &zone_path(), &patch).0, 204);
+    let path = format!("{}?rrset_name={name}", zone_path());
+    let (_, shown) = ask(&lab, "GET", &path, &Value::Null);
+    let sets = shown["rrsets"].as_array().unwrap().iter();
+    let kinds: Vec<&str> = sets.filter_map(|set| set["type"].as_str()).collect();
+    assert_eq!(kinds, ["A", "TXT", "AAAA"], "{shown}");
+}

@@ -4,6 +4,7 @@ use std::net::TcpStream;
 
 use testkit::wait::wait_for;
 
+use crate::is_left;
 use crate::lab::{GATEWAY_A, GATEWAY_B, Lab, ZONE, run, text};
 
 fn started() -> Lab {
@@ -175,4 +176,12 @@ fn without_a_certificate_nothing_is_served_that_needs_one() {
             "{log}"
         );
     }
+}
+
+#[test]
+fn a_handshake_that_does_not_begin_is_left() {
+    let lab = started();
+    let connect = || TcpStream::connect((GATEWAY_A, 853)).unwrap();
+    let mut silent = lab.a.run(connect);
+    assert!(is_left(&mut silent), "it is still open");
 }

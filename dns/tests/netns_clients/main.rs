@@ -15,8 +15,8 @@ mod resolver;
 mod support;
 mod updaters;
 
-use std::io::{Read as _, Write as _};
-use std::net::{TcpStream, UdpSocket};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Shutdown, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -27,7 +27,7 @@ use lab::{GATEWAY_A, GATEWAY_B, Lab, RECORDS, ZONE, run, text};
 use support::{SECRET, question, two_tenants};
 use testkit::netns::NetNs;
 use testkit::peers;
-use testkit::wait::wait_for;
+use testkit::wait::{PATIENCE, wait_for};
 
 /// Types that the lab's own records do not have.
 const MORE_RECORDS: &str = "
@@ -463,6 +463,46 @@ fn rfc_7766_section_6_2_1_1_questions_in_one_segment_are_all_answered_in_their_o
         stream.read_exact(&mut reply).unwrap();
         assert_eq!(Message::from_vec(&reply).unwrap().metadata.id, id);
     }
+}
+
+/// Waits until the server ends a connection.
+fn is_left(stream: &mut TcpStream) -> bool {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    match stream.read_to_end(&mut Vec::new()) {
+        Ok(_) => true,
+        Err(error) => error.kind() == ErrorKind::ConnectionReset,
+    }
+}
+
+#[test]
+fn rfc_7766_section_6_2_3_who_says_nothing_or_half_a_question_is_left() {
+    let lab = Lab::started();
+    let connect = || lab.a.run(|| TcpStream::connect((GATEWAY_A, 53)).unwrap());
+    let web = question(&format!("web.{ZONE}"), 1);
+    let (silent, mut half, mut done, slow) = (connect(), connect(), connect(), connect());
+    half.write_all(&[0, 40, 1, 2, 3]).unwrap();
+    assert!(exchange(&mut done, &web).is_some());
+    let mut drip = slow.try_clone().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            // Octet by octet is no way to stay either. It ends when the server has left.
+            while drip.write_all(&[1]).is_ok() {
+                std::thread::park_timeout(Duration::from_millis(500));
+            }
+        });
+        let all = [
+            ("silent", silent),
+            ("half", half),
+            ("done", done),
+            ("slow", slow),
+        ];
+        for (what, mut stream) in all {
+            let is_left = is_left(&mut stream);
+            let _ = stream.shutdown(Shutdown::Both);
+            assert!(is_left, "{what}: it is still open");
+        }
+    });
+    assert!(exchange(&mut connect(), &web).is_some());
 }
 
 #[test]
