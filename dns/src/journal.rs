@@ -569,10 +569,7 @@ mod tests {
             write(&mut store, long.collect());
         }
         let length = fs::metadata(&path).unwrap().len();
-        assert!(
-            length < 2 * SPARE_OCTETS,
-            "{length} octets for one record"
-        );
+        assert!(length < 2 * SPARE_OCTETS, "{length} octets for one record");
     }
 
     #[test]

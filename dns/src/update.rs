@@ -232,8 +232,7 @@ impl Draft<'_> {
             rest.get(..usize::from(*length))
         });
         // Nor what has a meaning in a master file (RFC 1035, 5.1).
-        let is_plain =
-            |octet: &u8| octet.is_ascii_graphic() && !b".\\;()\"$".contains(octet);
+        let is_plain = |octet: &u8| octet.is_ascii_graphic() && !b".\\;()\"$".contains(octet);
         for label in labels {
             if !label.iter().all(is_plain) {
                 let why = "names have printable characters only, and no escaped ones";
@@ -329,10 +328,10 @@ impl Draft<'_> {
             let why = format!("{name} belongs to {}: change it there", set.owner);
             return Err(Refusal::prohibited(why));
         }
-        match step {
-            Step::Add(name, rtype::NS, ..) => self.check_delegation(name),
-            _ => Ok(()),
+        if let Step::Add(name, rtype::NS, ..) = step {
+            self.check_delegation(name)?;
         }
+        Ok(())
     }
 
     /// What is at a delegated name and below it is the other server's to say: it hides what is here.

@@ -3,6 +3,7 @@
 use std::fs;
 
 use dataplane_user::loader::Pins;
+use testkit::fixtures;
 
 use crate::lab::Lab;
 use crate::traffic::Attack;
@@ -67,6 +68,16 @@ fn damaged_current_is_mended_by_an_apply() {
     lab.bulkhead(&["apply", "--yes"]).expect(0);
     fs::write(lab.path("store/current"), "one").unwrap();
     lab.bulkhead(&["drift"]).expect(1);
+    // What is enforced is what a change is compared with: a tenant that goes is noticed.
+    let tenants = lab.path("site/group_vars/all/tenants.yml");
+    let with_all = fs::read(&tenants).unwrap();
+    lab.remove_moneyrouter();
+    let refused = lab.bulkhead(&["apply", "--yes"]).expect(1);
+    let told = format!("{}{}", refused.out, refused.talk);
+    assert!(told.contains("moneyrouter"), "{told}");
+    fs::write(tenants, with_all).unwrap();
+    let there = lab.path("tenants/moneyrouter");
+    fixtures::copy(&fixtures::sample_tenants().join("moneyrouter"), &there).unwrap();
     lab.bulkhead(&["apply", "--yes"]).expect(0);
     assert_eq!(lab.enforced(), 2);
     lab.bulkhead(&["drift"]).expect(0);
@@ -111,7 +122,8 @@ fn maps_of_another_layout_are_taken_over() {
     // Programs do not look at the names of pins.
     fs::rename(maps, pins.folder().join("abi-1")).unwrap();
     assert_eq!(pins.other_abis(), [1]);
-    lab.bulkhead(&["drift"]).expect(2);
+    let drift = lab.bulkhead(&["drift"]).expect(2);
+    assert!(drift.out.contains("layout 1"), "{}", drift.out);
     attack.operator_passes();
     let run = lab.start(&["run"]);
     run.wait_until_it_says("enforcing generation 1");

@@ -694,9 +694,7 @@ fn names_that_mean_something_in_a_master_file_are_refused() {
         let data = RData::try_from_str(RecordType::A, "10.1.0.20").unwrap();
         let mut message = Message::new(1, MessageType::Query, OpCode::Update);
         message.authorities = vec![Record::from_rdata(name, 1, data)];
-        let refused = Lab::new()
-            .work_on(&message)
-            .map(|change| change.sets.len());
+        let refused = Lab::new().work_on(&message).map(|change| change.sets.len());
         assert_eq!(
             refused.map_err(|refusal| refusal.code),
             Err(REFUSED),

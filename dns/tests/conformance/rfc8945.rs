@@ -185,7 +185,8 @@ fn rfc_8945_section_5_3_the_signature_has_room_in_the_reply() {
 
 #[test]
 fn what_terraform_asks_is_answered_signed_without_rd_over_tcp_and_up_to_the_soa() {
-    let record = |i: usize| format!("  - {{name: many, type: TXT, value: 'record number {i:03}'}}\n");
+    let record =
+        |i: usize| format!("  - {{name: many, type: TXT, value: 'record number {i:03}'}}\n");
     let many: String = (0..80).map(record).collect();
     let alias = "  - {name: www, type: CNAME, value: many}\n";
     let world = world(&two_tenants(&format!("{many}{alias}")));

@@ -499,11 +499,7 @@ fn a_client_that_says_nothing_is_left_and_keeps_nobody_out() {
 fn the_sets_of_a_name_are_listed_with_a_first() {
     let lab = started();
     let name = format!("three.{ZONE}.");
-    let sets = [
-        ("TXT", "\"t\""),
-        ("AAAA", "fd00:1::30"),
-        ("A", "10.1.0.30"),
-    ];
+    let sets = [("TXT", "\"t\""), ("AAAA", "fd00:1::30"), ("A", "10.1.0.30")];
     let sets = sets.map(|(kind, data)| replace(&name, kind, &[data]));
     let patch = json!({ "rrsets": sets });
     assert_eq!(ask(&lab, "PATCH", &zone_path(), &patch).0, 204);
