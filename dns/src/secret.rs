@@ -4,10 +4,10 @@
 
 use hickory_proto::ProtoError;
 use hickory_proto::op::Message;
-use hickory_proto::rr::Name;
 use hickory_proto::rr::rdata::tsig::{
     TSIG, TsigAlgorithm, make_tsig_record, message_tbs, signed_bitmessage_to_buf,
 };
+use hickory_proto::rr::{Name, Record};
 use hickory_proto::serialize::binary::BinEncoder;
 use ring::hmac;
 use serde::Deserialize;
@@ -133,11 +133,25 @@ pub(crate) struct Verifier {
     time: u64,
 }
 
+/// Returns what of a message is signed, behind the MAC of the request if it is a reply, and its TSIG record; `None` if it has none or
+/// cannot be read.
+pub(crate) fn signed_part(
+    message: &[u8],
+    request: Option<&[u8]>,
+) -> Option<(Vec<u8>, Box<Record<TSIG>>)> {
+    let count = |at: usize| {
+        let octets = message.get(at..)?.first_chunk()?;
+        Some(u16::from_be_bytes(*octets))
+    };
+    // hickory adds the counts of answers and authorities in 16 bits, and panics where they do not fit.
+    count(6)?.checked_add(count(8)?)?;
+    signed_bitmessage_to_buf(message, request, true).ok()
+}
+
 impl Verifier {
     /// Is this the reply of someone who has the secret, to this request, and of now?
     pub(crate) fn verify(&self, reply: &[u8]) -> bool {
-        let Ok((signed, record)) = signed_bitmessage_to_buf(reply, Some(&self.request), true)
-        else {
+        let Some((signed, record)) = signed_part(reply, Some(&self.request)) else {
             return false;
         };
         let tsig = &record.data;
@@ -157,6 +171,16 @@ mod tests {
 
     fn secret(kind: Algorithm, octets: &[u8]) -> Secret {
         Secret::new(Name::from_ascii("key").unwrap(), kind, octets)
+    }
+
+    #[test]
+    fn a_message_with_more_records_than_there_can_be_has_nothing_signed() {
+        // Header: no question, 0xe4e4 answers and as many authorities.
+        let message = [[0x40, 0x55, 0x54, 0x20, 0, 0].as_slice(), &[0xe4; 100]].concat();
+        assert!(signed_part(&message, None).is_none());
+        for length in 0..12 {
+            assert!(signed_part(&message[..length], None).is_none());
+        }
     }
 
     #[test]

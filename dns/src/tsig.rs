@@ -1,12 +1,12 @@
 //! Signed requests and replies (RFC 8945), on the server's side.
 
-use hickory_proto::rr::rdata::tsig::{TSIG, TsigError, signed_bitmessage_to_buf};
+use hickory_proto::rr::rdata::tsig::{TSIG, TsigError};
 
 use crate::keys::{FUDGE, Key, Keyring};
 use crate::message::rcode;
 use crate::name::Name;
 use crate::rdata::rtype;
-use crate::secret::Secret;
+use crate::secret::{Secret, signed_part};
 
 /// How a reply is to be signed.
 pub struct Signer {
@@ -43,7 +43,7 @@ pub fn check<'k>(
     now: u64,
     may_know: impl Fn(&Key) -> bool,
 ) -> Checked<'k> {
-    let Ok((signed, record)) = signed_bitmessage_to_buf(message, None, true) else {
+    let Some((signed, record)) = signed_part(message, None) else {
         return Checked::Malformed;
     };
     let request = record.data;
