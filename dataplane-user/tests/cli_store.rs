@@ -4,7 +4,6 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up must fail")]
 
 use std::fs;
-
 use std::time::Duration;
 
 use assert_cmd::Command;
@@ -278,4 +277,19 @@ fn trial_without_anything_to_go_back_to_is_refused_with_what_mends_it() {
     let store = "/var/lib/bulkhead".into();
     assert_snapshot!(with_causes(&RunError::NothingToGoBackTo { store }), @"there is nothing to go back to: something is enforced, and /var/lib/bulkhead does not say what, so this generation could not be undone (remedy: bulkhead apply without --confirm-within; it mends the store)");
     assert_snapshot!(with_causes(&RunError::NoPrevious), @"there is no generation before the current one (`bulkhead history` lists them)");
+}
+
+#[test]
+fn apply_that_died_before_it_began_waits_for_nothing() {
+    let site = Site::new();
+    site.add(7, Cause::Apply, Outcome::Applied);
+    site.add(8, Cause::Apply, Outcome::Applying);
+    let store = site.store();
+    store.set_current(7).unwrap();
+    let pending = Pending::new(8, Some(7), Duration::from_secs(3600));
+    store.set_pending(&pending).unwrap();
+    let text = site.bulkhead(&["confirm"]);
+    assert!(text.contains("nothing waits for a confirmation"), "{text}");
+    assert_eq!(store.record(8).unwrap().outcome, Outcome::Applying);
+    assert_eq!(store.pending().unwrap(), None);
 }

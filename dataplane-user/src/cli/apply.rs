@@ -13,20 +13,48 @@ use super::report::{CliError, NO, Paint, Report, YES};
 use super::run::{control_options, log_to_stderr};
 use super::wait::{Ending, Stop, wait};
 use crate::controller::{Controller, Desired, How, Prepared, Review};
-use crate::run::{RunError, block_on};
+use crate::run::{RunError, block_on, with_causes};
 use crate::store::Cause;
 
 /// What is asked for.
 struct Request<'a> {
     common: &'a Common,
-    desired: Desired,
-    cause: Cause,
+    target: Target,
     /// What the plan may destroy; `None`: all.
     allow_destroy: Option<usize>,
     /// The plan that must still hold.
     file: Option<PlanFile>,
     confirm_within: Option<Duration>,
     is_agreed: bool,
+}
+
+/// What the kernel is to become.
+enum Target {
+    /// What the inventory says, or of that only what it says of a tenant.
+    Inventory(Desired, Option<String>),
+    /// What a generation says; `None`: the one before.
+    Stored(Option<u32>),
+}
+
+impl Target {
+    /// Returns what is wanted, and why. Whoever asks has the lock: both may depend on what is current.
+    fn wanted(&self, controller: &Controller) -> Result<(Desired, Cause), RunError> {
+        match self {
+            Self::Inventory(desired, None) => Ok((desired.clone(), Cause::Apply)),
+            Self::Inventory(desired, Some(tenant)) => {
+                let desired = controller.only_tenant(desired.clone(), tenant)?;
+                Ok((desired, Cause::Apply))
+            }
+            Self::Stored(to) => {
+                let to = to.map_or_else(|| controller.previous(), Ok)?;
+                let cause = Cause::Rollback {
+                    to,
+                    unconfirmed: false,
+                };
+                Ok((controller.stored(to)?, cause))
+            }
+        }
+    }
 }
 
 /// Makes the kernel what the inventory says.
@@ -41,14 +69,9 @@ pub(super) fn run(common: &Common, args: &ApplyArgs) -> Result<Report, CliError>
     let place = place_for(&args.place, &desired.model, &options)?;
     let mut controller = Controller::new(control_options(common, place, &args.how)?);
     controller.remember(recall);
-    let desired = match &what.tenant {
-        Some(tenant) => controller.only_tenant(desired, tenant)?,
-        None => desired,
-    };
     let request = Request {
         common,
-        desired,
-        cause: Cause::Apply,
+        target: Target::Inventory(desired, what.tenant.clone()),
         allow_destroy: Some(what.allow_destroy),
         confirm_within: args.confirm_within,
         is_agreed: args.yes || file.is_some(),
@@ -61,17 +84,9 @@ pub(super) fn run(common: &Common, args: &ApplyArgs) -> Result<Report, CliError>
 pub(super) fn rollback(common: &Common, args: &RollbackArgs) -> Result<Report, CliError> {
     let place = place_of_enforcement(common, &args.place)?;
     let mut controller = Controller::new(control_options(common, place, &args.how)?);
-    let to = match args.to {
-        Some(number) => number,
-        None => controller.previous()?,
-    };
     let request = Request {
         common,
-        desired: controller.stored(to)?,
-        cause: Cause::Rollback {
-            to,
-            unconfirmed: false,
-        },
+        target: Target::Stored(args.to),
         allow_destroy: None,
         file: None,
         confirm_within: args.confirm_within,
@@ -90,13 +105,17 @@ async fn change(controller: &mut Controller, request: Request<'_>) -> Result<Rep
     let format = request.common.format;
     let mut lock = controller.lock()?;
     check_nothing_waits(controller, &request).await?;
-    let mut prepared = controller.prepare(request.desired.clone()).await?;
+    let (desired, mut cause) = request.target.wanted(controller)?;
+    let mut prepared = controller.prepare(desired).await?;
     let review = Review::new(&prepared, request.allow_destroy);
     if let Some(file) = &request.file {
         file.check(&review)?;
     }
     let paint = Paint::for_stdout();
     if review.is_refused() || review.is_empty() {
+        if !review.is_refused() {
+            controller.finish_telling(&prepared)?;
+        }
         let code = if review.is_refused() { NO } else { YES };
         return Ok(match format {
             Format::Json => Report::json(&review.to_json(), code),
@@ -115,14 +134,16 @@ async fn change(controller: &mut Controller, request: Request<'_>) -> Result<Rep
         lock = controller.lock()?;
         check_nothing_waits(controller, &request).await?;
         let digest = review.digest();
-        prepared = controller.prepare(request.desired.clone()).await?;
+        let desired;
+        (desired, cause) = request.target.wanted(controller)?;
+        prepared = controller.prepare(desired).await?;
         if Review::new(&prepared, request.allow_destroy).digest() != digest {
             return Err(CliError::PlanIsStale);
         }
     }
     // Before the change, which may cut the operator's connection.
     let stop = Stop::new()?;
-    let applied = do_it(controller, &prepared, &request).await?;
+    let applied = do_it(controller, &prepared, (&request, cause)).await?;
     drop(lock);
     finish(controller, &request, applied, stop).await
 }
@@ -132,13 +153,24 @@ async fn check_nothing_waits(
     controller: &mut Controller,
     request: &Request<'_>,
 ) -> Result<(), CliError> {
-    if let Some(undone) = controller.undo_unconfirmed(false).await? {
+    let undone = match controller.undo_unconfirmed(false).await {
+        Err(error @ RunError::Store(_)) if request.confirm_within.is_none() => {
+            say(&format!(
+                "warning: what nobody confirmed cannot be undone, so it stays: {}",
+                with_causes(&error)
+            ));
+            controller.keep_unconfirmed()?;
+            None
+        }
+        undone => undone?,
+    };
+    if let Some(undone) = undone {
         let generation = undone.generation;
         say(&format!(
             "generation {generation} was not confirmed in time: it was undone"
         ));
     }
-    let is_no = matches!(request.cause, Cause::Rollback { .. }) && request.confirm_within.is_none();
+    let is_no = matches!(request.target, Target::Stored(_)) && request.confirm_within.is_none();
     match controller.store().pending().map_err(RunError::from)? {
         Some(pending) if !is_no => Err(CliError::Waits {
             generation: pending.generation,
@@ -151,16 +183,28 @@ async fn check_nothing_waits(
 async fn do_it(
     controller: &mut Controller,
     prepared: &Prepared,
-    request: &Request<'_>,
+    (request, cause): (&Request<'_>, Cause),
 ) -> Result<u32, CliError> {
     let review = Review::new(prepared, request.allow_destroy);
     let how = How {
-        cause: request.cause.clone(),
+        cause,
         confirm_within: request.confirm_within,
         plan: review.to_text(Paint::PLAIN),
         summary: review.summary(),
     };
-    let applied = controller.apply(prepared, how).await?;
+    let applied = match controller.apply(prepared, how).await {
+        Ok(applied) => applied,
+        Err(error) => {
+            // What failed behind the flip is enforced, and not current.
+            if let Err(other) = controller.converge(false).await {
+                say(&format!(
+                    "warning: the kernel may enforce what failed (remedy: bulkhead run, or apply again): {}",
+                    with_causes(&other)
+                ));
+            }
+            return Err(error.into());
+        }
+    };
     if request.confirm_within.is_none() {
         controller.abandon(applied.number)?;
     }
@@ -184,6 +228,11 @@ async fn finish(
                  connection",
                 within.as_secs()
             ));
+            if controller.place().lock_as_daemon().is_ok() {
+                say(
+                    "warning: `bulkhead run` does not run here: if this process is killed, nobody undoes it",
+                );
+            }
             wait(controller, number, stop).await?
         }
     };

@@ -8,13 +8,16 @@ use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tracing::warn;
 
 use crate::controller::Controller;
-use crate::run::RunError;
-use crate::store::{Cause, Outcome};
+use crate::run::{RunError, with_causes};
+use crate::store::{Cause, Outcome, StoreError};
 
 /// How often the store is looked at.
 const PERIOD: Duration = Duration::from_millis(200);
+/// When what failed is tried again.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// How the wait ended.
 pub(super) enum Ending {
@@ -36,21 +39,45 @@ pub(super) async fn wait(
     mut stop: Stop,
 ) -> Result<Ending, RunError> {
     let mut typed = lines();
+    let (mut is_stopped, mut is_agreed, mut told) = (false, false, String::new());
     loop {
-        let is_stopped = tokio::select! {
-            () = stop.wanted() => true,
+        tokio::select! {
+            () = stop.wanted() => is_stopped = true,
             Some(line) = typed.recv() => {
-                if matches!(line.trim(), "yes" | "confirm") {
-                    let _lock = controller.lock()?;
-                    controller.confirm()?;
-                }
-                false
+                is_agreed |= matches!(line.trim(), "yes" | "confirm");
             }
-            () = tokio::time::sleep(PERIOD) => false,
-        };
-        if let Some(ending) = look(controller, number, is_stopped).await? {
-            return Ok(ending);
+            () = tokio::time::sleep(PERIOD) => {}
         }
+        if is_agreed {
+            match agree(controller) {
+                Ok(()) => is_agreed = false,
+                Err(error) => complain(&error, &mut told),
+            }
+        }
+        match look(controller, number, is_stopped).await {
+            Ok(None) => {}
+            Ok(Some(ending)) => return Ok(ending),
+            // There may be nobody else to undo it.
+            Err(error) => {
+                complain(&error, &mut told);
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    }
+}
+
+fn agree(controller: &Controller) -> Result<(), RunError> {
+    let _lock = controller.lock()?;
+    controller.confirm()?;
+    Ok(())
+}
+
+/// Tells of an error, once.
+fn complain(error: &RunError, told: &mut String) {
+    let text = with_causes(error);
+    if *told != text {
+        warn!("tried again: {text}");
+        *told = text;
     }
 }
 
@@ -59,12 +86,14 @@ async fn look(
     number: u32,
     is_stopped: bool,
 ) -> Result<Option<Ending>, RunError> {
-    let waits = controller.store().pending()?;
-    let is_due = match waits {
-        Some(pending) if controller.store().waiting(&pending).contains(&number) => {
+    let is_due = match controller.store().pending() {
+        // Nobody knows how long it may stay.
+        Err(StoreError::Damaged { .. }) => true,
+        Err(error) => return Err(error.into()),
+        Ok(Some(pending)) if controller.store().waiting(&pending).contains(&number) => {
             pending.left().is_none() || is_stopped
         }
-        _ => return settled(controller, number),
+        Ok(_) => return settled(controller, number),
     };
     if !is_due {
         return Ok(None);

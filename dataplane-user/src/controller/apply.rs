@@ -91,7 +91,11 @@ impl Controller {
         }
         let why = with_causes(error);
         self.store.set_outcome(number, Outcome::Failed { why })?;
-        Ok(())
+        // It may be tried again and again.
+        let pending = self.store.pending().ok().flatten();
+        let back = pending.and_then(|pending| pending.previous);
+        let needed: Vec<u32> = [Some(number), base, back].into_iter().flatten().collect();
+        Ok(self.store.prune(self.options.kept, &needed)?)
     }
 
     /// Does everything between the record and the telling, in the order of [`crate::network::NetworkPlan`]: a device

@@ -368,15 +368,27 @@ impl Controller {
         })
     }
 
-    /// Returns the generation before the current one.
+    /// Returns the generation that says something else than the current one and was current before it. What nobody confirmed is none.
     ///
     /// # Errors
     ///
     /// [`RunError::NoPrevious`] if there is none.
     pub fn previous(&self) -> Result<u32, RunError> {
-        let current = self.store.current()?.ok_or(RunError::NoPrevious)?;
-        let previous = self.store.record(current)?.previous;
-        previous.ok_or(RunError::NoPrevious)
+        let mut at = self.store.current()?.ok_or(RunError::NoPrevious)?;
+        loop {
+            let record = self.store.record(at)?;
+            at = match record.cause {
+                // They say what that one said.
+                Cause::Repair => record.previous.ok_or(RunError::NoPrevious)?,
+                Cause::Rollback {
+                    to,
+                    unconfirmed: true,
+                } => to,
+                Cause::Rollback { .. } | Cause::Apply | Cause::Watch => {
+                    return record.previous.ok_or(RunError::NoPrevious);
+                }
+            };
+        }
     }
 
     /// Plans what is beside the programs and maps.

@@ -9,7 +9,7 @@ use super::{Controller, How, Prepared, detach};
 use crate::loader::{Hold, Pins};
 use crate::nat;
 use crate::network::{self, Conflict, DesiredRouter, Network, rx_vlan_offload};
-use crate::run::{RunError, with_causes};
+use crate::run::{RunError, State, with_causes};
 use crate::store::{Cause, Outcome, Pending, StoreError, Summary};
 
 /// What a confirmation found.
@@ -68,6 +68,12 @@ impl Controller {
         let Some(pending) = self.store.pending()? else {
             return Ok(Confirmed::Nothing);
         };
+        let waiting = self.store.waiting(&pending);
+        if !self.store.current()?.is_some_and(|n| waiting.contains(&n)) {
+            // It never began: whoever holds the lock, as we do, finds no apply between its two steps.
+            self.store.clear_pending()?;
+            return Ok(Confirmed::Nothing);
+        }
         if pending.left().is_none() {
             return Ok(Confirmed::TooLate(pending.generation));
         }
@@ -104,15 +110,22 @@ impl Controller {
         let Some(pending) = self.unconfirmed()? else {
             return Ok(None);
         };
+        let waiting = self.store.waiting(&pending);
+        let current = self.store.current()?;
+        let Some(generation) = current.filter(|n| waiting.contains(n)) else {
+            // It never began, or was undone, and what undid it died before it could say so.
+            match current.map(|by| Ok((by, self.store.record(by)?.cause))) {
+                Some(Ok((by, Cause::Rollback { unconfirmed, .. }))) if unconfirmed => {
+                    self.settle(&pending, &Outcome::RolledBack { by })?;
+                }
+                Some(Err::<_, StoreError>(error)) => return Err(error.into()),
+                _ => self.store.clear_pending()?,
+            }
+            return Ok(None);
+        };
         if pending.left().is_some() && !now {
             return Ok(None);
         }
-        let waiting = self.store.waiting(&pending);
-        let Some(generation) = self.store.current()?.filter(|n| waiting.contains(n)) else {
-            // It was undone, or never began.
-            self.store.clear_pending()?;
-            return Ok(None);
-        };
         warn!(
             generation,
             previous = pending.previous,
@@ -135,6 +148,61 @@ impl Controller {
             to: pending.previous,
             by,
         }))
+    }
+
+    /// Lets stay what waited for a confirmation and cannot be undone any more.
+    ///
+    /// # Errors
+    ///
+    /// If the store refuses.
+    pub fn keep_unconfirmed(&self) -> Result<(), RunError> {
+        if let Ok(Some(pending)) = self.store.pending() {
+            for number in self.store.waiting(&pending) {
+                // What cannot be undone may be so since its record is damaged.
+                let _ = self.store.set_outcome(number, Outcome::Applied);
+            }
+        }
+        Ok(self.store.clear_pending()?)
+    }
+
+    /// Returns the generation that had this inventory, if it was gone back from and nothing else was applied since.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    pub fn undone(&self, inventory: &str) -> Result<Option<u32>, RunError> {
+        let mut at = self.store.current()?;
+        while let Some(number) = at {
+            let record = self.store.record(number)?;
+            match (record.cause, record.previous) {
+                (Cause::Repair, before) => at = before,
+                (Cause::Rollback { .. }, Some(before)) => {
+                    let is_it = self.store.record(before)?.inventory == inventory;
+                    return Ok(is_it.then_some(before));
+                }
+                (Cause::Rollback { .. } | Cause::Apply | Cause::Watch, _) => return Ok(None),
+            }
+        }
+        Ok(None)
+    }
+
+    /// Lets DHCP, DNS and the history hear of what is enforced, if an apply died before they did.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    pub fn finish_telling(&mut self, prepared: &Prepared) -> Result<(), RunError> {
+        let enforced = prepared.observed.enforcement.generation;
+        let Some(base) = prepared.base.filter(|base| *base == enforced) else {
+            return Ok(());
+        };
+        if self.is_told(base)? {
+            return Ok(());
+        }
+        if let Some(state) = State::read(&self.options.place.state) {
+            self.why = state.why;
+        }
+        self.told_again(prepared, base)
     }
 
     /// Returns the apply that waits. If its file is damaged, the records still tell.

@@ -27,6 +27,8 @@ use crate::store::Cause;
 
 /// How often everything is compared again, whatever the kernel has told.
 const FULL_SYNC: Duration = Duration::from_secs(60);
+/// When what failed is tried again.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// What the daemon does, and how.
 pub struct DaemonOptions<'a> {
@@ -56,6 +58,7 @@ pub async fn run(options: DaemonOptions<'_>) -> Result<(), RunError> {
             Wish::Look => daemon.look().await,
             Wish::LookAndRead => {
                 daemon.look().await;
+                daemon.is_asked = true;
                 daemon.read_again();
             }
             Wish::Inventory => daemon.inventory_changed(),
@@ -90,6 +93,8 @@ struct Daemon<'a> {
     problem: Option<String>,
     /// Why the inventory is not applied.
     waiting: Option<String>,
+    /// Did somebody ask for the inventory to be read (SIGHUP)?
+    is_asked: bool,
     /// The generation that was current at the last look.
     current: Option<u32>,
 }
@@ -103,6 +108,7 @@ impl<'a> Daemon<'a> {
             last_sweep: Instant::now(),
             problem: None,
             waiting: None,
+            is_asked: false,
             current: None,
         }
     }
@@ -116,7 +122,11 @@ impl<'a> Daemon<'a> {
     async fn start(&mut self) -> Result<(), RunError> {
         match self.begin().await {
             Err(error) if error.is_missing_link() => self.complain(&error),
-            result => result?,
+            Err(error) => {
+                self.complain(&error);
+                return Err(error);
+            }
+            Ok(()) => {}
         }
         self.read_again();
         notify(&[NotifyState::Ready]);
@@ -191,7 +201,11 @@ impl<'a> Daemon<'a> {
                 self.well();
                 self.tell(&converged);
             }
-            Err(error) => self.complain(&error),
+            Err(error) => {
+                self.complain(&error);
+                // What it wrote itself on the way wakes it again.
+                tokio::time::sleep(RETRY).await;
+            }
         }
     }
 
@@ -200,7 +214,13 @@ impl<'a> Daemon<'a> {
         let undone = self.controller.undo_unconfirmed(false).await;
         let converged = match undone {
             Ok(_) => self.controller.converge(renew).await,
-            Err(error) => Err(error),
+            Err(error) => {
+                // What cannot be undone is more than nothing.
+                if let Err(other) = self.controller.converge(renew).await {
+                    warn!("{}", with_causes(&other));
+                }
+                Err(error)
+            }
         };
         match &converged {
             Ok(Converged::NoGeneration) => self.hold().await?,
@@ -314,6 +334,9 @@ impl<'a> Daemon<'a> {
         if let (Taken::Later(_), Some(watched)) = (&taken, &mut self.inventory) {
             watched.again();
         }
+        if !matches!(taken, Taken::Later(_)) {
+            self.is_asked = false;
+        }
         let before = self.waiting.take();
         self.waiting = match taken {
             Taken::Is => None,
@@ -336,6 +359,7 @@ impl<'a> Daemon<'a> {
             return Ok(Taken::Is);
         };
         let _lock = self.lock()?;
+        let inventory = desired.inventory.clone();
         let prepared = self.controller.prepare(desired).await?;
         let review = Review::new(&prepared, Some(settings.allow_destroy));
         if review.is_empty() {
@@ -351,6 +375,14 @@ impl<'a> Daemon<'a> {
         if !settings.apply {
             let summary = review.summary_line();
             return Ok(Taken::Not(format!("{summary} (remedy: bulkhead apply)")));
+        }
+        // It would lock the operator out again, and nobody would undo it.
+        if !self.is_asked
+            && let Some(undone) = self.controller.undone(&inventory)?
+        {
+            return Ok(Taken::Not(format!(
+                "generation {undone} said the same, and was undone (remedy: correct the inventory, or bulkhead apply)"
+            )));
         }
         let how = How {
             cause: Cause::Watch,
@@ -374,7 +406,10 @@ impl<'a> Daemon<'a> {
         let watch = self.inventory.as_ref().and_then(Watched::left);
         let watchdog = watchdog().unwrap_or(sync);
         // What failed is tried again, but not all the time.
-        let least = Duration::from_millis(if self.problem.is_some() { 1000 } else { 10 });
+        let least = match self.problem {
+            Some(_) => RETRY,
+            None => Duration::from_millis(10),
+        };
         sync.min(confirm)
             .min(watch.unwrap_or(sync))
             .min(watchdog)

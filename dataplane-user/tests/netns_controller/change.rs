@@ -418,3 +418,41 @@ fn another_hardware_address_of_the_trunk_is_drift() {
     assert_eq!(lab.enforced(), 2);
     lab.bulkhead(&["drift"]).expect(0);
 }
+
+#[test]
+fn apply_of_one_tenant_that_waited_for_another_apply_keeps_what_that_did() {
+    let lab = Lab::new();
+    lab.bulkhead(&["apply", "--yes"]).expect(0);
+    let rules = "tenants/moneyrouter/group_vars/moneyrouter/network.yml";
+    lab.edit(rules, "tcp/5432", "tcp/5433");
+    lab.bulkhead(&["apply", "--yes"]).expect(0);
+    // As if the second one were at it when the third begins.
+    let store = Store::at(lab.path("store"));
+    store.set_current(1).unwrap();
+    let mut lock = std::fs::File::options();
+    let lock = lock.write(true).open(lab.path("state.lock")).unwrap();
+    lock.lock().unwrap();
+    lab.withdraw_offer();
+    let mut apply = lab.start(&["apply", "--tenant", "grooveiq", "--yes"]);
+    apply.wait_until_it_says("waiting for another bulkhead");
+    store.set_current(2).unwrap();
+    drop(lock);
+    assert_eq!(apply.end(), 0, "{}", apply.said());
+    let model = lab.model(3);
+    assert!(model.contains("5433") && model.contains("8443"), "{model}");
+}
+
+#[test]
+fn apply_that_died_before_it_told_of_itself_is_finished_by_the_next_apply() {
+    let lab = Lab::new();
+    lab.bulkhead(&["apply", "--yes"]).expect(0);
+    let why = lab.json(&["status"])["why"].clone();
+    std::fs::remove_file(lab.path("published")).unwrap();
+    let store = Store::at(lab.path("store"));
+    store.set_outcome(1, Outcome::Applying).unwrap();
+    lab.bulkhead(&["drift"]).expect(2);
+    lab.bulkhead(&["apply", "--yes"]).expect(0);
+    lab.bulkhead(&["drift"]).expect(0);
+    assert_eq!((lab.enforced(), lab.outcome(1).as_str()), (1, "applied"));
+    assert_eq!(lab.json(&["status"])["why"], why);
+}

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use dataplane_user::store::{Outcome, Store};
 use nix::sys::signal::Signal;
 
 use crate::lab::{Lab, Running};
@@ -198,7 +199,7 @@ fn when_everybody_is_killed_the_next_run_undoes_it() {
     let (lab, mut apply) = unconfirmed("2s");
     apply.kill();
     wait_for("the deadline", || {
-        let store = dataplane_user::store::Store::at(lab.path("store"));
+        let store = Store::at(lab.path("store"));
         store.pending().unwrap()?.left().is_none().then_some(())
     })
     .unwrap();
@@ -289,4 +290,80 @@ fn segment_that_nobody_confirms_leaves_no_device_and_no_place_in_the_table() {
     assert_eq!(apply.end(), 1);
     is_undone(&lab);
     assert_eq!(made(), (false, false));
+}
+
+#[test]
+fn rollback_says_no_to_what_waits_though_it_was_repaired() {
+    let (lab, mut apply, _run) = unconfirmed_and_repaired();
+    lab.bulkhead(&["rollback", "--yes"]).expect(0);
+    assert_eq!(apply.end(), 1, "{}", apply.said());
+    assert_eq!(lab.model(4), lab.model(1));
+    assert!(!lab.path("store/pending.json").exists());
+}
+
+#[test]
+fn rollback_never_goes_to_what_nobody_confirmed() {
+    let (lab, mut apply) = unconfirmed("10m");
+    apply.signal(Signal::SIGINT);
+    assert_eq!(apply.end(), 1);
+    let said = lab.bulkhead(&["rollback", "--yes"]).expect(1);
+    assert!(said.talk.contains("no generation before"), "{}", said.talk);
+    assert_eq!(lab.enforced(), 3);
+}
+
+#[test]
+fn apply_undoes_what_it_waits_for_though_its_file_is_damaged() {
+    let (lab, mut apply) = unconfirmed("10m");
+    fs::write(lab.path("store/pending.json"), "{").unwrap();
+    assert_eq!(apply.end(), 1, "{}", apply.said());
+    is_undone(&lab);
+}
+
+#[test]
+fn what_cannot_be_undone_any_more_stays_enforced_and_an_apply_ends_the_wait() {
+    let (lab, mut apply) = unconfirmed("10m");
+    apply.kill();
+    fs::write(lab.path("store/generations/1/generation"), "{").unwrap();
+    let path = lab.path("store/pending.json");
+    let mut pending: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    pending["boot_id"] = "of the boot before".into();
+    fs::write(&path, pending.to_string()).unwrap();
+    lab.bulkhead(&["detach", "--yes"]).expect(0);
+    let mut run = lab.start(&["run"]);
+    assert_eq!(run.end(), 1, "{}", run.said());
+    assert_eq!(lab.enforced(), 2, "{}", run.said());
+    let said = lab.bulkhead(&["apply", "--yes"]).expect(0);
+    assert!(said.talk.contains("cannot be undone"), "{}", said.talk);
+    assert!(!path.exists());
+    lab.bulkhead(&["drift"]).expect(0);
+}
+
+#[test]
+fn undo_that_died_before_its_last_step_is_noted() {
+    let (lab, mut apply) = unconfirmed("10m");
+    let waiting = fs::read(lab.path("store/pending.json")).unwrap();
+    apply.signal(Signal::SIGINT);
+    assert_eq!(apply.end(), 1);
+    let store = Store::at(lab.path("store"));
+    store.set_outcome(2, Outcome::Unconfirmed).unwrap();
+    fs::write(lab.path("store/pending.json"), waiting).unwrap();
+    let _run = lab.start(&["run"]);
+    is_undone(&lab);
+}
+
+#[test]
+fn trial_that_nobody_else_would_undo_says_so() {
+    const WARNING: &str = "`bulkhead run` does not run here";
+    let (_lab, apply) = unconfirmed("10m");
+    apply.wait_until_it_says(WARNING);
+    let lab = Lab::new();
+    lab.bulkhead(&["apply", "--yes"]).expect(0);
+    let run = lab.start(&["run"]);
+    run.wait_until_it_says("is as it should be");
+    lab.withdraw_offer();
+    let mut apply = lab.start_logged(&["apply", "--yes", "--confirm-within", "10m"], "apply.log");
+    apply.wait_until_it_says("it is undone in");
+    lab.bulkhead(&["confirm"]).expect(0);
+    assert_eq!(apply.end(), 0);
+    assert!(!apply.said().contains(WARNING), "{}", apply.said());
 }

@@ -55,6 +55,9 @@ fn damaged_generation_leaves_enforcement_and_says_so() {
     let mut run = lab.start(&["run"]);
     assert_eq!(run.end(), 1);
     assert!(run.said().contains("is damaged"), "{}", run.said());
+    let status = lab.json(&["status"]);
+    let notice = status["notice"].as_str().unwrap_or_default();
+    assert!(notice.contains("is damaged"), "{status}");
     assert_eq!(lab.enforced(), 1);
     let said = lab.bulkhead(&["drift"]).expect(1);
     assert!(said.talk.contains("is damaged"), "{}", said.talk);
@@ -160,4 +163,21 @@ fn no_two_daemons_run_on_one_trunk() {
     run.wait_until_it_says("is as it should be");
     let said = lab.bulkhead(&["run"]).expect(1);
     assert!(said.talk.contains("another bulkhead"), "{}", said.talk);
+}
+
+#[test]
+fn applies_that_fail_do_not_fill_the_disk() {
+    let lab = Lab::new();
+    let nowhere = lab.path("no-bpf-fs");
+    for _ in 0..3 {
+        let command = lab.router.command(env!("CARGO_BIN_EXE_bulkhead"));
+        let words = ["apply", "--yes"];
+        let mut command = testkit::program::place(command, &words, &nowhere, lab.folder.path());
+        command.args(["--interface", crate::lab::TRUNK]);
+        let output = command.output().unwrap();
+        let talk = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(talk.contains("not on a BPF file system"), "{talk}");
+    }
+    let store = dataplane_user::store::Store::at(lab.path("store"));
+    assert_eq!(store.numbers().unwrap(), [3]);
 }

@@ -243,3 +243,21 @@ fn service_manager_is_told_when_it_is_ready_that_it_lives_and_that_it_ends() {
     assert_eq!(run.end(), 0, "{}", run.said());
     assert_eq!(lab.enforced(), 2, "enforcement stays");
 }
+
+#[test]
+fn change_that_nobody_confirmed_is_not_applied_again_by_the_next_daemon() {
+    let lab = Lab::new();
+    lab.configure(EAGER);
+    lab.bulkhead(&["apply", "--yes"]).expect(0);
+    lab.withdraw_offer();
+    let mut apply = lab.start_logged(&["apply", "--yes", "--confirm-within", "10m"], "apply.log");
+    apply.wait_until_it_says("it is undone in");
+    apply.signal(Signal::SIGINT);
+    assert_eq!(apply.end(), 1);
+    let run = lab.start(&["run", "--watch"]);
+    run.wait_until_it_says("was undone");
+    assert_eq!(lab.enforced(), 3);
+    let file = "tenants/grooveiq/group_vars/grooveiq/firewall.yml";
+    lab.edit(file, "tcp/8443", "tcp/9443");
+    generation(&lab, 4);
+}
