@@ -31,7 +31,7 @@ struct Request<'a> {
 /// What the kernel is to become.
 enum Target {
     /// What the inventory says, or of that only what it says of a tenant.
-    Inventory(Desired, Option<String>),
+    Inventory(Box<Desired>, Option<String>),
     /// What a generation says; `None`: the one before.
     Stored(Option<u32>),
 }
@@ -40,9 +40,9 @@ impl Target {
     /// Returns what is wanted, and why. Whoever asks has the lock: both may depend on what is current.
     fn wanted(&self, controller: &Controller) -> Result<(Desired, Cause), RunError> {
         match self {
-            Self::Inventory(desired, None) => Ok((desired.clone(), Cause::Apply)),
+            Self::Inventory(desired, None) => Ok((Desired::clone(desired), Cause::Apply)),
             Self::Inventory(desired, Some(tenant)) => {
-                let desired = controller.only_tenant(desired.clone(), tenant)?;
+                let desired = controller.only_tenant(Desired::clone(desired), tenant)?;
                 Ok((desired, Cause::Apply))
             }
             Self::Stored(to) => {
@@ -71,7 +71,7 @@ pub(super) fn run(common: &Common, args: &ApplyArgs) -> Result<Report, CliError>
     controller.remember(recall);
     let request = Request {
         common,
-        target: Target::Inventory(desired, what.tenant.clone()),
+        target: Target::Inventory(Box::new(desired), what.tenant.clone()),
         allow_destroy: Some(what.allow_destroy),
         confirm_within: args.confirm_within,
         is_agreed: args.yes || file.is_some(),

@@ -66,7 +66,7 @@ pub(super) async fn wait(
     }
 }
 
-fn agree(controller: &Controller) -> Result<(), RunError> {
+fn agree(controller: &mut Controller) -> Result<(), RunError> {
     let _lock = controller.lock()?;
     controller.confirm()?;
     Ok(())

@@ -58,7 +58,7 @@ use crate::network::{self, NetworkPlan, NetworkSettings};
 use crate::plan::{self, Build};
 use crate::ports::{PortSettings, Ports};
 use crate::run::{Place, RunError};
-use crate::store::{KEPT, Store};
+use crate::store::{Cause, KEPT, Store};
 
 /// Where and how.
 #[derive(Clone, Debug)]
