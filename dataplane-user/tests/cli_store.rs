@@ -134,6 +134,41 @@ fn history_has_a_line_for_each_generation_the_newest_first() {
 }
 
 #[test]
+fn repairs_do_not_push_out_what_can_be_gone_back_to() {
+    let site = Site::new();
+    site.add(1, Cause::Apply, Outcome::Applied);
+    site.add(2, Cause::Apply, Outcome::Applied);
+    (3..=6).for_each(|number| site.add(number, Cause::Repair, Outcome::Applied));
+    site.store().prune(3, &[6]).unwrap();
+    assert_eq!(site.store().numbers().unwrap(), [1, 2, 6]);
+    site.store().prune(1, &[2]).unwrap();
+    assert_eq!(site.store().numbers().unwrap(), [2, 6]);
+}
+
+#[test]
+fn failed_ones_do_not_pile_up_and_no_number_is_given_twice() {
+    let site = Site::new();
+    let failed = || Outcome::Failed {
+        why: "cannot do it".to_owned(),
+    };
+    site.add(1, Cause::Apply, Outcome::Applied);
+    site.add(2, Cause::Watch, failed());
+    site.add(3, Cause::Repair, failed());
+    site.add(4, Cause::Apply, Outcome::Applied);
+    site.add(5, Cause::Apply, failed());
+    site.add(6, Cause::Apply, failed());
+    site.store().prune(50, &[5]).unwrap();
+    assert_eq!(site.store().numbers().unwrap(), [1, 4, 5, 6]);
+    assert_eq!(site.store().next_number(4).unwrap(), 7);
+    // One that cannot be read is not taken for a failed one.
+    site.add(7, Cause::Apply, Outcome::Applied);
+    let record = site.0.path().join("store/generations/4/record.json");
+    fs::write(record, "{").unwrap();
+    site.store().prune(3, &[]).unwrap();
+    assert_eq!(site.store().numbers().unwrap(), [1, 4, 7]);
+}
+
+#[test]
 fn history_of_one_generation_is_its_plan() {
     let site = Site::new();
     site.add(1, Cause::Apply, Outcome::Applied);

@@ -10,6 +10,8 @@ use crate::controller::Desired;
 
 /// What could not be dealt with is tried again so much later.
 const AGAIN: Duration = Duration::from_secs(5);
+/// A change that cannot be read for so long is told of.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What reading the inventory gave.
 #[derive(Clone, Debug)]
@@ -38,8 +40,12 @@ pub struct Watched<'a> {
     /// What may be done.
     pub settings: WatchSettings,
     read: Box<dyn Fn() -> Reading + 'a>,
+    /// [`PATIENCE`].
+    patience: Duration,
     /// When to read next.
     at: Option<Instant>,
+    /// Since when there is something to read.
+    since: Option<Instant>,
     /// Digest of the last reading, until something touches the files again.
     seen: Option<String>,
     /// Digest of the last reading that was taken.
@@ -57,7 +63,9 @@ impl<'a> Watched<'a> {
             folders,
             settings,
             read: Box::new(read),
+            patience: PATIENCE,
             at: None,
+            since: None,
             seen: None,
             taken: None,
         }
@@ -80,6 +88,31 @@ impl<'a> Watched<'a> {
     pub(super) fn touched(&mut self) {
         self.at = Some(Instant::now() + self.settings.quiet);
         self.seen = None;
+        self.wait();
+    }
+
+    /// From now on there is something to read, if there was nothing yet.
+    fn wait(&mut self) {
+        self.since = Some(self.since.unwrap_or_else(Instant::now));
+    }
+
+    /// Returns what has kept a change from being read for long.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "the daemon does not ask for it yet")
+    )]
+    pub(super) fn hindrance(&self) -> Option<String> {
+        // As it should be, it takes twice as long as it must be quiet.
+        let long = self.settings.quiet.saturating_mul(3).max(self.patience);
+        if self.since?.elapsed() < long {
+            return None;
+        }
+        let what = if self.is_git_at_work() {
+            "Git is at work in the inventory (remedy: if it is not, remove .git/index.lock)"
+        } else {
+            "something touches the inventory's files all the time"
+        };
+        Some(what.to_owned())
     }
 
     /// Returns how long there is nothing to read; `None`: until something changes.
@@ -94,6 +127,7 @@ impl<'a> Watched<'a> {
             return None;
         }
         self.at = Some(Instant::now() + self.settings.quiet);
+        self.wait();
         if self.is_git_at_work() {
             self.seen = None;
             return None;
@@ -103,7 +137,7 @@ impl<'a> Watched<'a> {
             self.seen = Some(reading.digest);
             return None;
         }
-        self.at = None;
+        (self.at, self.since) = (None, None);
         if self.taken.as_ref() == Some(&reading.digest) {
             return None;
         }
@@ -195,6 +229,38 @@ mod tests {
         std::fs::remove_file(&lock).unwrap();
         assert!(watched.due().is_none());
         assert!(watched.due().is_some());
+    }
+
+    #[test]
+    fn what_keeps_a_change_from_being_read_for_long_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(folder.path().join(".git")).unwrap();
+        let lock = folder.path().join(".git/index.lock");
+        let tree = vec![folder.path().to_owned()];
+        let mut watched = Watched::new(tree, NOW, || reading(1));
+        watched.patience = Duration::ZERO;
+        assert_eq!(watched.hindrance(), None, "nothing has changed");
+        watched.touched();
+        assert!(watched.hindrance().unwrap().contains("touches"));
+        std::fs::write(&lock, "").unwrap();
+        assert!(watched.due().is_none());
+        assert!(watched.hindrance().unwrap().contains("index.lock"));
+        std::fs::remove_file(&lock).unwrap();
+        assert!(watched.due().is_none());
+        assert!(watched.due().is_some());
+        assert_eq!(watched.hindrance(), None, "it was read");
+        // What could not be dealt with is read again, and Git came between.
+        watched.again();
+        watched.at = Some(Instant::now());
+        std::fs::write(&lock, "").unwrap();
+        assert!(watched.due().is_none());
+        assert!(watched.hindrance().unwrap().contains("index.lock"));
+        // It is not long yet.
+        watched.patience = PATIENCE;
+        assert_eq!(watched.hindrance(), None);
+        watched.patience = Duration::ZERO;
+        watched.settings.quiet = Duration::from_secs(3600);
+        assert_eq!(watched.hindrance(), None);
     }
 
     #[test]

@@ -269,18 +269,35 @@ impl Store {
         remove(&self.folder.join(PENDING))
     }
 
-    /// Removes the oldest generations beyond `kept`, but none of `needed`.
+    /// Removes what failed, whatever its number, and of the others those beyond `kept`: repairs first, since they have the model of
+    /// the one before them, then the oldest. It removes none of `needed`, nor the newest: that one's number would be given again.
     ///
     /// # Errors
     ///
     /// What the file system refused.
     pub fn prune(&self, kept: usize, needed: &[u32]) -> Result<(), StoreError> {
         let numbers = self.numbers()?;
-        let surplus = numbers.len().saturating_sub(kept);
-        for number in numbers.iter().take(surplus) {
-            if !needed.contains(number) {
-                remove_folder(&self.generation_folder(*number))?;
+        let Some((_, older)) = numbers.split_last() else {
+            return Ok(());
+        };
+        let mut left = numbers.len();
+        let (mut repairs, mut others) = (Vec::new(), Vec::new());
+        for &number in older.iter().filter(|number| !needed.contains(number)) {
+            // One that cannot be read goes when its time has come.
+            let record = self.record(number).ok();
+            let (cause, outcome) = record.map(|record| (record.cause, record.outcome)).unzip();
+            if matches!(outcome, Some(Outcome::Failed { .. })) {
+                remove_folder(&self.generation_folder(number))?;
+                left -= 1;
+            } else if cause == Some(Cause::Repair) && outcome != Some(Outcome::Unconfirmed) {
+                repairs.push(number);
+            } else {
+                others.push(number);
             }
+        }
+        let surplus = left.saturating_sub(kept);
+        for number in repairs.into_iter().chain(others).take(surplus) {
+            remove_folder(&self.generation_folder(number))?;
         }
         Ok(())
     }

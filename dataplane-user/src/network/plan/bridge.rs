@@ -17,6 +17,56 @@ impl<'a> Planner<'a> {
         Some(vlan)
     }
 
+    /// Whatever is managed: the uplink passes no VLAN that is no segment, so the host must not live by one. And a bridge that begins to
+    /// filter passes nothing to a VLAN device of the host unless its own side carries the VLAN. Says whether the host would be cut off.
+    pub(super) fn tagged_side(&mut self, wanted: &DesiredBridge) -> bool {
+        let found = self.by_name.get(wanted.name.as_str()).copied();
+        let Some((bridge, filters, _)) = found.and_then(as_bridge) else {
+            return false;
+        };
+        let cut = self.tagged_hosts(wanted, bridge, filters);
+        let is_cut = !cut.is_empty();
+        self.conflicts.extend(cut);
+        is_cut
+    }
+
+    fn tagged_hosts(&self, wanted: &DesiredBridge, bridge: &Link, filters: bool) -> Vec<Conflict> {
+        let port = wanted.uplink_port.as_deref();
+        let port = port.and_then(|name| self.by_name.get(name).copied());
+        let port = port.filter(|port| port.controller == Some(bridge.index));
+        let begins = !filters && self.desired.manage.links;
+        let cut = self.observed.links.values().filter_map(|device| {
+            let Kind::Vlan { parent, vlan_id } = device.kind else {
+                return None;
+            };
+            if parent != Some(bridge.index) {
+                return None;
+            }
+            let holder = self.host_behind(device)?;
+            let own = bridge.vlans.get(&vlan_id);
+            let own = own.is_some_and(|how| !how.untagged);
+            // What does not reach the host as it is cannot be cut off.
+            let reaches = |port: &Link| !filters || (own && port.vlans.contains_key(&vlan_id));
+            let is_segment = wanted.vlans.contains(&vlan_id);
+            let is_cut = (begins && !own) || (!is_segment && port.is_some_and(reaches));
+            let vlan = (vlan_id, is_segment);
+            is_cut.then(|| Conflict::tagged_host(&holder.name, &bridge.name, vlan))
+        });
+        cut.collect()
+    }
+
+    /// The link by which the host lives on a VLAN device, if it does: that device, or the bridge that it is a port of.
+    fn host_behind(&self, device: &'a Link) -> Option<&'a Link> {
+        let links = &self.observed.links;
+        let over = device.controller.and_then(|index| links.get(&index));
+        let over = over.filter(|over| matches!(over.kind, Kind::Bridge { .. }));
+        let mut holders = [Some(device), over].into_iter().flatten();
+        holders.find(|link| {
+            let mut addresses = link.addresses.iter();
+            addresses.any(|address| address.origin != Origin::Kernel)
+        })
+    }
+
     /// The port carries what is new, then the bridge filters, then what is not wanted goes. `keep`: the VLAN of the host's
     /// untagged side, if it lives by that.
     pub(super) fn bridge(&mut self, wanted: &DesiredBridge, keep: Option<u16>) {
@@ -39,6 +89,14 @@ impl<'a> Planner<'a> {
         if let Some(port) = &wanted.uplink_port {
             self.port(wanted, bridge, port, keep);
         }
+    }
+
+    /// Ports of machines; nothing of the host's own depends on them.
+    pub(super) fn access_ports(&mut self, wanted: &DesiredBridge) {
+        let found = self.by_name.get(wanted.name.as_str()).copied();
+        let Some((bridge, ..)) = found.and_then(as_bridge) else {
+            return;
+        };
         for (&port, &vlan) in &wanted.access {
             self.access_port(bridge, port, vlan);
         }

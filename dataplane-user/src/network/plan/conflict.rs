@@ -150,7 +150,34 @@ impl Conflict {
             format!(
                 "{bridge} has the address {address} on its {side}: to stop untagged frames would cut off this host"
             ),
-            format!("move the address to a VLAN device of its segment, like {bridge}.{like}"),
+            format!(
+                "move the address to a VLAN device of its segment, like {bridge}.{like}, for which the bridge's own side must carry the \
+                 VLAN: bridge vlan add dev {bridge} vid {like} self"
+            ),
+        )
+    }
+
+    /// Of the VLAN: its id, and whether it is a segment that the uplink carries.
+    pub(super) fn tagged_host(
+        device: &str,
+        bridge: &str,
+        (vlan_id, is_segment): (u16, bool),
+    ) -> Self {
+        let entry = format!("bridge vlan add dev {bridge} vid {vlan_id} self");
+        let remedy = if is_segment {
+            entry
+        } else {
+            format!(
+                "make VLAN {vlan_id} a segment of the site, and {entry}; or move the address to a segment that there is"
+            )
+        };
+        Self::new(
+            device,
+            format!(
+                "this host has an address on {device}, and {bridge} would not carry VLAN {vlan_id} for it any more: that would cut off \
+                 this host"
+            ),
+            remedy,
         )
     }
 }

@@ -99,8 +99,12 @@ pub fn plan(desired: &Desired, observed: &Observed) -> NetworkPlan {
     }
     if let Some(bridge) = &desired.bridge {
         let keep = planner.untagged_side(bridge);
-        if desired.manage.links {
+        let is_cut = planner.tagged_side(bridge);
+        if desired.manage.links && !is_cut {
             planner.bridge(bridge, keep);
+        }
+        if desired.manage.links {
+            planner.access_ports(bridge);
         }
     }
     planner.finish()

@@ -600,6 +600,108 @@ fn host_that_lives_by_untagged_frames_is_a_conflict_whatever_is_managed() {
     assert_eq!((plan.is_empty(), conflicts(&plan)), (true, vec!["vmbr0"]));
 }
 
+/// As the host of [`bridge_world`], with an address on VLAN 99 of its bridge.
+fn host_on_vlan_99() -> (Desired, Observed) {
+    let (desired, mut observed) = bridge_world();
+    let mut device = link(8, "vmbr0.99");
+    device.kind = Kind::Vlan {
+        parent: Some(5),
+        vlan_id: 99,
+    };
+    device.addresses = vec![kernel_address()];
+    device
+        .addresses
+        .push(address("192.0.2.10/24", Origin::Foreign));
+    observed.links.insert(8, device);
+    (desired, observed)
+}
+
+fn own_side(observed: &mut Observed, filters: bool, how: Option<BridgeVlan>) {
+    let bridge = observed.links.get_mut(&5).unwrap();
+    bridge.kind = Kind::Bridge {
+        vlan_filtering: filters,
+        default_pvid: 0,
+    };
+    bridge.vlans = how.map(|how| (99, how)).into_iter().collect();
+}
+
+fn carry_99(desired: &mut Desired) {
+    desired.bridge.as_mut().unwrap().vlans.insert(99);
+}
+
+/// The changes of the plan, and what its conflicts are about.
+fn told(desired: &Desired, observed: &Observed) -> (Vec<String>, String) {
+    let plan = plan(desired, observed);
+    (texts(plan.changes()), conflicts(&plan).join(" "))
+}
+
+#[test]
+fn host_on_a_vlan_of_a_bridge_that_begins_to_filter_is_not_cut_off() {
+    let refused = (Vec::new(), "vmbr0.99".to_owned());
+    let (mut desired, mut observed) = host_on_vlan_99();
+    own_side(&mut observed, false, None);
+    assert_eq!(told(&desired, &observed), refused, "neither");
+    carry_99(&mut desired);
+    assert_eq!(told(&desired, &observed), refused, "no entry of its own");
+    own_side(&mut observed, false, Some(LEAK));
+    assert_eq!(told(&desired, &observed), refused, "tags are taken off");
+    own_side(&mut observed, false, Some(BridgeVlan::default()));
+    let changes = ["+ vlan 99 on nic0", "~ vmbr0 vlan_filtering off -> on"];
+    let done = (Vec::from(changes.map(str::to_owned)), String::new());
+    assert_eq!(told(&desired, &observed), done);
+    // A bridge over the device has the address.
+    own_side(&mut observed, false, None);
+    let mut over = link(9, "vmbr99");
+    (over.kind, over.addresses) = (observed.links[&5].kind, vec![kernel_address()]);
+    over.addresses
+        .push(address("192.0.2.10/24", Origin::Foreign));
+    observed.links.insert(9, over);
+    let device = observed.links.get_mut(&8).unwrap();
+    (device.controller, device.addresses) = (Some(9), Vec::new());
+    let refused = (Vec::new(), "vmbr99".to_owned());
+    assert_eq!(told(&desired, &observed), refused, "a bridge over it");
+    observed.links.get_mut(&9).unwrap().addresses = vec![kernel_address()];
+    assert_eq!(told(&desired, &observed), done, "nobody lives there");
+}
+
+#[test]
+fn host_on_a_vlan_that_is_no_segment_is_not_cut_off() {
+    let refused = (Vec::new(), "vmbr0.99".to_owned());
+    let (mut desired, mut observed) = host_on_vlan_99();
+    assert_eq!(
+        told(&desired, &observed),
+        (Vec::new(), String::new()),
+        "its frames do not come through as it is"
+    );
+    own_side(&mut observed, true, Some(BridgeVlan::default()));
+    assert_eq!(
+        told(&desired, &observed),
+        (Vec::new(), String::new()),
+        "nor do they over the uplink"
+    );
+    let port = observed.links.get_mut(&6).unwrap();
+    port.vlans.insert(99, BridgeVlan::default());
+    assert_eq!(told(&desired, &observed), refused);
+    // The programs drop the VLAN, too.
+    desired.manage = Manage::NOTHING;
+    assert_eq!(told(&desired, &observed), refused, "nothing is managed");
+    desired.manage = Manage::default();
+    carry_99(&mut desired);
+    assert_eq!(told(&desired, &observed), (Vec::new(), String::new()));
+}
+
+#[test]
+fn port_of_a_machine_is_put_right_though_the_host_would_be_cut_off() {
+    let (mut desired, mut observed) = host_on_vlan_99();
+    own_side(&mut observed, false, None);
+    let mut port = link(7, "tap101i0");
+    port.controller = Some(5);
+    observed.links.insert(7, port);
+    desired.bridge.as_mut().unwrap().access.insert(7, 100);
+    let changes = vec!["~ vlan 100 on tap101i0 is that of its machine".to_owned()];
+    assert_eq!(told(&desired, &observed), (changes, "vmbr0.99".to_owned()));
+}
+
 #[test]
 fn port_of_a_known_machine_is_in_its_vlan_and_in_no_other() {
     let (mut desired, mut observed) = bridge_world();
