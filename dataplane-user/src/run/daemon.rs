@@ -310,7 +310,19 @@ impl<'a> Daemon<'a> {
         };
         if let Some(reading) = watched.due() {
             self.take(reading).await;
+        } else if let Some(hindrance) = watched.hindrance() {
+            self.wait_for(hindrance);
         }
+    }
+
+    /// Notes why the inventory is not applied; it is said once.
+    fn wait_for(&mut self, why: String) {
+        if self.waiting.as_ref() != Some(&why) {
+            warn!("the inventory has changed, and is not applied: {why}");
+            notify(&[NotifyState::Status("the inventory is not what is applied")]);
+            self.waiting = Some(why);
+        }
+        self.show();
     }
 
     async fn undo(&mut self) -> Result<(), RunError> {
@@ -337,21 +349,15 @@ impl<'a> Daemon<'a> {
         if !matches!(taken, Taken::Later(_)) {
             self.is_asked = false;
         }
-        let before = self.waiting.take();
-        self.waiting = match taken {
-            Taken::Is => None,
-            Taken::Not(why) | Taken::Later(why) => Some(why),
-        };
-        match &self.waiting {
-            // It is tried again and again.
-            Some(_) if self.waiting == before => {}
-            Some(why) => {
-                warn!("the inventory has changed, and is not applied: {why}");
-                notify(&[NotifyState::Status("the inventory is not what is applied")]);
+        match taken {
+            Taken::Is => {
+                self.waiting = None;
+                info!("the inventory is what is applied");
+                self.show();
             }
-            None => info!("the inventory is what is applied"),
+            // It is tried again and again.
+            Taken::Not(why) | Taken::Later(why) => self.wait_for(why),
         }
-        self.show();
     }
 
     async fn plan(&mut self, desired: Desired) -> Result<Taken, RunError> {

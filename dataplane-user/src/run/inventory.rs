@@ -97,10 +97,6 @@ impl<'a> Watched<'a> {
     }
 
     /// Returns what has kept a change from being read for long.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "the daemon does not ask for it yet")
-    )]
     pub(super) fn hindrance(&self) -> Option<String> {
         // As it should be, it takes twice as long as it must be quiet.
         let long = self.settings.quiet.saturating_mul(3).max(self.patience);
